@@ -1,0 +1,1 @@
+"""The debs stage: library packages from wheels, service packages from release tarballs."""

@@ -1,0 +1,80 @@
+"""Every error a user can meet, with its exit code (documented in README.md).
+
+Only the command line's entry point exits; everything else raises one of these.
+Each carries one line that says what and where, optional details, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class BuildDebsError(Exception):
+    """What went wrong, in one line; `details` are further lines; `hint` says what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, details: Iterable[str] = (), hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = tuple(details)
+        self.hint = hint
+
+
+class UsageError(BuildDebsError):
+    """A name, option or value on the command line is not valid."""
+
+    exit_code = 2
+
+
+class DataError(BuildDebsError):
+    """A file of `projects/`, a lock, or a file the user named cannot be used."""
+
+    exit_code = 3
+
+
+class ResolveError(BuildDebsError):
+    """The requirements and the constraints have no common solution."""
+
+    exit_code = 4
+
+
+class FetchError(BuildDebsError):
+    """A file is not to be had, or is not the one that was locked."""
+
+    exit_code = 5
+
+
+class BuildError(BuildDebsError):
+    """A wheel or a package failed to build; `hint` names the log."""
+
+    exit_code = 6
+
+
+class PublishError(BuildDebsError):
+    """The repository cannot be written, read or signed."""
+
+    exit_code = 7
+
+
+class MissingToolError(BuildDebsError):
+    """This machine lacks a program or a library; `hint` names the Debian package."""
+
+    exit_code = 8
+
+
+class BusyError(BuildDebsError):
+    """Another build holds the repository."""
+
+    exit_code = 9
+
+
+def nearest(word: str, valid: Iterable[str], count: int = 3) -> str:
+    """Return the valid names closest to `word`, joined for a message."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(word.lower(), names, n=count, cutoff=0.5)
+    return ", ".join(close or names)

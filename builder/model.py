@@ -1,0 +1,188 @@
+"""The frozen values that pass from stage to stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from builder.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A Debian suite packages are made for (`projects/targets/<suite>.toml`).
+
+    `python` is the full version of the suite's python3 (markers see it); `glibc` and
+    `compression` say which wheels load there and which members its dpkg can read.
+    """
+
+    suite: str
+    release: int
+    python: str
+    glibc: str
+    compression: Literal["zstd", "xz", "gzip"]
+    compression_level: int
+    architecture: str
+    standards_version: str
+
+    @property
+    def python_minor(self) -> str:
+        """`3.11` of `3.11.2`."""
+        return ".".join(self.python.split(".")[:2])
+
+    @property
+    def interpreter(self) -> str:
+        """The target's own interpreter, as an absolute path."""
+        return f"/usr/bin/python{self.python_minor}"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One release of OpenStack (`projects/series/<id>.toml`); `versions` maps service to newest version."""
+
+    id: str
+    name: str
+    date: str
+    status: str
+    slurp: bool
+    python: tuple[str, ...]
+    targets: tuple[str, ...]
+    signing_key: str
+    versions: Mapping[str, str]
+
+    @property
+    def tree(self) -> str:
+        """The directory of this series' Python tree on a node."""
+        return f"/usr/lib/openstack/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A distribution upstream leaves to the operator, and why it is in."""
+
+    name: str
+    reason: str
+    services: tuple[str, ...] = ()
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One project override of a series' constraints, with the reason for it."""
+
+    requirement: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All of `projects/`, read once and frozen."""
+
+    root: Path
+    series: Mapping[str, Series]
+    targets: Mapping[str, Target]
+    services: Mapping[str, Service]
+    drivers: tuple[Driver, ...]
+    overrides: Mapping[str, tuple[Override, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file of the package index: name, sha256 (hex) and size in bytes."""
+
+    file: str
+    sha256: str
+    size: int
+
+    @property
+    def is_wheel(self) -> bool:
+        """Whether the file is a wheel (else an sdist)."""
+        return self.file.endswith(".whl")
+
+
+Kind = Literal["service", "library", "build"]
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A locked distribution.
+
+    `requires` are its requirements whose markers hold on the target (PEP 508, markers
+    removed); `extras` the further ones of each extra somebody in the lock asks for.
+    """
+
+    name: str
+    version: str
+    kind: Kind
+    requires: tuple[str, ...]
+    extras: Mapping[str, tuple[str, ...]]
+    artifacts: tuple[Artifact, ...]
+    reason: tuple[str, ...]
+    summary: str = ""
+    homepage: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """The closure of a series on a target; `build` is what builds the sdists among it."""
+
+    series: str
+    target: str
+    python: str
+    inputs: Mapping[str, str]
+    distributions: tuple[Distribution, ...]
+    build: tuple[Distribution, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Every locked file, in the cache: sha256 to path."""
+
+    files: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel ready to be packaged; `built` says it was built here, from the sdist `source`."""
+
+    distribution: Distribution
+    path: Path
+    sha256: str
+    built: bool
+    source: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceBuild:
+    """What the build of one service's source package needs.
+
+    `service` is already narrowed to the series. `tarball` is the release tarball (it
+    becomes the orig.tar bit for bit), `wheel` the wheel built from it, `tree` the root
+    of a staging tree that holds the closure below `<tree>/usr/lib/openstack/<series>`.
+    """
+
+    service: Service
+    series: Series
+    target: Target
+    version: str
+    tarball: Path
+    wheel: Path
+    tree: Path
+    revision: int
+    epoch_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePackage:
+    """A built source package: its .dsc and the files that names, and its binary packages."""
+
+    name: str
+    version: str
+    dsc: Path
+    files: tuple[Path, ...]
+    debs: tuple[Path, ...]

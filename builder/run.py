@@ -1,0 +1,104 @@
+"""The only module that starts a process.
+
+Standard input is closed, the environment is rebuilt from an allow-list, and the
+output is captured or kept in a log file that a failure names.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from builder.errors import BuildError, MissingToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+# What a build may see of the caller's environment: where programs and temporary
+# files are, how the network and the package index are reached; nothing else, so
+# that the same lock gives the same bits at every desk.
+PASSED = frozenset({"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"})
+PASSED_PREFIXES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+INDEX_PREFIXES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_CACHE_DIR")
+
+PACKAGE_OF = {
+    "apt-ftparchive": "apt-utils",
+    "dh": "debhelper",
+    "dpkg-buildpackage": "dpkg-dev",
+    "dpkg-shlibdeps": "dpkg-dev",
+    "dpkg-source": "dpkg-dev",
+    "gpg": "gnupg",
+    "gpgv": "gpgv",
+    "gcc": "gcc",
+    "lintian": "lintian",
+    "pkg-config": "pkg-config",
+    "visudo": "sudo",
+    "xz": "xz-utils",
+    "zstd": "zstd",
+}
+
+
+def environment(extra: Mapping[str, str] | None = None, *, index: bool = False) -> dict[str, str]:
+    """Return the environment a child gets: the allow-list, fixed locale and zone, then `extra`.
+
+    `index` lets the package index client's own settings through.
+    """
+    prefixes = PASSED_PREFIXES + (INDEX_PREFIXES if index else ())
+    env = {k: v for k, v in os.environ.items() if k in PASSED or k.startswith(prefixes)}
+    return {**env, "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0", **(extra or {})}
+
+
+def find(tool: str) -> str:
+    """Return the path of `tool`, or say which Debian package has it."""
+    path = shutil.which(tool)
+    if path is None:
+        package = PACKAGE_OF.get(tool, tool)
+        raise MissingToolError(f"{tool} is not installed", hint=f"apt-get install {package}")
+    return path
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    index: bool = False,
+    input_bytes: bytes | None = None,
+    check: bool = True,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `argv` and return what it gave; stdout and stderr are captured, or appended to `log`.
+
+    Raises BuildError with the last lines of the output when it exits non-zero and
+    `check` is set. A caller that can say more catches it and raises its own error.
+    """
+    words = [find(str(argv[0])), *(str(a) for a in argv[1:])]
+    options = {"cwd": cwd, "env": environment(env, index=index)}
+    if input_bytes is None:
+        options["stdin"] = subprocess.DEVNULL
+    else:
+        options["input"] = input_bytes
+    if log is None:
+        done = subprocess.run(words, capture_output=True, check=False, **options)  # type: ignore[call-overload]
+    else:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as out:
+            out.write(("$ " + " ".join(words) + "\n").encode())
+            out.flush()
+            done = subprocess.run(words, stdout=out, stderr=out, check=False, **options)  # type: ignore[call-overload]
+    if check and done.returncode != 0:
+        raise BuildError(
+            f"{argv[0]} failed with status {done.returncode}",
+            details=tail(done, log),
+            hint=f"the whole log is {log}" if log else "",
+        )
+    return done  # type: ignore[no-any-return]
+
+
+def tail(done: subprocess.CompletedProcess[bytes], log: Path | None, lines: int = 15) -> list[str]:
+    """Return the last lines of what a process said."""
+    raw = log.read_bytes() if log else (done.stdout or b"") + (done.stderr or b"")
+    return raw.decode(errors="replace").rstrip().splitlines()[-lines:]
