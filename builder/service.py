@@ -1,0 +1,386 @@
+"""What a service is: the frozen values of a project file (`projects/services/<name>.toml`).
+
+Adding a service is adding a file. Every entry of a list may carry `since` and `until`,
+series ids (`ocata`, `2025.2`); both ends are included. `Service.for_series` narrows a
+service to one series; all later code sees only the narrowed value.
+
+Texts may hold `{tree}` (the series' Python tree on a node) and `{series}` (its id).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from builder.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+T = TypeVar("T")
+
+NO_STRINGS: Mapping[str, str] = MappingProxyType({})
+MODE = re.compile(r"0[0-7]{3}")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The system user and group of the service (`[user]`); both are called `name`.
+
+    `uid`: fixed id of user and group, 0 for a dynamic one (Debian has fixed ones where
+    files live on shared storage). `home`: default `/var/lib/<name>`; made with `home_mode`.
+    """
+
+    name: str
+    uid: int = 0
+    home: str = ""
+    home_mode: str = "0750"
+    shell: str = "/usr/sbin/nologin"
+
+    def __post_init__(self) -> None:
+        _check_mode(self.home_mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory made when absent (`[[directories]]`); an existing one is left as it is.
+
+    `/etc/<service>`, its `<service>.conf.d`, `/var/lib/<service>`, `/var/log/<service>`,
+    `/run/<service>` and `/run/lock/<service>` are made for every service and not listed.
+    `owner` and `group` default to the service's; `package` to the common package.
+    `purge`: `remove` with all it holds, `empty` when nothing is in it, `keep` (and say so).
+    """
+
+    path: str
+    owner: str = ""
+    group: str = ""
+    mode: str = "0750"
+    package: str = ""
+    purge: Literal["remove", "empty", "keep"] = "empty"
+    since: str = ""
+    until: str = ""
+
+    def __post_init__(self) -> None:
+        _check_mode(self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """An option set in a file when the package is built, so that the pristine file has it.
+
+    Goes below the option's own commented default; a live line of the file is replaced.
+    Entries of the same section and option are set as several lines (multi-valued options).
+    """
+
+    section: str
+    option: str
+    value: str
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file a package brings (`[[files]]`); exactly one of the four sources is given.
+
+    `path`: relative to `/etc/<service>`, or absolute. What ends below `/etc` is installed
+    pristine below `/usr/share/<package>/` and copied by ucf, with `owner`, `group`
+    (default: the service's) and `mode`; anything else is shipped as it is, 0644 root:root.
+    A path that ends in `/` takes several files (not below `/etc`).
+
+    `config_generator`: input file of oslo-config-generator, in the tarball.
+    `policy_generator`: input file of oslopolicy-sample-generator, in the tarball.
+    `from_` (key `from`): a file of the tarball, or a glob.
+    `text`: the text itself.
+    """
+
+    path: str
+    package: str = ""
+    config_generator: str = ""
+    policy_generator: str = ""
+    from_: str = ""
+    text: str = ""
+    mode: str = "0640"
+    owner: str = "root"
+    group: str = ""
+    presets: tuple[Preset, ...] = ()
+    since: str = ""
+    until: str = ""
+
+    def __post_init__(self) -> None:
+        _check_mode(self.mode)
+        sources = (self.config_generator, self.policy_generator, self.from_, self.text)
+        if sum(map(bool, sources)) != 1:
+            raise ValueError(
+                f"{self.path}: give one of config-generator, policy-generator, from, text"
+            )
+        if self.path.endswith("/") and not self.path.startswith("/usr/"):
+            raise ValueError(f"{self.path}: only a directory below /usr can take several files")
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """What a package has more in some series (`[[packages.when]]`)."""
+
+    depends: tuple[str, ...] = ()
+    recommends: tuple[str, ...] = ()
+    suggests: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    breaks: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A binary package (`[[packages]]`).
+
+    `summary`: the synopsis. `description`: paragraphs of its own; the service's follows.
+    Relation fields are lists of Debian relations. A package of this service needs no
+    version (the exact one is added), and the common package, the Python code and the
+    locked closure no entry: each package depends on the common one, that on the rest.
+    `meta`: has no files; depends on what it lists and nothing else.
+    `scripts`: console scripts linked into /usr/bin.
+    `groups`: further groups the service's user is put into.
+    """
+
+    name: str
+    summary: str
+    description: str = ""
+    meta: bool = False
+    pre_depends: tuple[str, ...] = ()
+    depends: tuple[str, ...] = ()
+    recommends: tuple[str, ...] = ()
+    suggests: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    breaks: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    when: tuple[When, ...] = ()
+    since: str = ""
+    until: str = ""
+
+    def folded(self) -> Package:
+        """Return the package with what its `when` entries add moved into it."""
+        names = [f.name for f in dataclasses.fields(When) if f.name not in {"since", "until"}]
+        more = {n: getattr(self, n) + sum((getattr(w, n) for w in self.when), ()) for n in names}
+        return dataclasses.replace(self, when=(), **more)
+
+
+@dataclass(frozen=True, slots=True)
+class Wsgi:
+    """Where a WSGI application is: `module` (`a.b:application`) or a `script` of the tree's bin."""
+
+    module: str = ""
+    script: str = ""
+    since: str = ""
+    until: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.module) == bool(self.script):
+            raise ValueError("a WSGI entry has either a module or a script")
+
+
+Kind = Literal["daemon", "uwsgi", "oneshot"]
+Sandbox = Literal["strict", "sudo", "host"]
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A systemd unit `<name>.service` (`[[daemons]]`).
+
+    `kind`: `daemon` runs `script` with `args`; `uwsgi` serves the entry of `wsgi` that
+    holds in the series on `port`, from `/etc/<service>/<name>-uwsgi.ini`; `oneshot` runs
+    `script` once and remains. `script`: a name in the tree's bin, or an absolute path.
+    `type`: systemd's; default notify (oneshot for a oneshot). oslo.service says READY.
+    `start`: `now` is enabled and (re)started on installation; `boot` only enabled;
+    `manual` neither.
+    `sandbox`: `strict` has the file system read-only but for its own directories, no new
+    privileges, no devices; `sudo` leaves out what would make sudo fail; `host` has no mount
+    namespace at all: mounts and network namespaces it makes must be seen by others.
+    `after`: units (besides network, database, message broker and memcached);
+    `wants`, `part_of`, `conditions` (lines such as `ConditionPathExists=/x`): as systemd's.
+    `kill_mode`: `process` for agents whose children must outlive them.
+    `timeout_stop`, `restart_seconds`: seconds. `log_file`: below /var/log/<service>, of a
+    uwsgi application (others take their script's name).
+    `uwsgi`: further settings of the ini (a name with an empty value is left out).
+    """
+
+    name: str
+    package: str
+    description: str
+    kind: Kind = "daemon"
+    script: str = ""
+    args: tuple[str, ...] = ()
+    wsgi: tuple[Wsgi, ...] = ()
+    port: int = 0
+    processes: int = 2
+    threads: int = 8
+    uwsgi: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    type: str = ""
+    start: Literal["now", "boot", "manual"] = "now"
+    sandbox: Sandbox = "strict"
+    user: str = ""
+    after: tuple[str, ...] = ()
+    wants: tuple[str, ...] = ()
+    part_of: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    pre_start: tuple[str, ...] = ()
+    kill_mode: Literal["mixed", "process", "control-group"] = "mixed"
+    timeout_stop: int = 90
+    restart_seconds: int = 10
+    environment: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    read_write: tuple[str, ...] = ()
+    log_file: str = ""
+    since: str = ""
+    until: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind == "uwsgi" and not self.port:
+            raise ValueError(f"{self.name}: a uwsgi daemon has a port and a wsgi entry")
+        if self.kind != "uwsgi" and not self.script:
+            raise ValueError(f"{self.name}: a {self.kind} has a script")
+
+    @property
+    def unit_type(self) -> str:
+        """The Type= of the unit."""
+        return self.type or ("oneshot" if self.kind == "oneshot" else "notify")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command run once as `user` (default: the service's) after installation (`[[steps]]`).
+
+    `command`: a script of the tree's bin and its arguments. `unless_exists`: the path that
+    says it has been done. `package`: whose postinst runs it (default: the common one).
+    """
+
+    command: tuple[str, ...]
+    unless_exists: str
+    package: str = ""
+    user: str = ""
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service of OpenStack.
+
+    `name`: source package, `/etc/<name>`, `/var/lib/<name>`. `title`: `OpenStack Compute`.
+    `distribution`: its name on the package index. `deliverable`: its file in upstream's
+    releases repository. `epoch`: of the Debian version, 0 for none. `description`:
+    paragraphs every package's description ends with. `common`: the package that owns
+    user, directories, configuration and scripts.
+    `sudoers`: what the user may run as root: a script of the tree and its arguments.
+    `logs`: log files of command-line tools, made at installation so that a run as root
+    does not leave one the service cannot write.
+    `tmpfiles`: further lines of tmpfiles.d(5).
+    `exclude`: paths (globs, `*` crosses no `/`) of the wheel's tree, below `{tree}`, that
+    are not packaged; `{site}` is its site-packages.
+    """
+
+    name: str
+    title: str
+    distribution: str
+    deliverable: str
+    description: str
+    homepage: str
+    user: User
+    common: str
+    packages: tuple[Package, ...]
+    epoch: int = 0
+    directories: tuple[Directory, ...] = ()
+    files: tuple[File, ...] = ()
+    daemons: tuple[Daemon, ...] = ()
+    steps: tuple[Step, ...] = ()
+    sudoers: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()
+    tmpfiles: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    since: str = ""
+    until: str = ""
+
+    def __post_init__(self) -> None:
+        names = {p.name for p in self.packages}
+        owners = [
+            *(d.package for d in self.directories),
+            *(f.package for f in self.files),
+            *(d.package for d in self.daemons),
+            *(s.package for s in self.steps),
+        ]
+        for name in [self.common, *filter(None, owners)]:
+            if name not in names:
+                raise ValueError(f"no package {name!r} here; nearest: {nearest(name, names)}")
+
+    def exists_in(self, series: str, order: Sequence[str]) -> bool:
+        """Whether the service is part of `series`; `order` is all series ids, oldest first."""
+        return _holds(self, series, order)
+
+    def for_series(self, series: str, order: Sequence[str]) -> Service:
+        """Return what the service is in `series`; `order` is all series ids, oldest first.
+
+        Raises DataError for a service that is not part of the series, and for entries
+        that clash in it.
+        """
+        if not self.exists_in(series, order):
+            raise DataError(f"{self.name} is not part of {series}")
+        narrowed = _narrow(self, series, order)
+        narrowed = dataclasses.replace(
+            narrowed, packages=tuple(p.folded() for p in narrowed.packages)
+        )
+        _check_unique(self.name, series, "package", (p.name for p in narrowed.packages))
+        _check_unique(self.name, series, "daemon", (d.name for d in narrowed.daemons))
+        _check_unique(self.name, series, "file", (f.path for f in narrowed.files))
+        for daemon in narrowed.daemons:
+            if daemon.kind == "uwsgi" and len(daemon.wsgi) != 1:
+                raise DataError(
+                    f"{self.name}: {daemon.name} has {len(daemon.wsgi)} WSGI entries in {series}"
+                )
+        return narrowed
+
+
+def _check_mode(mode: str) -> None:
+    """Refuse what is not four octal digits with a leading 0."""
+    if not MODE.fullmatch(mode):
+        raise ValueError(f"{mode!r} is not a mode such as 0750")
+
+
+def _check_unique(service: str, series: str, what: str, names: Iterable[str]) -> None:
+    """Refuse two entries of one name in one series."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{service}: two entries for {what} {name} in {series}")
+        seen.add(name)
+
+
+def _holds(entry: object, series: str, order: Sequence[str]) -> bool:
+    """Whether `series` lies between the entry's `since` and `until`, both included."""
+    rank = {s: i for i, s in enumerate(order)}
+    since, until = getattr(entry, "since", ""), getattr(entry, "until", "")
+    for name in filter(None, (since, until, series)):
+        if name not in rank:
+            raise DataError(f"no series {name!r}", hint=f"nearest: {nearest(name, order)}")
+    first = rank[since] if since else 0
+    last = rank[until] if until else len(rank)
+    return first <= rank[series] <= last
+
+
+def _narrow(value: T, series: str, order: Sequence[str]) -> T:
+    """Return the dataclass `value` without the entries, at any depth, that do not hold."""
+    changes: dict[str, object] = {}
+    for f in dataclasses.fields(value):  # type: ignore[arg-type]
+        items = getattr(value, f.name)
+        if isinstance(items, tuple) and items and dataclasses.is_dataclass(items[0]):
+            kept = (i for i in items if _holds(i, series, order))
+            changes[f.name] = tuple(_narrow(i, series, order) for i in kept)
+    return dataclasses.replace(value, **changes)  # type: ignore[type-var]
