@@ -1,0 +1,168 @@
+"""The first stage: read all of `projects/`, check it, and find in it what a person named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from builder import schema
+from builder.errors import DataError, UsageError, nearest
+from builder.model import Catalogue, Driver, Override, Series, Target
+from builder.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+T = TypeVar("T")
+
+STATUSES = ("development", "maintained", "unmaintained", "end of life")
+_FINGERPRINT = re.compile(r"[0-9a-f]{40}")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class _DriverFile:
+    driver: tuple[Driver, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _OverrideFile:
+    override: tuple[Override, ...] = ()
+
+
+def load(root: Path) -> Catalogue:
+    """Read the directory `root` (`projects/`) whole, and check that its files fit together.
+
+    Raises DataError that names the file and the key.
+    """
+    services = load_services(root)
+    targets = _load_each(root / "targets", Target, "suite")
+    series = _load_each(root / "series", Series, "id")
+    drivers = root / "drivers.toml"
+    overrides = {p.stem: load_overrides(p) for p in sorted((root / "overrides").glob("*.toml"))}
+    catalogue = Catalogue(
+        root=root,
+        series=series,
+        targets=targets,
+        services=services,
+        drivers=schema.load(drivers, _DriverFile).driver if drivers.exists() else (),
+        overrides=overrides,
+    )
+    _check(catalogue)
+    return catalogue
+
+
+def load_services(root: Path) -> Mapping[str, Service]:
+    """Read the services alone; regeneration of the series needs them before there are any."""
+    return _load_each(root / "services", Service, "name")
+
+
+def load_overrides(path: Path) -> tuple[Override, ...]:
+    """Read a file of `[[override]]` rows, the project's or the one a user gives."""
+    return schema.load(path, _OverrideFile).override
+
+
+def _load_each(directory: Path, cls: type[T], key: str) -> dict[str, T]:
+    """Read each `<key>.toml` of a directory; the file's name must be what its `key` says."""
+    found = {}
+    for path in sorted(directory.glob("*.toml")):
+        value = schema.load(path, cls)
+        name = getattr(value, key)
+        if name != path.stem:
+            raise DataError(f"{path}: {key} is {name!r}, the file's name says {path.stem!r}")
+        found[path.stem] = value
+    return found
+
+
+def _check(catalogue: Catalogue) -> None:
+    """Check what a single file cannot know."""
+    for series in catalogue.series.values():
+        _check_series(series, catalogue, catalogue.root / "series" / f"{series.id}.toml")
+    for name in catalogue.overrides:
+        _known(name, catalogue.series, catalogue.root / "overrides" / f"{name}.toml", "file name")
+    for i, driver in enumerate(catalogue.drivers):
+        file, where = catalogue.root / "drivers.toml", f"driver[{i}] ({driver.name})"
+        for service in driver.services:
+            _known(service, catalogue.services, file, f"{where}.services")
+        for key in ("since", "until"):
+            if word := getattr(driver, key):
+                _known(word, catalogue.series, file, f"{where}.{key}")
+
+
+def _check_series(series: Series, catalogue: Catalogue, file: Path) -> None:
+    _known(series.status, STATUSES, file, "status")
+    for target in series.targets:
+        _known(target, catalogue.targets, file, "targets")
+    for service in series.versions:
+        _known(service, catalogue.services, file, "versions")
+    if not _DATE.fullmatch(series.date):
+        raise DataError(f"{file}: date: {series.date!r} is not of the form 2026-04-01")
+    if not _FINGERPRINT.fullmatch(series.signing_key):
+        raise DataError(f"{file}: signing-key: 40 lower-case hexadecimal digits are wanted")
+
+
+def _known(word: str, valid: Iterable[str], file: Path, where: str) -> None:
+    names = list(valid)
+    if word not in names:
+        hint = f"nearest: {nearest(word, names)}" if names else ""
+        raise DataError(f"{file}: {where}: {word!r} is not known", hint=hint)
+
+
+def order(catalogue: Catalogue) -> tuple[str, ...]:
+    """Return the ids of the series, oldest release first."""
+    return tuple(sorted(catalogue.series, key=lambda id_: catalogue.series[id_].date))
+
+
+def find_series(catalogue: Catalogue, word: str) -> Series:
+    """Return the series of this id or code name, in any case; UsageError when there is none."""
+    names = {series.name.lower(): series for series in catalogue.series.values()}
+    names |= {id_.lower(): series for id_, series in catalogue.series.items()}
+    return _find(names, word, "series")
+
+
+def find_service(catalogue: Catalogue, word: str) -> Service:
+    """Return the service of this name, in any case; UsageError when there is none."""
+    return _find(catalogue.services, word, "project")
+
+
+def find_target(
+    catalogue: Catalogue,
+    series: Series,
+    word: str | None = None,
+    os_release: Path = Path("/etc/os-release"),
+) -> Target:
+    """Return the target of this suite, or of this machine's suite when `word` is None.
+
+    Raises UsageError when it is no target, or none of the series'.
+    """
+    if word is None:
+        suite = _machine_suite(os_release)
+        subject = f"this machine's suite, {suite}," if suite else "this machine, no Debian release,"
+    else:
+        suite = _find(catalogue.targets, word, "target").suite
+        subject = suite
+    if suite not in series.targets:
+        names = ", ".join(series.targets)
+        raise UsageError(
+            f"{subject} is not a target of {series.id} ({series.name}), whose targets are: {names}",
+            hint="name one of them with --target" if word is None else "",
+        )
+    return catalogue.targets[suite]
+
+
+def _find(names: Mapping[str, T], word: str, kind: Literal["series", "project", "target"]) -> T:
+    found = names.get(word.lower())
+    if found is None:
+        raise UsageError(f"unknown {kind} {word!r}; nearest: {nearest(word, names)}")
+    return found
+
+
+def _machine_suite(os_release: Path) -> str:
+    """Return VERSION_CODENAME of os-release(5), or nothing when this is not Debian."""
+    if not os_release.exists():
+        return ""
+    pairs = (line.partition("=") for line in os_release.read_text().splitlines())
+    values = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+    return values.get("VERSION_CODENAME", "") if values.get("ID") == "debian" else ""

@@ -1,0 +1,66 @@
+"""Where everything lies: the project's data, the caches, the keys, the repository.
+
+The data (`projects/`, `debian-templates/`) stand beside the `builder` package, in a
+checkout or an editable install of one; BUILD_DEBS_DATA names another place.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Dirs:
+    """The directory layout; only `projects` and `templates` need to exist.
+
+    `cache` holds what can be made again (`downloads`, `wheels` and `debs`, each keyed by
+    content, and `logs`); `keys` holds the signing keys, which cannot, and never lies in `repo`.
+    """
+
+    projects: Path
+    templates: Path
+    locks: Path
+    cache: Path
+    downloads: Path
+    wheels: Path
+    debs: Path
+    logs: Path
+    keys: Path
+    repo: Path
+
+
+def locate(env: Mapping[str, str] = os.environ) -> Dirs:
+    """Return the layout for this environment (XDG base directory specification).
+
+    Raises DataError when the project's data are not there. Nothing is created.
+    """
+    data = Path(env.get("BUILD_DEBS_DATA") or Path(__file__).resolve().parent.parent)
+    if not (data / "projects").is_dir():
+        raise DataError(
+            f"{data}: no projects/ directory there",
+            hint="run from a checkout, or name one in BUILD_DEBS_DATA",
+        )
+    home = Path(env.get("HOME") or Path.home())
+    cache_home = Path(env.get("XDG_CACHE_HOME") or home / ".cache")
+    data_home = Path(env.get("XDG_DATA_HOME") or home / ".local/share")
+    cache = Path(env.get("BUILD_DEBS_CACHE") or cache_home / "build-debs").absolute()
+    return Dirs(
+        projects=data / "projects",
+        templates=data / "debian-templates",
+        locks=data / "projects/locks",
+        cache=cache,
+        downloads=cache / "downloads",
+        wheels=cache / "wheels",
+        debs=cache / "debs",
+        logs=cache / "logs",
+        keys=(data_home / "build-debs/keys").absolute(),
+        repo=data / "repo",
+    )
