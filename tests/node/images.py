@@ -1,0 +1,157 @@
+"""Root file systems for nodes: Debian as mmdebstrap makes it, once per suite and package set.
+
+The mirrors are those the host's own apt uses; nothing here names one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+# What a small Debian server has and what the tests use; nothing our packages
+# should ask for themselves (adduser, logrotate, python3 …) is named, so that a
+# forgotten dependency shows.
+BASE = (
+    "ca-certificates",
+    "curl",
+    "dbus",
+    "iproute2",
+    "iputils-ping",
+    "kmod",
+    "libpam-systemd",
+    "procps",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+)
+# A frozen mirror or a wrong clock is the host administrator's affair: follow apt there.
+FOLLOWED = ("Acquire::Check-Valid-Until", "Acquire::Check-Date", "Acquire::http::Proxy")
+UNUSED_UNITS = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "console-getty.service",
+    "getty.target",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One suite on one mirror, as `deb URI SUITE main`."""
+
+    uri: str
+    suite: str
+
+    def line(self, *, plain: bool = False) -> str:
+        """Return the sources.list line; `plain` for a node, whose proxy adds TLS again."""
+        uri = "http" + self.uri[5:] if plain and self.uri.startswith("https:") else self.uri
+        return f"deb {uri} {self.suite} main\n"
+
+
+def cache_dir() -> Path:
+    """Return where images, downloads and running nodes live, outside any checkout."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "build-debs-tests"
+
+
+def _output(*argv: str) -> str:
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def host_suite() -> str:
+    """Return the code name of the Debian this machine runs."""
+    pairs = (line.partition("=") for line in Path("/etc/os-release").read_text().splitlines())
+    return {key: value.strip('"') for key, _, value in pairs}["VERSION_CODENAME"]
+
+
+def sources(suite: str) -> list[Source]:
+    """Return apt's sources of `suite`: the host's Debian mirrors with the suite's name put in."""
+    here = host_suite()
+    # Without lists apt knows no code names, only what is written in its sources.
+    fields = "$(RELEASE) $(REPO_URI)"
+    lines = _output("apt-get", "indextargets", "--format", fields, "Created-By: Packages")
+    pairs = sorted({tuple(line.split()) for line in lines.splitlines()})
+    wanted = {here + tail: suite + tail for tail in ("", "-updates", "-security")}
+    found = [Source(uri, wanted[release]) for release, uri in pairs if release in wanted]
+    if not any(source.suite == suite for source in found):
+        raise RuntimeError(f"apt on this machine knows no mirror of {here}")
+    return found
+
+
+def schemes(found: list[Source]) -> dict[str, str]:
+    """Return the scheme by which each mirror host is reached."""
+    return {urlsplit(source.uri).netloc: urlsplit(source.uri).scheme for source in found}
+
+
+def followed_options() -> list[str]:
+    """Return the host's apt settings a node's apt must share to use the same mirrors."""
+    dump = _output("apt-config", "dump").splitlines()
+    return [line for line in dump if line.startswith(FOLLOWED)]
+
+
+def image(suite: str, extra: tuple[str, ...] = ()) -> Path:
+    """Return the root of `suite` with BASE and `extra`, bootstrapped on first use."""
+    found = sources(suite)
+    packages = tuple(sorted({*BASE, *extra}))
+    hooks = [_hook(line) for line in _customise(found)]
+    identity = repr((suite, packages, found, hooks, followed_options()))
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    images = cache_dir() / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    root = images / f"{suite}-{digest}"
+    with (images / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.is_dir():
+            _bootstrap(root, suite, packages, found, hooks)
+    return root
+
+
+def _hook(command: str) -> str:
+    return f"--customize-hook={command}"
+
+
+def _customise(found: list[Source]) -> list[str]:
+    """Return the shell lines that make a bootstrapped root ($1) a node's."""
+    plain = "".join(source.line(plain=True) for source in found)
+    return [
+        f'chroot "$1" systemctl -q mask {shlex.join(UNUSED_UNITS)}',
+        'rm -f "$1/etc/hostname" "$1/etc/resolv.conf"; : >"$1/etc/machine-id"',
+        f'printf %s {shlex.quote(plain)} >"$1/etc/apt/sources.list"',
+    ]
+
+
+def _bootstrap(
+    root: Path, suite: str, packages: tuple[str, ...], found: list[Source], hooks: list[str]
+) -> None:
+    if shutil.which("mmdebstrap") is None:
+        raise RuntimeError("mmdebstrap is not installed: apt-get install mmdebstrap")
+    options = [
+        'APT::Install-Recommends "false"',
+        'Acquire::Languages "none"',
+        'Acquire::Retries "3"',
+        *followed_options(),
+    ]
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=root.parent) as scratch:
+        target = Path(scratch) / "root"
+        argv = [
+            *("mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--format=directory"),
+            # Lists stay: a node's apt-get update then only asks whether they are current.
+            *("--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io"),
+            f"--include={','.join(packages)}",
+            *(f"--aptopt={option}" for option in options),
+            *hooks,
+            *(suite, str(target), "-"),
+        ]
+        mirrors = "".join(source.line() for source in found)
+        done = subprocess.run(argv, input=mirrors, text=True, capture_output=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"mmdebstrap of {suite} failed:\n{done.stderr[-4000:]}")
+        target.chmod(0o755)
+        target.rename(root)
