@@ -80,6 +80,16 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
+class Recipe:
+    """What building a distribution from its sdist needs beyond its metadata, and why."""
+
+    distribution: str
+    reason: str
+    packages: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """All of `projects/`, read once and frozen."""
 
@@ -89,6 +99,7 @@ class Catalogue:
     services: Mapping[str, Service]
     drivers: tuple[Driver, ...]
     overrides: Mapping[str, tuple[Override, ...]]
+    recipes: tuple[Recipe, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 # that the same lock gives the same bits at every desk.
 PASSED = frozenset({"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"})
 PASSED_PREFIXES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-INDEX_PREFIXES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_CACHE_DIR")
+INDEX_PREFIXES = (
+    "UV_INDEX",
+    "UV_DEFAULT_INDEX",
+    "UV_NATIVE_TLS",
+    "UV_SYSTEM_CERTS",
+    "UV_CACHE_DIR",
+)
 
 PACKAGE_OF = {
     "apt-ftparchive": "apt-utils",

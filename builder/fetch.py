@@ -1,0 +1,253 @@
+"""Fetch: every file a lock names, into a cache keyed by sha256.
+
+A file enters the cache only when its checksum is right (it is written under a temporary
+name and renamed), so what is in the cache can be used without a look at the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import requests
+
+from builder import index, log
+from builder.errors import FetchError
+from builder.model import Fetched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from builder.model import Artifact, Distribution
+
+TARBALL_SITE = "https://tarballs.opendev.org/openstack"
+ATTEMPTS = 4
+CHUNK = 1 << 18
+TIMEOUT = 60  # seconds without a byte
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file to fetch; `places` are asked in turn (see `plan`)."""
+
+    distribution: str
+    version: str
+    artifact: Artifact
+    service: bool
+
+
+def wanted(distributions: Iterable[Distribution]) -> list[Wanted]:
+    """Return the one file of each distribution a build needs: the first of its artifacts."""
+    return [Wanted(d.name, d.version, d.artifacts[0], d.kind == "service") for d in distributions]
+
+
+def cached(cache: Path, artifact: Artifact) -> Path:
+    """Return where `artifact` is kept: by checksum, with its own name (tools read it)."""
+    return cache / artifact.sha256[:2] / artifact.sha256 / artifact.file
+
+
+def missing(files: Iterable[Wanted], cache: Path) -> list[Wanted]:
+    """Return what is not in the cache."""
+    return [w for w in files if not cached(cache, w.artifact).exists()]
+
+
+def fetch(
+    files: Sequence[Wanted],
+    cache: Path,
+    *,
+    tarballs: str | None = None,
+    offline: bool = False,
+    jobs: int = 8,
+) -> Fetched:
+    """Bring every file into the cache, in parallel, and return where each is.
+
+    A service's tarball is looked for in `tarballs` (a directory or URL), the package index,
+    then upstream's tarball site; all else on the index. Raises FetchError that names every
+    file not to be had and what was tried for it.
+    """
+    absent = missing(files, cache)
+    if absent and offline:
+        raise FetchError(
+            f"{len(absent)} files are not in the cache and --offline forbids to fetch them",
+            details=[f"{w.artifact.file} (sha256 {w.artifact.sha256})" for w in absent],
+            hint="run once without --offline",
+        )
+    if absent:
+        _fetch_all(absent, cache, tarballs, jobs)
+    return Fetched({w.artifact.sha256: cached(cache, w.artifact) for w in files})
+
+
+def _fetch_all(absent: Sequence[Wanted], cache: Path, tarballs: str | None, jobs: int) -> None:
+    client = Client()
+    problems: list[str] = []
+    with log.step("fetch", len(absent)) as step, ThreadPoolExecutor(jobs) as pool:
+
+        def one(item: Wanted) -> None:
+            tried = []
+            for name, place in _places(item, client, tarballs):
+                try:
+                    place(cached(cache, item.artifact))
+                    step.advance(item.artifact.file)
+                    return
+                except _UnavailableError as error:
+                    tried.append(f"{name}: {error}")
+            problems.append(f"{item.artifact.file}: {'; '.join(tried)}")
+
+        for future in [pool.submit(one, item) for item in absent]:
+            future.result()
+    if problems:
+        raise FetchError(
+            f"{len(problems)} of {len(absent)} files are not to be had",
+            details=sorted(problems),
+            hint="check the network and the package index settings (UV_DEFAULT_INDEX, "
+            "PIP_INDEX_URL, pip.conf), or give service tarballs with --tarballs DIR|URL",
+        )
+
+
+class _UnavailableError(Exception):
+    """A place does not have a file, or has another."""
+
+
+class Client:
+    """HTTP and the package index, shared by the threads of one run."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._pages: dict[str, dict[str, str]] = {}
+
+    @property
+    def session(self) -> requests.Session:
+        """The thread's own session (requests' are not thread-safe)."""
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+        session: requests.Session = self._local.session
+        return session
+
+    def index_url(self, item: Wanted) -> str:
+        """Return the URL of a file on the package index (the simple API, PEP 503 and 691)."""
+        # imported here: it is slow to import and a run with a warm cache needs none of it
+        from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple  # noqa: PLC0415
+
+        if item.distribution not in self._pages:
+            endpoint = index.index_url() or PYPI_SIMPLE_ENDPOINT
+            simple = PyPISimple(endpoint, session=self.session)
+            try:
+                page = retried(partial(simple.get_project_page, item.distribution, timeout=TIMEOUT))
+            except NoSuchProjectError as error:
+                raise _UnavailableError(f"no project {item.distribution}") from error
+            except requests.RequestException as error:
+                raise _UnavailableError(_short(error)) from error
+            self._pages[item.distribution] = {p.filename: p.url for p in page.packages}
+        url = self._pages[item.distribution].get(item.artifact.file)
+        if url is None:
+            raise _UnavailableError("no such file there")
+        return url
+
+    def download(self, url: str, artifact: Artifact, destination: Path) -> None:
+        """Download `url` to `destination` if its bytes are those of `artifact`."""
+        try:
+            retried(partial(self._stream, url, artifact, destination))
+        except (requests.RequestException, DamagedError) as error:
+            raise _UnavailableError(_short(error)) from error
+
+    def _stream(self, url: str, artifact: Artifact, destination: Path) -> None:
+        with self.session.get(url, stream=True, timeout=TIMEOUT) as answer:
+            answer.raise_for_status()
+            _keep(answer.iter_content(CHUNK), artifact, destination)
+
+
+def _places(
+    item: Wanted, client: Client, tarballs: str | None
+) -> list[tuple[str, Callable[[Path], None]]]:
+    """Return the places to ask for `item`, each a name and a function that fetches to a path."""
+
+    def from_index(destination: Path) -> None:
+        client.download(client.index_url(item), item.artifact, destination)
+
+    def from_url(base: str, destination: Path) -> None:
+        client.download(f"{base.rstrip('/')}/{item.artifact.file}", item.artifact, destination)
+
+    def from_directory(directory: Path, destination: Path) -> None:
+        source = directory / item.artifact.file
+        if not source.is_file():
+            raise _UnavailableError("no such file")
+        with source.open("rb") as stream:
+            try:
+                _keep(iter(partial(stream.read, CHUNK), b""), item.artifact, destination)
+            except DamagedError as error:
+                raise _UnavailableError(_short(error)) from error
+
+    places: list[tuple[str, Callable[[Path], None]]] = []
+    if item.service and tarballs:
+        given = partial(from_url, tarballs) if "://" in tarballs else None
+        places.append((tarballs, given or partial(from_directory, Path(tarballs))))
+    places.append(("package index", from_index))
+    if item.service:
+        site = f"{TARBALL_SITE}/{item.distribution.removeprefix('openstack-')}"
+        places.append((site, partial(from_url, site)))
+    return places
+
+
+class DamagedError(Exception):
+    """A download ended early, or its bytes are not the locked ones."""
+
+
+def _keep(chunks: Iterable[bytes], artifact: Artifact, destination: Path) -> None:
+    """Write `chunks` to `destination` if they are the bytes of `artifact`, else leave nothing."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    handle, name = tempfile.mkstemp(dir=destination.parent)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+                out.write(chunk)
+        if digest.hexdigest() != artifact.sha256:
+            raise DamagedError(
+                f"sha256 {digest.hexdigest()} of {size} bytes is not the locked "
+                f"{artifact.sha256} of {artifact.size}"
+            )
+        Path(name).chmod(0o644)
+        Path(name).replace(destination)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def retried(action: Callable[[], object], sleep: Callable[[float], None] = time.sleep) -> object:
+    """Call `action`, up to ATTEMPTS times with 0.5, 1, 2 s between, while it fails in passing.
+
+    What a server says of the request itself (4xx but 408 and 429) and a full disk are final.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            return action()
+        except (requests.RequestException, DamagedError) as error:
+            answer = getattr(error, "response", None)
+            final = (
+                answer is not None
+                and answer.status_code < 500
+                and answer.status_code not in {408, 429}
+            )
+            if final or attempt == ATTEMPTS - 1:
+                raise
+            sleep(0.5 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _short(error: BaseException) -> str:
+    text = str(error)
+    return text if len(text) < 200 else f"{text[:200]}…"
+
+
+def by_checksum(fetched: Fetched, distributions: Iterable[Distribution]) -> Mapping[str, Path]:
+    """Map distribution name to its fetched file."""
+    return {d.name: fetched.files[d.artifacts[0].sha256] for d in distributions}

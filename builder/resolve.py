@@ -1,0 +1,374 @@
+"""Resolve: service versions and upper-constraints become a lock (PEP 440, PEP 508, PEP 751).
+
+uv does the resolving; this module says what it is asked, and turns its answer into the
+closure with the requirement chains that put each distribution there.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import tomllib
+from collections import deque
+from dataclasses import dataclass
+from importlib.metadata import Distribution as InstalledDistribution
+from importlib.metadata import distributions as installed_distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+import uv
+from packaging.requirements import Requirement
+from packaging.tags import compatible_tags, cpython_tags
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+from builder import index
+from builder.errors import BuildError, DataError, ResolveError
+from builder.files import sha256_file, sha256_text
+from builder.model import Artifact, Distribution, Lock
+from builder.run import run
+from builder.sdist import pyproject_requires
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from builder.model import Driver, Kind, Override, Series, Target
+
+# Upstream's own redirector to the newest constraints of a series.
+LIVE_CONSTRAINTS = "https://releases.openstack.org/constraints/upper/{id}"
+NEWEST_PLATFORM = 40  # the highest glibc 2.x uv has a platform name for
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be resolved: everything that decides the lock, before any file is read."""
+
+    series: Series
+    target: Target
+    services: Mapping[str, str]
+    """Distribution name of each service, by service."""
+    drivers: tuple[Driver, ...]
+    overrides: tuple[Override, ...]
+
+    def digest(self) -> str:
+        """Return a checksum of the request; a lock whose `inputs` has another is stale."""
+        rows = [f"{d}=={self.series.versions[s]}" for s, d in sorted(self.services.items())]
+        rows += [f"driver {d.name} {','.join(d.services)}" for d in self.drivers]
+        rows += [f"override {o.requirement}" for o in self.overrides]
+        return sha256_text(self.series.id, self.target.suite, self.target.python, *rows)
+
+
+def read_constraints(source: str | None, series: Series) -> str:
+    """Return the text of upper-constraints from a file or URL, or live from upstream."""
+    where = source or LIVE_CONSTRAINTS.format(id=series.id)
+    if not re.match(r"https?://", where):
+        try:
+            return Path(where).read_text()
+        except OSError as error:
+            raise DataError(f"{where}: {error.strerror}") from error
+    try:
+        answer = requests.get(where, timeout=30)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        raise ResolveError(
+            f"the constraints of {series.id} are not to be had from {where}",
+            details=[str(error)],
+            hint="name a copy with --constraints FILE",
+        ) from error
+    return answer.text
+
+
+def layered(constraints: str, overrides: Iterable[str]) -> list[str]:
+    """Return constraint lines in which each override stands in place of the pins of its name."""
+    replaced = {canonicalize_name(Requirement(o).name): o for o in overrides}
+    lines = []
+    for line in constraints.splitlines():
+        text = line.split("#")[0].strip()
+        if text and canonicalize_name(re.split(r"[=<>!~;\[ ]", text)[0]) not in replaced:
+            lines.append(text)
+    return lines + list(replaced.values())
+
+
+def read_overrides(path: Path) -> tuple[str, ...]:
+    """Read a user's `--override` file: one PEP 508 requirement a line, `#` begins a comment."""
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        text = line.split("#")[0].strip()
+        if not text:
+            continue
+        try:
+            Requirement(text)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}: not a requirement: {text!r}") from error
+        found.append(text)
+    return tuple(found)
+
+
+def resolve(
+    request: Request, constraints: str, user: Sequence[str] = (), tarballs: Path | None = None
+) -> Lock:
+    """Resolve `request` under `constraints` into a lock; layers: constraints < project < `user`.
+
+    `tarballs` is a directory searched for release tarballs before the index is asked.
+    Raises ResolveError with uv's explanation of a conflict.
+    """
+    lines = layered(constraints, [*(o.requirement for o in request.overrides), *user])
+    roots = {d: _root(d, request.series.versions[s], tarballs) for s, d in request.services.items()}
+    wanted = [*roots.values(), *(d.name for d in request.drivers)]
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        packages = _compile(request.target, wanted, lines, work / "pylock.toml")
+        metadata = _metadata(request.target, packages, work / "site")
+        services = {canonicalize_name(d) for d in roots}
+        sources = [p for p in packages if p["name"] in services or not p.get("wheels")]
+        needed = sorted({r for p in sources for r in pyproject_requires(_source(p, work))})
+        pinned = [f"{p['name']}=={p['version']}" for p in packages]
+        builders = _compile(request.target, needed, [*lines, *pinned], work / "pylock.build.toml")
+        rows = _rows(request, packages, metadata, services)
+    build = tuple(
+        Distribution(
+            p["name"], p["version"], "build", (), {}, _artifacts(p, request.target, False), ()
+        )
+        for p in builders
+    )
+    inputs = {"request": request.digest(), "constraints": sha256_text(constraints)}
+    if user:
+        inputs["override"] = sha256_text(*user)
+    return Lock(request.series.id, request.target.suite, request.target.python, inputs, rows, build)
+
+
+def _root(name: str, version: str, tarballs: Path | None) -> str:
+    stem = f"{name}-{version}.tar.gz"
+    for file in (stem, stem.replace("-", "_", name.count("-"))):
+        if tarballs and (tarballs / file).exists():
+            return f"{name} @ {(tarballs / file).resolve().as_uri()}"
+    return f"{name}==={version}"
+
+
+def _compile(
+    target: Target, wanted: Sequence[str], constraints: Sequence[str], output: Path
+) -> list[dict[str, Any]]:
+    """Ask uv for the closure of `wanted`; returns the packages of its pylock.toml (PEP 751)."""
+    files = output.with_suffix(".in"), output.with_suffix(".constraints")
+    files[0].write_text("\n".join(wanted) + "\n")
+    files[1].write_text("\n".join(constraints) + "\n")
+    argv = [uv.find_uv_bin(), "pip", "compile", "--quiet", "--no-header", *_platform(target)]
+    argv += ["--format", "pylock.toml", "-c", str(files[1]), "-o", str(output), str(files[0])]
+    try:
+        run([*argv, *index.uv_arguments()], index=True)
+    except BuildError as error:
+        raise ResolveError(
+            f"the requirements of {target.suite} have no solution",
+            details=error.details,
+            hint="see the chain above; --override replaces a pin",
+        ) from error
+    packages: list[dict[str, Any]] = tomllib.loads(output.read_text()).get("packages", [])
+    return packages
+
+
+def _platform(target: Target) -> list[str]:
+    glibc = min(int(target.glibc.split(".")[1]), NEWEST_PLATFORM)
+    options = ["--python-version", target.python]
+    if Path(target.interpreter).exists():
+        options += ["--python", target.interpreter]
+    return [*options, "--python-platform", f"x86_64-manylinux_2_{glibc}"]
+
+
+def _metadata(
+    target: Target, packages: Sequence[dict[str, Any]], site: Path
+) -> dict[str, InstalledDistribution]:
+    """Unpack every distribution, and return its metadata by normalised name."""
+    lines = [_exact(p) for p in packages]
+    requirements = site.with_suffix(".txt")
+    requirements.write_text("\n".join(lines) + "\n")
+    argv = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--target", str(site)]
+    argv += [*_platform(target), *index.uv_arguments(), "-r", str(requirements)]
+    try:
+        run(argv, index=True)
+    except BuildError as error:
+        raise ResolveError(
+            "the metadata of the closure cannot be read", details=error.details
+        ) from error
+    found = installed_distributions(path=[str(site)])
+    return {canonicalize_name(d.name): d for d in found}
+
+
+def _source(package: Mapping[str, Any], work: Path) -> Path:
+    """Return the sdist of a package, downloaded from where uv found it."""
+    if "archive" in package:
+        return Path(package["archive"]["path"])
+    row = package["sdist"]
+    if "path" in row:
+        return Path(row["path"])
+    path = work / row["url"].rsplit("/", 1)[1]
+    answer = requests.get(row["url"], timeout=120)
+    answer.raise_for_status()
+    path.write_bytes(answer.content)
+    return path
+
+
+def _exact(package: Mapping[str, Any]) -> str:
+    if "archive" in package:
+        archive = package["archive"]
+        return f"{package['name']} @ {archive.get('url') or Path(archive['path']).as_uri()}"
+    return f"{package['name']}=={package['version']}"
+
+
+def environment(target: Target) -> dict[str, str]:
+    """Return the marker environment (PEP 508) of the target's own Python."""
+    return {
+        "implementation_name": "cpython",
+        "implementation_version": target.python,
+        "os_name": "posix",
+        "platform_machine": "x86_64",
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": "Linux",
+        "platform_version": "",
+        "python_full_version": target.python,
+        "python_version": target.python_minor,
+        "sys_platform": "linux",
+    }
+
+
+def _artifacts(package: Mapping[str, Any], target: Target, source: bool) -> tuple[Artifact, ...]:
+    """Return the usable files, the one to take first: the best wheel, or the sdist if `source`."""
+    if "archive" in package:
+        path = Path(package["archive"]["path"])
+        return (Artifact(path.name, sha256_file(path), path.stat().st_size),)
+    order = {tag: n for n, tag in enumerate(supported_tags(target))}
+    ranked = []
+    for wheel in package.get("wheels", ()):
+        artifact = _artifact(wheel)
+        tags = parse_wheel_filename(artifact.file)[3]
+        rank = min((order[t] for t in tags if t in order), default=None)
+        if rank is not None:
+            ranked.append((rank, artifact.file, artifact))
+    wheels = [artifact for _, _, artifact in sorted(ranked, key=lambda row: row[:2])]
+    sdist = [_artifact(package["sdist"])] if "sdist" in package else []
+    return tuple(sdist if source else wheels + sdist)
+
+
+def _artifact(row: Mapping[str, Any]) -> Artifact:
+    file = row.get("name") or row["url"].rsplit("/", 1)[1]
+    return Artifact(file, row["hashes"]["sha256"], row["size"])
+
+
+def supported_tags(target: Target) -> list[Any]:
+    """Return the wheel tags (PEP 425, PEP 600) that load on the target, best first."""
+    minor = tuple(int(n) for n in target.python_minor.split("."))
+    newest = int(target.glibc.split(".")[1])
+    platforms = [f"manylinux_2_{n}_x86_64" for n in range(newest, 4, -1)]
+    platforms += [
+        "manylinux2014_x86_64",
+        "manylinux2010_x86_64",
+        "manylinux1_x86_64",
+        "linux_x86_64",
+    ]
+    return [
+        *cpython_tags(minor, platforms=platforms),
+        *compatible_tags(minor, interpreter=f"cp{minor[0]}{minor[1]}", platforms=platforms),
+    ]
+
+
+def _rows(
+    request: Request,
+    packages: Sequence[dict[str, Any]],
+    metadata: Mapping[str, InstalledDistribution],
+    services: set[str],
+) -> tuple[Distribution, ...]:
+    env = environment(request.target)
+    needs = {n: _requires(d, env) for n, d in metadata.items()}
+    asked = _asked_extras(needs)
+    reasons = _reasons(request, needs, services)
+    rows = []
+    for package in packages:
+        name = canonicalize_name(package["name"])
+        info = metadata[name].metadata
+        kind: Kind = "service" if name in services else "library"
+        extras = {e: needs[name][e] for e in sorted(asked.get(name, ())) if needs[name].get(e)}
+        artifacts = _artifacts(package, request.target, kind == "service")
+        if not artifacts:
+            raise ResolveError(f"{name} {package['version']}: no usable file on the index")
+        rows.append(
+            Distribution(
+                name=info["Name"],
+                version=package["version"],
+                kind=kind,
+                requires=needs[name][""],
+                extras=extras,
+                artifacts=artifacts,
+                reason=reasons.get(name, ()),
+                summary=" ".join((info["Summary"] or "").split()),
+                homepage=_homepage(metadata[name]),
+            )
+        )
+    return tuple(sorted(rows, key=lambda d: canonicalize_name(d.name)))
+
+
+def _homepage(distribution: InstalledDistribution) -> str:
+    info = distribution.metadata
+    urls = [u.split(",", 1) for u in info.get_all("Project-URL") or []]
+    named = [u.strip() for label, u in urls if label.strip().lower() in {"homepage", "home"}]
+    found = [info["Home-page"] or "", *named, *(u.strip() for _, u in urls)]
+    return next((u for u in found if re.match(r"https?://\S+$", u)), "")
+
+
+def _requires(
+    distribution: InstalledDistribution, env: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """Return requirements that hold on the target, markers gone, by extra ('' is always)."""
+    rows = [Requirement(text) for text in distribution.requires or ()]
+    extras = distribution.metadata.get_all("Provides-Extra") or []
+    found = {"": [r for r in rows if _holds(r, env, "")]}
+    for extra in extras:
+        more = [r for r in rows if _holds(r, env, extra) and r not in found[""]]
+        found[canonicalize_name(extra)] = more
+    return {extra: tuple(_without_marker(r) for r in rows) for extra, rows in found.items()}
+
+
+def _holds(requirement: Requirement, env: Mapping[str, str], extra: str) -> bool:
+    marker = requirement.marker
+    return marker is None or marker.evaluate({**env, "extra": extra})
+
+
+def _without_marker(requirement: Requirement) -> str:
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    return f"{requirement.name}{extras}{requirement.specifier}"
+
+
+def _asked_extras(needs: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, set[str]]:
+    """Return, by distribution, the extras anybody's requirement names (and those these name)."""
+    asked: dict[str, set[str]] = {}
+    queue = deque((n, "") for n in needs)
+    while queue:
+        name, extra = queue.popleft()
+        for text in needs.get(name, {}).get(extra, ()):
+            requirement = Requirement(text)
+            other = canonicalize_name(requirement.name)
+            for further in map(canonicalize_name, requirement.extras):
+                if further not in asked.setdefault(other, set()):
+                    asked[other].add(further)
+                    queue.append((other, further))
+    return asked
+
+
+def _reasons(
+    request: Request, needs: Mapping[str, Mapping[str, tuple[str, ...]]], services: set[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return why each distribution is in: a root's own reason, or the shortest chain from one."""
+    found = dict.fromkeys(sorted(services), (f"service of {request.series.id}",))
+    for driver in request.drivers:
+        found.setdefault(canonicalize_name(driver.name), (f"driver: {driver.reason}",))
+    queue = deque(found)
+    chains: dict[str, tuple[str, ...]] = {n: (n,) for n in found}
+    while queue:
+        name = queue.popleft()
+        for text in (t for rows in needs.get(name, {}).values() for t in rows):
+            requirement = Requirement(text)
+            other = canonicalize_name(requirement.name)
+            if other not in chains and other in needs:
+                chains[other] = (*chains[name], _without_marker(requirement))
+                found[other] = chains[other]
+                queue.append(other)
+    return found
