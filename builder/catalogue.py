@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from builder import schema
 from builder.errors import DataError, UsageError, nearest
-from builder.model import Catalogue, Driver, Override, Series, Target
+from builder.model import Catalogue, Driver, Override, Recipe, Series, Target
 from builder.service import Service
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ class _DriverFile:
 
 
 @dataclass(frozen=True, slots=True)
+class _RecipeFile:
+    recipe: tuple[Recipe, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _OverrideFile:
     override: tuple[Override, ...] = ()
 
@@ -40,7 +46,7 @@ def load(root: Path) -> Catalogue:
     services = load_services(root)
     targets = _load_each(root / "targets", Target, "suite")
     series = _load_each(root / "series", Series, "id")
-    drivers = root / "drivers.toml"
+    drivers, recipes = root / "drivers.toml", root / "recipes.toml"
     overrides = {p.stem: load_overrides(p) for p in sorted((root / "overrides").glob("*.toml"))}
     catalogue = Catalogue(
         root=root,
@@ -49,6 +55,7 @@ def load(root: Path) -> Catalogue:
         services=services,
         drivers=schema.load(drivers, _DriverFile).driver if drivers.exists() else (),
         overrides=overrides,
+        recipes=schema.load(recipes, _RecipeFile).recipe if recipes.exists() else (),
     )
     _check(catalogue)
     return catalogue
@@ -78,17 +85,29 @@ def _load_each(directory: Path, cls: type[T], key: str) -> dict[str, T]:
 
 def _check(catalogue: Catalogue) -> None:
     """Check what a single file cannot know."""
+    for service in catalogue.services.values():
+        file = catalogue.root / "services" / f"{service.name}.toml"
+        _check_bounds(service, catalogue.series, file, "")
     for series in catalogue.series.values():
         _check_series(series, catalogue, catalogue.root / "series" / f"{series.id}.toml")
-    for name in catalogue.overrides:
-        _known(name, catalogue.series, catalogue.root / "overrides" / f"{name}.toml", "file name")
+    for id_ in catalogue.overrides:
+        _known(id_, catalogue.series, catalogue.root / "overrides" / f"{id_}.toml", "file name")
     for i, driver in enumerate(catalogue.drivers):
         file, where = catalogue.root / "drivers.toml", f"driver[{i}] ({driver.name})"
-        for service in driver.services:
-            _known(service, catalogue.services, file, f"{where}.services")
-        for key in ("since", "until"):
-            if word := getattr(driver, key):
-                _known(word, catalogue.series, file, f"{where}.{key}")
+        for name in driver.services:
+            _known(name, catalogue.services, file, f"{where}.services")
+        _check_bounds(driver, catalogue.series, file, where)
+
+
+def _check_bounds(value: object, series: Iterable[str], file: Path, where: str) -> None:
+    """Check every `since` and `until` of a dataclass, at any depth."""
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]
+        item, place = getattr(value, field.name), f"{where}.{field.name}".lstrip(".")
+        if field.name in ("since", "until") and item:
+            _known(item, series, file, place)
+        elif isinstance(item, tuple) and item and dataclasses.is_dataclass(item[0]):
+            for i, entry in enumerate(item):
+                _check_bounds(entry, series, file, f"{place}[{i}]")
 
 
 def _check_series(series: Series, catalogue: Catalogue, file: Path) -> None:
@@ -97,6 +116,8 @@ def _check_series(series: Series, catalogue: Catalogue, file: Path) -> None:
         _known(target, catalogue.targets, file, "targets")
     for service in series.versions:
         _known(service, catalogue.services, file, "versions")
+        if not catalogue.services[service].exists_in(series.id, order(catalogue)):
+            raise DataError(f"{file}: versions: {service} is not part of {series.id}")
     if not _DATE.fullmatch(series.date):
         raise DataError(f"{file}: date: {series.date!r} is not of the form 2026-04-01")
     if not _FINGERPRINT.fullmatch(series.signing_key):
