@@ -1,0 +1,43 @@
+"""Publish: packages become suites of a signed apt repository in a directory.
+
+The layout is Debian's (https://wiki.debian.org/DebianRepository/Format): `pool/main/…`
+is shared by all suites, `dists/<target>-<series>/…` is one suite. docs/decisions/0005
+says why it is written the way it is.
+"""
+
+from builder.publish.contents import Entry, PoolFile
+from builder.publish.locking import locked
+from builder.publish.manage import (
+    SuiteSummary,
+    list_packages,
+    list_suites,
+    prune,
+    remove,
+    verify,
+)
+from builder.publish.repository import (
+    Published,
+    Suite,
+    publish,
+    published,
+    published_sources,
+)
+from builder.publish.signer import Signer
+
+__all__ = [
+    "Entry",
+    "PoolFile",
+    "Published",
+    "Signer",
+    "Suite",
+    "SuiteSummary",
+    "list_packages",
+    "list_suites",
+    "locked",
+    "prune",
+    "publish",
+    "published",
+    "published_sources",
+    "remove",
+    "verify",
+]

@@ -1,0 +1,75 @@
+"""One writer at a time per directory: flock on its `.lock`, which names the holder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from builder import log
+from builder.errors import BusyError, PublishError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+POLL_SECONDS = 0.1
+
+# What this process holds, so that a function that locks can be called under the lock.
+# The thread and the process are in the key: neither a second thread nor a forked
+# child holds what its parent took.
+_held: set[tuple[str, int, int]] = set()
+
+
+@contextmanager
+def locked(directory: Path, purpose: str, *, wait: float = 600.0) -> Iterator[None]:
+    """Hold `directory` (made if missing) for `purpose`; re-entrant within a thread.
+
+    Waits up to `wait` seconds for another holder, and says once for whom.
+    Raises BusyError when the time is over; the kernel drops the lock of a killed process.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise PublishError(f"{directory} cannot be written: {error.strerror}") from error
+    key = (str(directory.resolve()), os.getpid(), threading.get_ident())
+    try:
+        if key in _held:
+            yield
+            return
+        _acquire(descriptor, directory, wait)
+        _held.add(key)
+        try:
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, f"{purpose} (process {os.getpid()})\n".encode(), 0)
+            yield
+        finally:
+            _held.discard(key)
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, directory: Path, wait: float) -> None:
+    deadline, said = time.monotonic() + wait, False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = (
+                os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another build"
+            )
+            if time.monotonic() >= deadline:
+                raise BusyError(
+                    f"{directory} is in use: {holder}",
+                    hint="wait for it to end and run again, or build into another --repo",
+                ) from None
+            if not said:
+                log.info(f"waiting for {directory}: {holder}")
+                said = True
+            time.sleep(POLL_SECONDS)
+        else:
+            return

@@ -1,0 +1,237 @@
+"""What an operator does with a repository: look, remove, prune, verify."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.errors import PublishError, UsageError, nearest
+from builder.files import sha256_file
+from builder.publish.contents import read, read_release
+from builder.publish.layout import Layout, by_hash, suite_layouts
+from builder.publish.locking import locked
+from builder.publish.pool import listed_files
+from builder.publish.signer import Signer, signed_by
+from builder.publish.state import load
+from builder.publish.write import Change, disk_errors, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from builder.publish.contents import Contents, Entry, Stanza
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteSummary:
+    """A line about a suite: `date` as Release has it, counts of listed versions, bytes of pool."""
+
+    name: str
+    description: str
+    date: str
+    binaries: int
+    sources: int
+    size: int
+
+
+def list_suites(repo: Path) -> tuple[SuiteSummary, ...]:
+    """Return every suite of the repository, by name."""
+    summaries = []
+    for layout in suite_layouts(repo):
+        state, release = load(layout), read_release(layout)
+        if state is None or release is None:
+            continue
+        entries = (*state.binaries, *state.sources)
+        size = sum({file.path: file.size for e in entries for file in e.files}.values())
+        summaries.append(
+            SuiteSummary(
+                layout.suite,
+                state.fields.get("Description", ""),
+                release["Date"],
+                len(state.binaries),
+                len(state.sources),
+                size,
+            )
+        )
+    return tuple(summaries)
+
+
+def list_packages(repo: Path, suite: str) -> tuple[Entry, ...]:
+    """Return the suite's binary, then source packages, by name, oldest version first."""
+    state = load(_existing(repo, suite))
+    return (*state.binaries, *state.sources) if state else ()
+
+
+def remove(
+    repo: Path,
+    suite: str,
+    package: str,
+    version: str = "",
+    *,
+    signer: Signer,
+    epoch_seconds: int | None = None,
+    wait: float = 600.0,
+) -> tuple[str, ...]:
+    """Take a package (one `version`, default all) out of a suite; return the files deleted.
+
+    The name of a source package takes its binary packages with it. A source package
+    without a binary package left in the suite goes too. A file another suite lists stays.
+    """
+
+    def choose(contents: Contents) -> tuple[Sequence[Stanza], Sequence[Stanza]]:
+        binaries = [s for s in contents.binaries if not _named(s.entry, package, version)]
+        sources = [s for s in contents.sources if not _named(s.entry, package, version)]
+        stanzas = (*contents.binaries, *contents.sources)
+        if len(binaries) + len(sources) == len(stanzas):
+            raise UsageError(
+                f"no {package}{version and ' '}{version} in {suite}",
+                hint=f"nearest: {nearest(package, {s.entry.package for s in stanzas})}",
+            )
+        return binaries, sources
+
+    return _shrink(repo, suite, choose, signer=signer, epoch_seconds=epoch_seconds, wait=wait)
+
+
+def _named(entry: Entry, package: str, version: str) -> bool:
+    by_name = entry.package == package and version in ("", entry.version)
+    by_source = entry.source == package and version in ("", entry.source_version)
+    return by_name or by_source
+
+
+def prune(
+    repo: Path,
+    suite: str,
+    keep: int,
+    *,
+    signer: Signer,
+    epoch_seconds: int | None = None,
+    wait: float = 600.0,
+) -> tuple[str, ...]:
+    """Keep the newest `keep` (at least 1) versions of each package; return the files deleted.
+
+    Files of the pool that no suite lists, left by an interrupted run, go as well.
+    """
+    if keep < 1:
+        raise UsageError(f"{keep} versions cannot be kept", hint="1 keeps the newest alone")
+
+    def choose(contents: Contents) -> tuple[Sequence[Stanza], Sequence[Stanza]]:
+        return _newest(contents.binaries, keep), contents.sources
+
+    return _shrink(
+        repo, suite, choose, signer=signer, epoch_seconds=epoch_seconds, wait=wait, sweep=True
+    )
+
+
+def _newest(stanzas: Sequence[Stanza], keep: int) -> list[Stanza]:
+    """Return the last `keep` of each package (they are in order, oldest first)."""
+    groups: dict[str, list[Stanza]] = {}
+    for stanza in stanzas:
+        groups.setdefault(stanza.entry.package, []).append(stanza)
+    return [stanza for group in groups.values() for stanza in group[-keep:]]
+
+
+def _shrink(
+    repo: Path,
+    suite: str,
+    choose: Callable[[Contents], tuple[Sequence[Stanza], Sequence[Stanza]]],
+    *,
+    signer: Signer,
+    epoch_seconds: int | None,
+    wait: float,
+    sweep: bool = False,
+) -> tuple[str, ...]:
+    layout = _existing(repo, suite)
+    with locked(repo, f"removing from {suite}", wait=wait), disk_errors(repo):
+        before, were = read(layout), listed_files(repo)
+        binaries, sources = choose(before)
+        built_from = {(s.entry.source, s.entry.source_version) for s in binaries}
+        sources = [s for s in sources if (s.entry.package, s.entry.version) in built_from]
+        if (len(binaries), len(sources)) != (len(before.binaries), len(before.sources)):
+            wanted = time.time() if epoch_seconds is None else epoch_seconds
+            with Change.begin(layout) as change:
+                date = max(before.date, wanted)
+                write(change, before.fields, binaries, sources, signer=signer, date=date)
+        # Only after the new indices are visible may what they no longer name go.
+        listed = listed_files(repo)
+        there = {str(path.relative_to(repo)) for path in _pool_files(repo)}
+        gone = sorted(there - listed if sweep else there & (were - listed))
+        for name in gone:
+            (repo / name).unlink()
+            _remove_empty(repo, (repo / name).parent)
+    return tuple(gone)
+
+
+def _remove_empty(repo: Path, directory: Path) -> None:
+    while directory != repo / "pool" and not any(directory.iterdir()):
+        directory.rmdir()
+        directory = directory.parent
+
+
+def verify(repo: Path) -> tuple[str, ...]:
+    """Return what is wrong with the repository, a line each; nothing when it is whole.
+
+    Checked: signatures (with the key at the top of the repository), every index under
+    both its names, size and sha256 of every pool file, and files that no suite lists.
+    """
+    layouts = suite_layouts(repo)
+    if not layouts:
+        raise PublishError(f"{repo} holds no published suite", hint="build-debs makes one")
+    problems: list[str] = []
+    files: dict[str, tuple[int, str]] = {}
+    for layout in layouts:
+        problems += _verify_suite(layout)
+        try:
+            contents = read(layout)
+        except PublishError as error:
+            problems.append(error.message)
+            continue
+        for stanza in (*contents.binaries, *contents.sources):
+            files |= {file.path: (file.size, file.sha256) for file in stanza.entry.files}
+    with ThreadPoolExecutor() as threads:
+        checks = threads.map(lambda name: _verify_file(repo, name, *files[name]), sorted(files))
+        problems += [problem for problem in checks if problem]
+    there = {str(path.relative_to(repo)) for path in _pool_files(repo)}
+    problems += [
+        f"{name}: no suite lists it (prune deletes it)" for name in sorted(there - set(files))
+    ]
+    return tuple(problems)
+
+
+def _verify_suite(layout: Layout) -> Iterator[str]:
+    where, key = f"dists/{layout.suite}", layout.repo / f"{layout.suite}.asc"
+    if not key.is_file():
+        yield f"{key.name}: missing, the signatures of {layout.suite} cannot be checked"
+    else:
+        public, release = key.read_bytes(), layout.dists / "Release"
+        if not signed_by(layout.inrelease, public):
+            yield f"{where}/InRelease: no good signature of {key.name}"
+        if not release.is_file() or not signed_by(release, public, layout.dists / "Release.gpg"):
+            yield f"{where}/Release.gpg: no good signature of {key.name} on Release"
+    release_fields = read_release(layout) or {"SHA256": {}}
+    for name, digest in release_fields["SHA256"].items():
+        for path in (layout.dists / name, layout.dists / by_hash(name, digest)):
+            if not path.is_file() or sha256_file(path) != digest:
+                yield f"{path.relative_to(layout.repo)}: not the file that InRelease names"
+
+
+def _verify_file(repo: Path, name: str, size: int, sha256: str) -> str:
+    path = repo / name
+    if not path.is_file():
+        return f"{name}: missing"
+    if path.stat().st_size != size or sha256_file(path) != sha256:
+        return f"{name}: damaged, size or sha256 differ from the index"
+    return ""
+
+
+def _pool_files(repo: Path) -> Iterable[Path]:
+    return (path for path in (repo / "pool").rglob("*") if path.is_file())
+
+
+def _existing(repo: Path, suite: str) -> Layout:
+    names = [layout.suite for layout in suite_layouts(repo)]
+    if suite not in names:
+        hint = f"suites: {nearest(suite, names)}" if names else "nothing is published there yet"
+        raise UsageError(f"no suite {suite} in {repo}", hint=hint)
+    return Layout(repo, suite)

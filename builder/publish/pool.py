@@ -1,0 +1,190 @@
+"""Bring new packages to the staging directory, learn their stanzas and their places in the pool."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from builder import log
+from builder.errors import PublishError
+from builder.files import sha256_file
+from builder.publish.contents import moved, parse_packages, parse_sources
+from builder.publish.layout import pool_directory, suite_layouts
+from builder.publish.state import load
+from builder.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from builder.model import SourcePackage
+    from builder.publish.contents import Entry, PoolFile, Stanza
+
+# apt checks SHA256; the other digests cost time and add nothing.
+ONLY_SHA256 = tuple(
+    word
+    for digest in ("MD5", "SHA1", "SHA512")
+    for word in ("-o", f"APT::FTPArchive::{digest}=false")
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Staged:
+    """New stanzas, and which staged file becomes which file of the pool."""
+
+    stanzas: tuple[Stanza, ...]
+    moves: tuple[tuple[Path, Path], ...]
+
+
+def split(
+    repo: Path, paths: Sequence[Path], listed: Iterable[Entry]
+) -> tuple[list[Path], list[str]]:
+    """Part `paths` (.deb or .dsc) into new ones and the pool names of those already listed.
+
+    Raises PublishError when a listed name comes with other bytes.
+    """
+    known = {file.name: (entry, file) for entry in listed for file in entry.files}
+    candidates = [path for path in paths if path.name in known]
+    with ThreadPoolExecutor() as threads:
+        verdicts = threads.map(lambda path: _same(repo, path, *known[path.name]), candidates)
+        same = {path for path, verdict in zip(candidates, verdicts, strict=True) if verdict}
+    new = [path for path in paths if path not in same]
+    return new, [known[path.name][1].path for path in candidates if path in same]
+
+
+def _same(repo: Path, path: Path, entry: Entry, file: PoolFile) -> bool:
+    """Whether `path` is in the pool already; False when the pool lost a file of its entry."""
+    pooled = repo / file.path
+    if not all((repo / other.path).is_file() for other in entry.files):
+        return False
+    ours, theirs = _stat(path), pooled.stat()
+    if (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino):
+        return True
+    # A copy keeps the time stamp to the nanosecond, so this is the file copied then.
+    if (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns):
+        return True
+    if ours.st_size != file.size or sha256_file(path) != file.sha256:
+        raise conflict(file.path, path)
+    return True
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        raise PublishError(f"{path} does not exist", hint="build the package again") from None
+
+
+def conflict(name: str, path: Path | str) -> PublishError:
+    """Return the error for a published name that comes with other bytes."""
+    return PublishError(
+        f"{name} is published with other content than {path}",
+        hint="a published file never changes: build the package with a higher revision",
+    )
+
+
+def stage_debs(repo: Path, staging: Path, debs: Sequence[Path], architecture: str) -> Staged:
+    """Stage binary packages; `architecture` is the only one allowed beside `all`."""
+    directory = staging / "debs"
+    directory.mkdir()
+    for number, deb in enumerate(debs):
+        _bring(deb, directory / f"{number}.deb")
+    stanzas, moves = [], Moves(repo)
+    for stanza in parse_packages(_ftparchive("packages", directory, debs)):
+        entry, staged = stanza.entry, stanza.entry.files[0].name
+        given = debs[int(staged.removesuffix(".deb"))]
+        if entry.architecture not in ("all", architecture):
+            raise PublishError(
+                f"{given} is for {entry.architecture}; the suite holds {architecture} and all"
+            )
+        version = entry.version.partition(":")[2] or entry.version
+        name = f"{entry.package}_{version}_{entry.architecture}.deb"
+        placed = moved(stanza, pool_directory(entry.source), name)
+        moves.add(directory / staged, placed.entry.files[0], given)
+        stanzas.append(placed)
+    return Staged(tuple(stanzas), moves.wanted())
+
+
+def stage_sources(repo: Path, staging: Path, sources: Sequence[SourcePackage]) -> Staged:
+    """Stage source packages: each .dsc and the files it names."""
+    top = staging / "sources"
+    top.mkdir()
+    for number, source in enumerate(sources):
+        directory = top / str(number)
+        directory.mkdir()
+        for path in dict.fromkeys((source.dsc, *source.files)):
+            _bring(path, directory / path.name)
+    dscs = [source.dsc for source in sources]
+    stanzas, moves = [], Moves(repo)
+    for stanza in parse_sources(_ftparchive("sources", top, dscs)):
+        directory = staging / stanza.entry.files[0].path.rpartition("/")[0]
+        given = sources[int(directory.name)].dsc.parent
+        placed = moved(stanza, pool_directory(stanza.entry.package))
+        for file in placed.entry.files:
+            moves.add(directory / file.name, file, given / file.name)
+        stanzas.append(placed)
+    return Staged(tuple(stanzas), moves.wanted())
+
+
+class Moves:
+    """Staged files and their places in the pool; a place has one content for ever."""
+
+    def __init__(self, repo: Path) -> None:
+        self.repo = repo
+        self._wanted: dict[str, tuple[Path, PoolFile]] = {}
+
+    def add(self, staged: Path, file: PoolFile, given: Path) -> None:
+        """Want `staged` as `file`; `given` is what the user knows it as."""
+        other = self._wanted.get(file.path)
+        if other and other[1].sha256 != file.sha256:
+            raise conflict(file.path, given)
+        pooled = self.repo / file.path
+        if pooled.exists() and sha256_file(pooled) == file.sha256:
+            return
+        if pooled.exists():
+            if file.path in listed_files(self.repo):
+                raise conflict(file.path, given)
+            log.detail(f"replacing {file.path}, left by a run that was interrupted")
+        self._wanted[file.path] = staged, file
+
+    def wanted(self) -> tuple[tuple[Path, Path], ...]:
+        """Return the renames to do."""
+        return tuple((staged, self.repo / path) for path, (staged, _) in self._wanted.items())
+
+
+def listed_files(repo: Path) -> set[str]:
+    """Return the pool files, relative to the repository, that any suite lists."""
+    states = (load(layout) for layout in suite_layouts(repo))
+    entries = (entry for state in states if state for entry in (*state.binaries, *state.sources))
+    return {file.path for entry in entries for file in entry.files}
+
+
+def _bring(source: Path, target: Path) -> None:
+    """Hard-link a file into the staging directory, or copy it with its time stamp."""
+    _stat(source)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copy2(source, target)
+    if target.stat().st_mode & 0o444 != 0o444:  # a web server reads the pool too
+        target.chmod(0o644)
+
+
+def _ftparchive(what: str, directory: Path, given: Sequence[Path]) -> bytes:
+    """Run apt-ftparchive once over a staged directory; paths are relative to its parent."""
+    if not given:
+        return b""
+    argv = ["apt-ftparchive", *ONLY_SHA256, what, directory.name]
+    done = run(argv, cwd=directory.parent, check=False)
+    errors = [x for x in done.stderr.decode(errors="replace").splitlines() if x.startswith("E:")]
+    found = done.stdout.count(b"\nVersion: ")
+    if done.returncode or errors or found != len(given):
+        raise PublishError(
+            f"apt-ftparchive read {found} of {len(given)} {what}",
+            details=errors or [str(path) for path in given[:5]],
+            hint="dpkg-deb --info or dscverify shows whether a file is damaged",
+        )
+    return done.stdout

@@ -1,0 +1,220 @@
+"""Add packages to a suite, and say what is in it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from builder.files import write_atomically
+from builder.publish.contents import in_order, read
+from builder.publish.layout import COMPONENT, Layout
+from builder.publish.locking import locked
+from builder.publish.pool import conflict, split, stage_debs, stage_sources
+from builder.publish.state import load
+from builder.publish.write import Change, disk_errors, write
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from builder.model import SourcePackage
+    from builder.publish.contents import Entry, Stanza
+    from builder.publish.signer import Signer
+
+ORIGIN = "build-debs"
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A suite: a series (`2026.1`, title `Gazpacho`) for a Debian target (`bookworm`)."""
+
+    target: str
+    series: str
+    title: str = ""
+    architecture: str = "amd64"
+
+    @property
+    def name(self) -> str:
+        """The directory below `dists/`, Suite and Codename at once."""
+        return f"{self.target}-{self.series}"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publication did.
+
+    `added` and `kept` are pool files, relative to the repository; `rewritten` the other
+    files. All but `kept` are empty when nothing changed.
+    """
+
+    added: tuple[str, ...]
+    kept: tuple[str, ...]
+    rewritten: tuple[str, ...]
+
+
+def publish(
+    repo: Path,
+    suite: Suite,
+    debs: Sequence[Path],
+    sources: Sequence[SourcePackage],
+    signer: Signer,
+    *,
+    missing: Sequence[str] = (),
+    epoch_seconds: int | None = None,
+    description: str = "",
+    files: Mapping[str, bytes] = MappingProxyType({}),
+    wait: float = 600.0,
+) -> Published:
+    """Add `debs`, and `sources` with their own debs, to `suite` in the directory `repo`.
+
+    What the suite listed before stays listed. `missing` names what a partial build left
+    out; Release says so. Date is `epoch_seconds` (default: now), but never before the
+    Date it replaces, because apt ignores a Release that is older than the one it has.
+    `files` are further files for the top of the repository (name to content); the key
+    is put there as `<suite>.asc`. Waits up to `wait` seconds for another writer.
+    Raises PublishError or BusyError; the repository is then as it was.
+    """
+    wanted = _Wanted(
+        Layout(repo, suite.name),
+        release_fields(suite, description, missing),
+        tuple(dict.fromkeys([*debs, *(deb for source in sources for deb in source.debs)])),
+        tuple(sources),
+        {f"{suite.name}.asc": signer.export_key(), **files},
+    )
+    with disk_errors(repo):
+        # Seen without the lock first: what changes nothing waits for nobody, writes nothing.
+        plan = _plan(wanted, signer)
+        if not plan.changes:
+            return Published((), plan.kept, ())
+        with locked(repo, f"publishing {suite.name}", wait=wait):
+            plan = _plan(wanted, signer)
+            added: tuple[str, ...] = ()
+            rewritten: list[str] = []
+            if plan.suite_changes:
+                added, rewritten = _add(wanted, plan, signer, epoch_seconds)
+            for name in plan.top:
+                write_atomically(repo / name, wanted.top[name])
+            return Published(added, plan.kept, (*rewritten, *plan.top))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a publication is asked for."""
+
+    layout: Layout
+    fields: Mapping[str, str]
+    debs: tuple[Path, ...]
+    sources: tuple[SourcePackage, ...]
+    top: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What of it is not there yet; `kept` is, as pool files."""
+
+    debs: tuple[Path, ...]
+    sources: tuple[SourcePackage, ...]
+    kept: tuple[str, ...]
+    suite_changes: bool
+    top: tuple[str, ...]
+
+    @property
+    def changes(self) -> bool:
+        return self.suite_changes or bool(self.top)
+
+
+def _plan(wanted: _Wanted, signer: Signer) -> _Plan:
+    layout, state = wanted.layout, load(wanted.layout)
+    debs, kept = split(layout.repo, wanted.debs, state.binaries if state else ())
+    all_dscs = [source.dsc for source in wanted.sources]
+    dscs, kept_dscs = split(layout.repo, all_dscs, state.sources if state else ())
+    current = (
+        state is not None
+        and state.fields == wanted.fields
+        and state.fingerprint == signer.fingerprint
+        and state.intact(layout)
+    )
+    return _Plan(
+        tuple(debs),
+        tuple(source for source in wanted.sources if source.dsc in set(dscs)),
+        (*kept, *kept_dscs),
+        bool(debs or dscs or not current),
+        tuple(name for name, data in wanted.top.items() if _differs(layout.repo / name, data)),
+    )
+
+
+def _differs(path: Path, data: bytes) -> bool:
+    return not path.is_file() or path.read_bytes() != data
+
+
+def _add(
+    wanted: _Wanted, plan: _Plan, signer: Signer, epoch_seconds: int | None
+) -> tuple[tuple[str, ...], list[str]]:
+    layout, fields = wanted.layout, wanted.fields
+    before = read(layout)
+    now = time.time() if epoch_seconds is None else epoch_seconds
+    with Change.begin(layout) as change:
+        debs = stage_debs(layout.repo, change.staging, plan.debs, fields["Architectures"])
+        sources = stage_sources(layout.repo, change.staging, plan.sources)
+        for staged, target in (*debs.moves, *sources.moves):
+            change.rename(staged, target)
+        rewritten = write(
+            change,
+            fields,
+            _merge(before.binaries, debs.stanzas),
+            _merge(before.sources, sources.stanzas),
+            signer=signer,
+            date=max(before.date, now),
+        )
+    were = {f.path for s in (*before.binaries, *before.sources) for f in s.entry.files}
+    files = {f.path for s in (*debs.stanzas, *sources.stanzas) for f in s.entry.files}
+    return tuple(sorted(files - were)), rewritten
+
+
+def _merge(old: Sequence[Stanza], new: Sequence[Stanza]) -> tuple[Stanza, ...]:
+    """Return both, in order; a version that is there keeps its stanza and must be the same."""
+    merged = {stanza.entry.key: stanza for stanza in old}
+    for stanza in new:
+        there = merged.setdefault(stanza.entry.key, stanza)
+        if there.entry.files != stanza.entry.files:
+            raise conflict(there.entry.files[0].path, stanza.entry.files[0].path)
+    return in_order(merged.values())
+
+
+def release_fields(suite: Suite, description: str, missing: Sequence[str]) -> dict[str, str]:
+    """Return the fields of Release that do not depend on the time or the contents."""
+    label = f"OpenStack {suite.series}"
+    text = description or f"{label} {suite.title}".rstrip() + f" for Debian {suite.target}"
+    if missing:
+        text += f"; incomplete, not built: {', '.join(sorted(missing))}"
+    return {
+        "Origin": ORIGIN,
+        "Label": label,
+        "Suite": suite.name,
+        "Codename": suite.name,
+        "Architectures": suite.architecture,
+        "Components": COMPONENT,
+        "Description": text,
+        "Acquire-By-Hash": "yes",
+    }
+
+
+def published(repo: Path, suite: Suite) -> dict[str, tuple[Entry, ...]]:
+    """Return what the suite lists: binary package to its versions, oldest first."""
+    state = load(Layout(repo, suite.name))
+    return _by_package(state.binaries if state else ())
+
+
+def published_sources(repo: Path, suite: Suite) -> dict[str, tuple[Entry, ...]]:
+    """Return the suite's source packages: name to its versions, oldest first."""
+    state = load(Layout(repo, suite.name))
+    return _by_package(state.sources if state else ())
+
+
+def _by_package(entries: Sequence[Entry]) -> dict[str, tuple[Entry, ...]]:
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.package, []).append(entry)
+    return {package: tuple(versions) for package, versions in found.items()}

@@ -1,0 +1,183 @@
+"""Make a new state of a suite visible: everything is staged first, then renamed in order.
+
+Until the last rename, that of InRelease, apt sees the state before: indices are fetched
+by hash, and the files the old InRelease names are still there.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import lzma
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import PublishError
+from builder.publish.contents import render
+from builder.publish.layout import SIGNED, SOURCE_INDEX, SUFFIXES, Layout, binary_index, by_hash
+from builder.publish.state import save
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from builder.publish.contents import Stanza
+    from builder.publish.signer import Signer
+
+# How many publications' indices stay fetchable by hash, so that a client that read an
+# older InRelease a moment ago finds what it names.
+GENERATIONS = 4
+
+
+class Change:
+    """Staged files and the renames that make them visible, in order."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout, self.staging = layout, layout.staging
+        self._renames: list[tuple[Path, Path]] = []
+        self._touched: list[Path] = []
+
+    @classmethod
+    @contextmanager
+    def begin(cls, layout: Layout) -> Iterator[Change]:
+        """Give a change with an empty staging directory, which goes when the block ends.
+
+        The caller holds the repository's lock, so a directory found is a dead run's.
+        """
+        shutil.rmtree(layout.staging, ignore_errors=True)
+        layout.staging.mkdir(parents=True)
+        try:
+            yield cls(layout)
+        finally:
+            shutil.rmtree(layout.staging, ignore_errors=True)
+
+    def rename(self, staged: Path, target: Path) -> None:
+        """Queue a rename."""
+        self._renames.append((staged, target))
+
+    def index(self, name: str, data: bytes) -> None:
+        """Queue a file of the suite unless it is there with this content."""
+        target = self.layout.dists / name
+        if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data:
+            self._touched.append(target)
+            return
+        staged = self.staging / name.replace("/", "_")
+        staged.write_bytes(data)
+        self.rename(staged, target)
+
+    def names(self) -> list[str]:
+        """Return what will be renamed, relative to the repository."""
+        return [str(target.relative_to(self.layout.repo)) for _, target in self._renames]
+
+    def commit(self) -> None:
+        """Rename everything, in the order it was queued."""
+        for target in self._touched:
+            # Its age decides when a by-hash file goes (`expire`): it is young again.
+            if target.parent.name == "SHA256":
+                os.utime(target)
+        for staged, target in self._renames:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            staged.replace(target)
+
+
+def write(
+    change: Change,
+    fields: Mapping[str, str],
+    binaries: Sequence[Stanza],
+    sources: Sequence[Stanza],
+    *,
+    signer: Signer,
+    date: float,
+) -> list[str]:
+    """Publish these stanzas and what `change` holds; return the files of dists/ rewritten."""
+    layout = change.layout
+    indices = {
+        binary_index(fields["Architectures"]): render(binaries),
+        SOURCE_INDEX: render(sources),
+    }
+    with ThreadPoolExecutor() as threads:
+        packed = list(threads.map(_pack, indices.values()))
+    files = {
+        index + suffix: data
+        for index, row in zip(indices, packed, strict=True)
+        for suffix, data in zip(SUFFIXES, row, strict=True)
+    }
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    for name, data in files.items():
+        change.index(by_hash(name, digests[name]), data)
+    for name, data in files.items():
+        change.index(name, data)
+    release = change.staging / "Release"
+    release.write_text(render_release(fields, date, digests, files))
+    inrelease, _ = signer.sign(release)
+    _later_than(inrelease, layout.inrelease)
+    for name in SIGNED:
+        change.rename(change.staging / name, layout.dists / name)
+    rewritten = [name for name in change.names() if name.startswith("dists/")]
+    change.commit()
+    _expire(layout, digests)
+    entries = [tuple(stanza.entry for stanza in stanzas) for stanzas in (binaries, sources)]
+    save(layout, fields, signer.fingerprint, entries[0], entries[1])
+    return rewritten
+
+
+def render_release(
+    fields: Mapping[str, str],
+    date: float,
+    digests: Mapping[str, str],
+    files: Mapping[str, bytes],
+) -> str:
+    """Return the text of Release; `date` is in seconds since 1970, `files` the indices."""
+    from debian import deb822  # noqa: PLC0415 - slow to import
+
+    release: Any = deb822.Release({**fields, "Date": _date(date)})
+    release["SHA256"] = [
+        {"sha256": digests[name], "size": len(data), "name": name}
+        for name, data in sorted(files.items())
+    ]
+    return str(release)
+
+
+def _date(seconds: float) -> str:
+    """Return a time as Release wants it: RFC 2822 with the zone named UTC."""
+    return formatdate(seconds, usegmt=True).replace("GMT", "UTC")
+
+
+def _pack(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the variants of an index in the order of SUFFIXES, without a time stamp."""
+    return data, gzip.compress(data, 9, mtime=0), lzma.compress(data, preset=6)
+
+
+def _later_than(new: Path, old: Path) -> None:
+    """Give `new` a whole second that `old` does not have: apt and HTTP compare seconds."""
+    if old.exists():
+        seconds = max(time.time(), int(old.stat().st_mtime) + 1)
+        os.utime(new, (seconds, seconds))
+
+
+def _expire(layout: Layout, current: Mapping[str, str]) -> None:
+    """Delete index files by hash beyond the youngest generations; never a current one."""
+    keep = set(current.values())
+    for directory in layout.dists.glob("*/*/by-hash/SHA256"):
+        files = [path for path in directory.iterdir() if path.name not in keep]
+        files.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in files[(GENERATIONS - 1) * len(SUFFIXES) :]:
+            path.unlink()
+
+
+@contextmanager
+def disk_errors(repo: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one line."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or repo
+        raise PublishError(
+            f"{where}: {error.strerror or error}",
+            hint="nothing half-written is visible: make room or fix the permissions, run again",
+        ) from error
