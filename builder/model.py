@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -10,6 +12,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.service import Service
+
+
+
+def _frozen(rows: dict[object, object]) -> Mapping[object, object]:
+    return MappingProxyType(rows)
+
+
+# Frozen values travel to the processes that build packages.
+copyreg.pickle(MappingProxyType, lambda rows: (_frozen, (dict(rows),)))
 
 
 @dataclass(frozen=True, slots=True)

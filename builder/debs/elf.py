@@ -1,0 +1,52 @@
+"""Compiled modules: strip them and ask dpkg-shlibdeps for the libraries they need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAGIC = b"\x7fELF"
+
+
+def find(root: Path) -> list[Path]:
+    """Return the ELF files below `root`, sorted."""
+    found = []
+    for parent, _, files in os.walk(root):
+        for name in files:
+            path = Path(parent, name)
+            if path.is_symlink() or not (".so" in name or os.access(path, os.X_OK)):
+                continue
+            with path.open("rb") as stream:
+                if stream.read(4) == MAGIC:
+                    found.append(path)
+    return sorted(found)
+
+
+def prepare(binaries: Sequence[Path], root: Path, work: Path) -> tuple[str, ...]:
+    """Strip `binaries` in place and return the Depends relations dpkg-shlibdeps finds.
+
+    Libraries a wheel brings itself (auditwheel's `<name>.libs`) satisfy each other and get
+    no relation. `work` holds the debian/control that dpkg-shlibdeps wants to see.
+    """
+    run(["strip", "--strip-unneeded", "--remove-section=.comment", *binaries])
+    control = work / "debian/control"
+    control.parent.mkdir(exist_ok=True)
+    control.write_text("Source: x\n\nPackage: x\nArchitecture: any\n")
+    for path in binaries:
+        path.chmod(0o755 if path.parent.name == "bin" else 0o644)
+    private = {str(p.parent) for p in binaries if ".so" in p.name}
+    options = [f"-l{directory}" for directory in sorted(private)]
+    done = run(
+        ["dpkg-shlibdeps", "-O", "--ignore-missing-info", f"-S{root}", *options]
+        + [f"-e{p}" for p in binaries],
+        cwd=work,
+    )
+    text = done.stdout.decode().strip()
+    _, _, relations = text.partition("shlibs:Depends=")
+    return tuple(r.strip() for r in relations.split(",") if r.strip())

@@ -1,0 +1,451 @@
+"""Library packages: one Debian package per Python distribution, into the series' own tree.
+
+`plan` says what the packages are from the lock alone; `build` makes one from its wheel.
+A package is unpacked by `installer` (PEP 427) into a directory and packed by dpkg-deb.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import tempfile
+import textwrap
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from installer import install
+from installer.destinations import SchemeDictionaryDestination
+from installer.sources import WheelFile
+from packaging.utils import canonicalize_name
+
+from builder import lock as locks
+from builder.debs import elf, licences
+from builder.debs.versions import debian_version, full_version, relations
+from builder.files import sha256_text
+from builder.run import run
+from builder.templates import MAINTAINER, date_822, render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from packaging.requirements import Requirement
+
+    from builder.model import Distribution, Lock, Series, Target, Wheel
+
+RECIPE = "1"  # raise it when a change here changes the bits of a package
+INSTALLER = {"INSTALLER": b"dpkg\n"}  # PEP 376: who owns the files, so that pip leaves them
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One library package to be: everything its control file says, and what it is made from.
+
+    `revision` is chosen by the pipeline, which knows what is published already.
+    """
+
+    name: str
+    series: Series
+    target: Target
+    upstream: str
+    summary: str
+    description: tuple[str, ...]
+    relations: Mapping[str, tuple[str, ...]]
+    inputs: str
+    homepage: str = ""
+    epoch: int = 0
+    distribution: Distribution | None = None
+    links: Mapping[str, str] = field(default_factory=dict)
+    revision: int = 1
+
+    @property
+    def version(self) -> str:
+        """The whole Debian version."""
+        return full_version(self.upstream, self.target.release, self.revision, self.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all packages of a run share."""
+
+    series: Series
+    target: Target
+    templates: Path
+    epoch_seconds: int
+
+    @property
+    def prefix(self) -> str:
+        """What every package name of the series begins with."""
+        return f"openstack-{self.series.id}-"
+
+    @property
+    def base(self) -> str:
+        """The package that owns the tree's interpreter."""
+        return f"{self.prefix}base"
+
+    @property
+    def site(self) -> str:
+        """The tree's site-packages, as an absolute path on a node."""
+        return f"{self.series.tree}/lib/python{self.target.python_minor}/site-packages"
+
+    def recipe(self) -> str:
+        """Return a checksum of all that decides the bits of a package besides its own data."""
+        parts = [
+            f.read_text()
+            for room in ("library", "base")
+            for f in sorted((self.templates / room).glob("*.j2"))
+        ]
+        target = (self.target.suite, self.target.python, self.target.compression)
+        return sha256_text(
+            RECIPE, *parts, *target, str(self.target.compression_level), str(self.epoch_seconds)
+        )
+
+
+def package_name(context: Context, distribution: str) -> str:
+    """Return the package of a distribution: `openstack-2026.1-oslo-config`."""
+    return f"{context.prefix}{canonicalize_name(distribution)}"
+
+
+def depends(
+    context: Context, requirements: Iterable[Requirement], epochs: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Translate requirements (markers applied already) to Debian relations.
+
+    `epochs` gives the Debian epoch of distributions whose packages carry one.
+    """
+    rows: dict[str, None] = {}
+    for requirement in requirements:
+        name = canonicalize_name(requirement.name)
+        package = package_name(context, name)
+        found = [
+            text
+            for specifier in sorted(requirement.specifier, key=str)
+            for text in relations(package, specifier, epochs.get(name, 0))
+        ]
+        rows.update(dict.fromkeys(found or [package]))
+    return tuple(rows)
+
+
+def plan(
+    context: Context,
+    lock: Lock,
+    epochs: Mapping[str, int],
+    closures: Mapping[str, Iterable[str]],
+    clients: Iterable[str],
+) -> tuple[Package, ...]:
+    """Return every library package of the lock: base, distributions, closures and client.
+
+    `closures` maps a service to the roots of its closure, `clients` are the distributions
+    the command line client brings. The code of a service comes from its source package.
+    """
+    known = locks.by_name(lock)
+    rows = [_base(context)]
+    for distribution in lock.distributions:
+        if distribution.kind != "service":
+            needed = locks.requirements(distribution, (), known)
+            rows.append(_library(context, distribution, depends(context, needed, epochs)))
+    for service, roots in sorted(closures.items()):
+        rows.append(_closure(context, service, locks.closure(lock, roots), epochs))
+    rows.append(_client(context, [known[canonicalize_name(c)] for c in clients]))
+    recipe = context.recipe()
+    return tuple(replace(row, inputs=_inputs(row, recipe)) for row in rows)
+
+
+def _inputs(package: Package, recipe: str) -> str:
+    source = package.distribution.artifacts[0].sha256 if package.distribution else ""
+    control = (package.name, package.upstream, package.summary, *package.description)
+    needs = [f"{k}: {', '.join(v)}" for k, v in package.relations.items()]
+    return sha256_text(recipe, source, *control, *needs, package.homepage, str(package.links))
+
+
+def _base(context: Context) -> Package:
+    minor = context.target.python_minor
+    major, number = minor.split(".")
+    return Package(
+        name=context.base,
+        series=context.series,
+        target=context.target,
+        upstream=f"{minor}.0",
+        summary=f"Python tree of OpenStack {context.series.id}",
+        description=(
+            f"The virtual environment {context.series.tree}, put together by dpkg, in which all",
+            f"of OpenStack {context.series.id} runs; its interpreter is Debian's python{minor}.",
+            "This package compiles the modules of the others when they are installed.",
+        ),
+        relations={
+            "Depends": (
+                f"python{minor}",
+                f"python3 (>= {minor}~)",
+                f"python3 (<< {major}.{int(number) + 1}~)",
+                "netbase",
+            )
+        },
+        inputs="",
+        links={
+            f"{context.series.tree}/bin/python": context.target.interpreter,
+            f"{context.series.tree}/bin/python3": "python",
+            f"{context.series.tree}/bin/python{minor}": "python",
+        },
+    )
+
+
+def _library(
+    context: Context, distribution: Distribution, needed: tuple[str, ...]
+) -> Package:
+    summary = _synopsis(distribution.summary or distribution.name)
+    return Package(
+        name=package_name(context, distribution.name),
+        series=context.series,
+        target=context.target,
+        upstream=distribution.version,
+        summary=f"{distribution.name} for OpenStack {context.series.id}",
+        description=(
+            *textwrap.wrap(summary, 78),
+            ".",
+            f"The Python distribution {distribution.name} {distribution.version}, in the tree",
+            f"of OpenStack {context.series.id}. No other Python program sees it.",
+        ),
+        relations={"Depends": (context.base, *needed)},
+        inputs="",
+        homepage=distribution.homepage,
+        distribution=distribution,
+    )
+
+
+def _synopsis(text: str) -> str:
+    """Return a summary as one clean line (Debian policy 3.4.1)."""
+    return re.sub(r"\s+", " ", text).strip().rstrip(".") or "Python distribution"
+
+
+def _closure(
+    context: Context,
+    service: str,
+    members: Mapping[str, Distribution],
+    epochs: Mapping[str, int],
+) -> Package:
+    floors = tuple(
+        f"{package_name(context, name)} (>= {debian_version(d.version, epochs.get(name, 0))})"
+        for name, d in members.items()
+        if d.kind != "service"
+    )
+    return Package(
+        name=f"{context.prefix}closure-{service}",
+        series=context.series,
+        target=context.target,
+        upstream=context.series.date.replace("-", "."),
+        summary=f"locked dependencies of {service} in OpenStack {context.series.id}",
+        description=(
+            f"Depends on every Python distribution {service} uses, at no less than the version",
+            "its release was constrained to, so that no node runs below the constraints.",
+        ),
+        relations={"Depends": (context.base, *floors)},
+        inputs="",
+    )
+
+
+def _client(context: Context, members: Sequence[Distribution]) -> Package:
+    main = members[0]
+    return Package(
+        name="openstackclient",
+        series=context.series,
+        target=context.target,
+        upstream=main.version,
+        summary="OpenStack command line client",
+        description=(
+            "The command openstack, with the plug-ins and the services' own clients of",
+            f"OpenStack {context.series.id}.",
+        ),
+        relations={
+            "Depends": tuple(
+                f"{package_name(context, d.name)} (>= {debian_version(d.version)})"
+                for d in members
+            ),
+            "Breaks": ("python3-openstackclient",),
+            "Replaces": ("python3-openstackclient",),
+        },
+        inputs="",
+        homepage=main.homepage,
+        links={"/usr/bin/openstack": f"{context.series.tree}/bin/openstack"},
+    )
+
+
+def build(context: Context, package: Package, wheel: Wheel | None, output: Path) -> Path:
+    """Make `package` below `output` and return the .deb; BuildError says what is wrong with it."""
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=".work-") as name:
+        root = Path(name) / "root"
+        (root / "DEBIAN").mkdir(parents=True)
+        if wheel is not None:
+            _unpack(context, wheel, root)
+        if package.name == context.base:
+            _base_files(context, root)
+        _links(package, root)
+        binaries = elf.find(root) if wheel is not None else []
+        shared = elf.prepare(binaries, root, Path(name)) if binaries else ()
+        _documentation(context, package, wheel, root)
+        _control(context, package, wheel, root, shared, bool(binaries))
+        architecture = context.target.architecture if binaries else "all"
+        version = package.version.split(":", 1)[-1]
+        deb = output / f"{package.name}_{version}_{architecture}.deb"
+        _pack(context, root, Path(name) / deb.name)
+        (Path(name) / deb.name).replace(deb)
+    return deb
+
+
+def _unpack(context: Context, wheel: Wheel, root: Path) -> None:
+    tree = context.series.tree
+    scheme = {
+        "purelib": context.site,
+        "platlib": context.site,
+        "headers": f"{tree}/include/{canonicalize_name(wheel.distribution.name)}",
+        "scripts": f"{tree}/bin",
+        "data": tree,
+    }
+    destination = SchemeDictionaryDestination(
+        scheme, f"{tree}/bin/python", "posix", destdir=str(root)
+    )
+    with WheelFile.open(wheel.path) as source, warnings.catch_warnings():
+        # numpy's wheel carries stray byte code; installer leaves it out, as it should
+        warnings.filterwarnings("ignore", "Skip installing .*__pycache__", RuntimeWarning)
+        install(source, destination, INSTALLER)
+
+
+def _base_files(context: Context, root: Path) -> None:
+    tree = root / context.series.tree.lstrip("/")
+    values = {
+        "interpreter": context.target.interpreter,
+        "python_minor": context.target.python_minor,
+        "site": context.site,
+        "tree": context.series.tree,
+    }
+    (root / context.site.lstrip("/")).mkdir(parents=True)
+    (tree / "libexec").mkdir(parents=True)
+    for template, path, mode in (
+        ("pyvenv.cfg", tree / "pyvenv.cfg", 0o644),
+        ("compile-modules", tree / "libexec/compile-modules", 0o755),
+        ("triggers", root / "DEBIAN/triggers", 0o644),
+        ("postinst", root / "DEBIAN/postinst", 0o755),
+        ("prerm", root / "DEBIAN/prerm", 0o755),
+    ):
+        path.write_text(render(context.templates, f"base/{template}.j2", **values))
+        path.chmod(mode)
+
+
+def _links(package: Package, root: Path) -> None:
+    for link, to in package.links.items():
+        path = root / link.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(to)
+
+
+def _documentation(
+    context: Context, package: Package, wheel: Wheel | None, root: Path
+) -> None:
+    folder = root / "usr/share/doc" / package.name
+    folder.mkdir(parents=True)
+    values = licences.describe(root / context.site.lstrip("/"), wheel)
+    text = render(context.templates, "library/copyright.j2", homepage=package.homepage, **values)
+    (folder / "copyright").write_text(text)
+    change = render(
+        context.templates,
+        "library/changelog.j2",
+        source=package.name,
+        version=package.version,
+        suite=f"{context.target.suite}-{context.series.id}",
+        maintainer=MAINTAINER,
+        change=f"Packaged for OpenStack {context.series.id} on Debian {context.target.suite}.",
+        date=date_822(context.epoch_seconds),
+    )
+    with (folder / "changelog.Debian.gz").open("wb") as raw:
+        raw.write(gzip.compress(change.encode(), 9, mtime=0))
+
+
+def _control(
+    context: Context,
+    package: Package,
+    wheel: Wheel | None,
+    root: Path,
+    shared: Sequence[str],
+    compiled: bool,
+) -> None:
+    needed = {**package.relations}
+    needed["Depends"] = (*needed.get("Depends", ()), *shared)
+    text = render(
+        context.templates,
+        "library/control.j2",
+        name=package.name,
+        version=package.version,
+        architecture=context.target.architecture if compiled else "all",
+        maintainer=MAINTAINER,
+        installed_size=_installed_size(root),
+        relations=needed,
+        section="net" if package.links and package.name == "openstackclient" else "python",
+        homepage=package.homepage,
+        inputs=package.inputs,
+        summary=package.summary,
+        description=package.description,
+    )
+    (root / "DEBIAN/control").write_text(text)
+    if wheel is not None:
+        _prerm(context, root)
+    _md5sums(root)
+
+
+def _installed_size(root: Path) -> int:
+    """Return KiB as deb-substvars(5) counts them: each file rounded up, 1 for anything else."""
+    total = 0
+    for parent, names, files in os.walk(root):
+        if parent == str(root):
+            names.remove("DEBIAN")
+        for name in files:
+            path = Path(parent, name)
+            total += 1 if path.is_symlink() else -(-path.stat().st_size // 1024)
+        total += len(names)
+    return total
+
+
+def _prerm(context: Context, root: Path) -> None:
+    site = root / context.site.lstrip("/")
+    entries = sorted(site.iterdir()) if site.is_dir() else []
+    directories = [
+        p.name
+        for p in entries
+        if p.is_dir() and not p.name.endswith((".dist-info", ".libs")) and any(p.rglob("*.py"))
+    ]
+    modules = [p.stem for p in entries if p.suffix == ".py"]
+    if not directories and not modules:
+        return
+    script = root / "DEBIAN/prerm"
+    script.write_text(
+        render(
+            context.templates,
+            "library/prerm.j2",
+            base=context.base,
+            site=context.site,
+            directories=directories,
+            modules=modules,
+        )
+    )
+    script.chmod(0o755)
+
+
+def _md5sums(root: Path) -> None:
+    files = [p for p in root.rglob("*") if p.is_file() and not p.is_symlink()]
+    rows = []
+    for path in sorted(files):
+        name = path.relative_to(root)
+        if name.parts[0] != "DEBIAN":
+            with path.open("rb") as stream:
+                rows.append(f"{hashlib.file_digest(stream, 'md5').hexdigest()}  {name}\n")
+    (root / "DEBIAN/md5sums").write_text("".join(rows))
+
+
+def _pack(context: Context, root: Path, deb: Path) -> None:
+    for parent, _, _ in os.walk(root):
+        Path(parent).chmod(0o755)
+    options = [f"-Z{context.target.compression}", f"-z{context.target.compression_level}"]
+    environment = {"SOURCE_DATE_EPOCH": str(context.epoch_seconds)}
+    run(["dpkg-deb", "--root-owner-group", *options, "--build", root, deb], env=environment)
