@@ -235,7 +235,7 @@ class Node:
         clean = [f"{key}={value}" for key, value in ENVIRONMENT.items()]
         return [
             *("sh", "-ec", join, "sh", str(group), "nsenter", "-t", str(leader), "-a", "--"),
-            *("env", "-i", "-C", "/root", *clean, "bash", "-o", "pipefail", "-c", command),
+            *("env", "-i", "-C", "/", *clean, "bash", "-o", "pipefail", "-c", command),
         ]
 
     def run(

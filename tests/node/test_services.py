@@ -1,0 +1,256 @@
+"""Every other service package of the six: installed, unconfigured, and gone again.
+
+One node, in order: Debian's part of the dependencies is installed first, so that what
+the file system holds before and after is the work of our packages alone.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+from repository import HTTP_URI, Repository, wait_for
+
+if TYPE_CHECKING:
+    from harness import Node
+
+PACKAGES = (
+    *("glance", "placement-api"),
+    *("nova-api", "nova-conductor", "nova-scheduler", "nova-novncproxy", "nova-compute"),
+    *("neutron-server", "neutron-plugin-ml2", "neutron-openvswitch-agent"),
+    *("neutron-dhcp-agent", "neutron-l3-agent", "neutron-metadata-agent"),
+    *("cinder-api", "cinder-scheduler", "cinder-volume", "cinder-backup"),
+)
+# service user -> fixed id, the same on every node that shares storage (Debian's own)
+USERS = {"glance": 64062, "placement": 0, "nova": 64060, "neutron": 0, "cinder": 64061}
+WATCHED_SECONDS = 60
+MOST_RESTARTS = 6  # in WATCHED_SECONDS: no unit starts again within 10 s
+MOST_JOURNAL = 2_000_000  # bytes, all units, installation and WATCHED_SECONDS
+MOST_LOG = 8_000_000  # bytes below /var/log/<service>, likewise
+# What a purge may leave and why; any other path is a defect.
+KEPT = (
+    r"/var/lib/(glance|placement|nova|neutron|cinder)(/.*)?",  # data are the operator's
+    r"/var/log/(journal|apt|dpkg|alternatives).*",
+    r"/var/lib/(dpkg|apt|ucf|systemd)/.*",  # what packages were, in the tools' own books
+    r"/var/cache/(apt|debconf|ldconfig|man|fontconfig)(/.*)?",
+    r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?",  # accounts stay (Policy 9.2.2)
+    r"/etc/(ld.so.cache|mtab)",
+    r"/(root|tmp|var/tmp|home)(/.*)?",
+    # Debian's daemons at work, installed before and still there
+    r"/var/lib/(memcached|mysql|rabbitmq|libvirt|openvswitch|lxcfs|tgt|polkit-1|swtpm.*)(/.*)?",
+    r"/var/log/(libvirt|openvswitch|rabbitmq|mysql|private)(/.*)?",
+    r"/var/cache/(libvirt|swtpm.*)(/.*)?",
+    r"/etc/(openvswitch|libvirt|iscsi|lvm)/.*",
+)
+
+
+@pytest.fixture(scope="module")
+def node(lab, repository: Repository) -> Node:
+    missing = set(PACKAGES) - set(repository.stanzas)
+    assert not missing, f"not in the repository: {sorted(missing)}"
+    node = lab.node("services")
+    repository.add_to(node, HTTP_URI)
+    return node
+
+
+@pytest.fixture(scope="module")
+def before(node: Node, repository: Repository) -> dict[str, str]:
+    """The file system with all of Debian's packages and none of ours."""
+    plan = node.out(f"apt-get install -y --simulate {shlex.join(PACKAGES)}")
+    names = re.findall(r"^Inst (\S+)", plan, re.MULTILINE)
+    debians = [name for name in names if name not in repository.stanzas]
+    node.run(f"apt-get install -y {shlex.join(debians)}")
+    return files(node)
+
+
+@pytest.fixture(scope="module")
+def installed(node: Node, before: dict[str, str]) -> str:
+    assert before
+    return node.run(f"apt-get install -y {shlex.join(PACKAGES)}").stdout
+
+
+@pytest.fixture(scope="module")
+def units(installed: str, node: Node, repository: Repository) -> list[str]:
+    """The service units our packages brought; templates aside."""
+    assert installed
+    ours = shlex.join(repository.installed(node))
+    pattern = r"'^(/usr)?/lib/systemd/system/[^/@]*[.]service$'"
+    paths = node.out(f"dpkg -L {ours} | grep -E {pattern} | sort -u").splitlines()
+    return [path.rpartition("/")[2] for path in paths]
+
+
+def files(node: Node) -> dict[str, str]:
+    """Return path -> type, mode, owner, and for /etc the content's checksum."""
+    listing = node.out("find / -xdev -printf '%p\\t%y %m %u:%g\\n'")
+    found = dict(line.split("\t") for line in listing.splitlines() if "\t" in line)
+    sums = node.out("find /etc -xdev -type f -exec sha256sum {} +")
+    for line in sums.splitlines():
+        digest, _, path = line.partition("  ")
+        found[path] = f"{found.get(path, '')} {digest}"
+    return found
+
+
+def states(node: Node, units: list[str]) -> dict[str, dict[str, str]]:
+    """Return the properties of each unit."""
+    names = "Id,ActiveState,SubState,Result,NRestarts,UnitFileState,ConditionResult,Type"
+    shown = node.out(f"systemctl show -p {names} {shlex.join(units)}")
+    blocks = (dict(line.split("=", 1) for line in b.splitlines()) for b in shown.split("\n\n"))
+    return {block["Id"]: block for block in blocks}
+
+
+def test_all_install_without_a_terminal(installed: str, node: Node, repository: Repository) -> None:
+    assert "Setting up nova-compute" in installed
+    assert set(PACKAGES) <= set(repository.installed(node))
+    assert not node.out("dpkg --audit")
+
+
+def test_each_package_is_ours(installed: str, node: Node, repository: Repository) -> None:
+    assert installed
+    for name in PACKAGES:
+        version = node.out(f"dpkg-query -W -f '${{Version}}' {name}")
+        assert version == repository.stanzas[name]["Version"]
+
+
+def test_units_are_enabled(node: Node, units: list[str]) -> None:
+    assert len(units) >= len(PACKAGES) - 2  # neutron-plugin-ml2 and glance bring none
+    off = {
+        u for u, s in states(node, units).items() if s["UnitFileState"] not in {"enabled", "static"}
+    }
+    assert not off
+
+
+def test_units_run_or_wait_without_a_crash_loop(node: Node, units: list[str]) -> None:
+    before = states(node, units)
+    node.run(f"sleep {WATCHED_SECONDS}")
+    after = states(node, units)
+    failed = [u for u, s in after.items() if s["ActiveState"] == "failed"]
+    assert not failed, node.out(f"journalctl -n 40 --no-pager -u {failed[0]}")
+    restarts = {u: int(s["NRestarts"]) - int(before[u]["NRestarts"]) for u, s in after.items()}
+    assert not {u: n for u, n in restarts.items() if n > MOST_RESTARTS}
+    idle = [u for u, s in after.items()
+            if s["ActiveState"] == "inactive" and s["ConditionResult"] == "yes"
+            and s["Type"] != "oneshot"]  # fmt: skip
+    assert not idle
+
+
+def test_waiting_does_not_fill_the_disk(node: Node, units: list[str]) -> None:
+    shown = node.out("journalctl -o short -b --no-pager | wc -c")
+    assert int(shown) < MOST_JOURNAL
+    for user in USERS:
+        size = node.out(f"du -sb /var/log/{user} | cut -f 1")
+        assert int(size) < MOST_LOG, f"/var/log/{user}: {size} bytes from {len(units)} units"
+
+
+def test_accounts(node: Node, units: list[str]) -> None:
+    assert units
+    for user, uid in USERS.items():
+        entry = node.out(f"getent passwd {user}").split(":")
+        group = node.out(f"getent group {user}").split(":")
+        assert entry[3] == group[2]
+        assert not uid or (entry[2], entry[3]) == (str(uid), str(uid))
+        assert node.out(f"passwd --status {user}").split()[1] == "L"
+    assert "libvirt" in node.out("id -nG nova").split()
+
+
+def test_services_cannot_write_their_configuration(node: Node, units: list[str]) -> None:
+    assert units
+    for user in USERS:
+        assert not node.out(f"runuser -u {user} -- find /etc/{user} -writable ! -type l")
+        assert not node.out(f"find /etc/{user} -name '*.conf' -perm /007")
+        assert node.out(f"stat -c '%a %U:%G' /etc/{user}/{main_file(user)}") == f"640 root:{user}"
+
+
+def main_file(service: str) -> str:
+    return "glance-api.conf" if service == "glance" else f"{service}.conf"
+
+
+def test_state_is_private(node: Node, units: list[str]) -> None:
+    assert units
+    for user in USERS:
+        for directory in (f"/var/lib/{user}", f"/var/log/{user}"):
+            mode, owner = node.out(f"stat -c '%a %U' {directory}").split()
+            assert owner == user
+            assert int(mode, 8) & 0o022 == 0
+
+
+def test_sudo_lets_rootwrap_through_and_nothing_else(node: Node, units: list[str]) -> None:
+    assert units
+    node.run("visudo -c")
+    for user in ("nova", "neutron", "cinder"):
+        rootwrap = f"sudo -n {user}-rootwrap /etc/{user}/rootwrap.conf"
+        as_user = f"runuser -u {user} --"
+        assert not node.succeeds(f"{as_user} sudo -n true")
+        assert not node.succeeds(f"{as_user} sudo -n privsep-helper --help")
+        refused = node.run(f"{as_user} {rootwrap} id", check=False)
+        assert refused.returncode != 0
+        assert "Unauthorized command" in refused.stdout + refused.stderr
+        # Another configuration could name other filters.
+        other = rootwrap.replace(f"/etc/{user}", f"/var/lib/{user}")
+        assert "password is required" in node.run(f"{as_user} {other} id", check=False).stderr
+    neutron = "runuser -u neutron -- sudo -n neutron-rootwrap /etc/neutron/rootwrap.conf"
+    node.run(f"{neutron} ip netns list")
+    cinder = "runuser -u cinder -- sudo -n cinder-rootwrap /etc/cinder/rootwrap.conf"
+    node.run(f"{cinder} env LC_ALL=C lvs --version")
+
+
+def test_privsep_helper_starts_for_nova(node: Node, units: list[str]) -> None:
+    """Through the real configuration: the helper says it is privileged before it is asked more."""
+    assert units
+    helper = (
+        "sudo -n nova-rootwrap /etc/nova/rootwrap.conf privsep-helper"
+        " --config-file /etc/nova/nova.conf --privsep_context nova.privsep.sys_admin_pctxt"
+        " --privsep_sock_path /nonexistent"
+    )
+    said = node.run(f"runuser -u nova -- {helper}", check=False)
+    assert "Unauthorized" not in said.stdout + said.stderr
+    assert "No such file or directory" in said.stdout + said.stderr  # the socket
+
+
+def test_configuration_is_what_the_release_says(node: Node, units: list[str]) -> None:
+    """No package leaves the file system different from what it says it installed."""
+    assert units
+    assert not node.out("dpkg --verify").replace("\n\n", "\n")
+
+
+def test_commands_are_on_the_path(node: Node, units: list[str]) -> None:
+    assert units
+    for command in ("glance-manage", "placement-manage", "nova-manage", "cinder-manage"):
+        assert "db" in node.out(f"{command} --help")
+    assert "upgrade" in node.out("neutron-db-manage --help")
+
+
+def test_reboot_in_order(node: Node, units: list[str]) -> None:
+    node.reboot()
+    wait_for(node, "! systemctl list-jobs | grep -q running", 90)
+    failed = [u for u, s in states(node, units).items() if s["ActiveState"] == "failed"]
+    assert not failed
+    waiting = [u for u, s in states(node, units).items()
+               if s["UnitFileState"] == "enabled" and s["ActiveState"] == "inactive"
+               and s["ConditionResult"] == "yes" and s["Type"] != "oneshot"]  # fmt: skip
+    assert not waiting
+
+
+def test_purge_leaves_the_machine_as_it_was(
+    node: Node, before: dict[str, str], units: list[str], repository: Repository
+) -> None:
+    ours = [name for name in repository.installed(node) if name != repository.archive]
+    node.run(f"apt-get purge -y {shlex.join(ours)}")
+    after = files(node)
+    allowed = re.compile("|".join(KEPT))
+    left = sorted(p for p in after.keys() - before.keys() if not allowed.fullmatch(p))
+    gone = sorted(p for p in before.keys() - after.keys() if not allowed.fullmatch(p))
+    changed = sorted(p for p in after.keys() & before.keys()
+                     if after[p] != before[p] and not allowed.fullmatch(p))  # fmt: skip
+    assert (left, gone, changed) == ([], [], [])
+    known = states(node, units)
+    assert {s["ActiveState"] for s in known.values()} == {"inactive"}
+    for user in USERS:
+        assert not node.succeeds(f"pgrep -u {user}"), f"processes of {user} are left"
+
+
+def test_install_after_purge(node: Node, units: list[str]) -> None:
+    node.run(f"apt-get install -y {shlex.join(PACKAGES)}")
+    failed = [u for u, s in states(node, units).items() if s["ActiveState"] == "failed"]
+    assert not failed

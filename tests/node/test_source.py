@@ -1,0 +1,34 @@
+"""The source packages: what the repository gives can be built again from it alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from repository import HTTP_URI, Repository
+
+if TYPE_CHECKING:
+    from harness import Node
+
+
+@pytest.fixture(scope="module")
+def node(lab, repository: Repository) -> Node:
+    node = lab.node("builder")
+    repository.add_to(node, HTTP_URI)
+    node.run("apt-get install -y --no-install-recommends dpkg-dev")
+    return node
+
+
+def test_source_builds_into_the_same_packages(node: Node, repository: Repository) -> None:
+    node.run("mkdir /build && cd /build && apt-get source keystone")
+    node.run("apt-get build-dep -y keystone", seconds=600)
+    node.run("cd /build/keystone-*/ && dpkg-buildpackage -b -us -uc")
+    built = sorted(node.out("cd /build && ls *.deb").splitlines())
+    source = repository.stanzas["keystone"].get("Source", "keystone").split()[0]
+    ours = [f for f in repository.stanzas.values() if f.get("Source", f["Package"]) == source]
+    assert built == sorted(fields["Filename"].rpartition("/")[2] for fields in ours)
+    for name in built:
+        published = next(f["Filename"] for f in ours if f["Filename"].endswith(f"/{name}"))
+        contents = "dpkg-deb -c {} | tr -s ' ' | cut -d ' ' -f 1,2,6-"
+        here = node.out(contents.format(f"/build/{name}"))
+        assert here == node.out(contents.format(f"/srv/repo/{published}"))
