@@ -171,8 +171,11 @@ class Node:
         direct = f'Acquire::http::Proxy::{GATEWAY} "DIRECT";\n'
         (etc / "apt/apt.conf.d/90node").write_text(proxy + direct)
 
-    def boot(self) -> str:
-        """Start the node; return systemd's word for its state, `running` or `degraded`."""
+    def boot(self, *, settled: bool = True) -> str:
+        """Start the node; return systemd's word for its state, `running` or `degraded`.
+
+        With `settled` false it may still be `starting`: services that wait for others.
+        """
         self._group.end()
         self._group.path.mkdir(parents=True)
         join = 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
@@ -188,7 +191,8 @@ class Node:
             self._process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        return wait_until(f"{self.name} to boot", self._state, BOOT_SECONDS)
+        states = {"running", "degraded"} | (set() if settled else {"starting"})
+        return wait_until(f"{self.name} to boot", lambda: self._state(states), BOOT_SECONDS)
 
     def _nspawn_options(self) -> list[str]:
         return [
@@ -202,13 +206,13 @@ class Node:
             f"--bind-ro={self.lab.repo}:{REPO_DIR}",
         ]
 
-    def _state(self) -> str:
+    def _state(self, states: set[str]) -> str:
         if self._process.poll() is not None:
             raise NodeError(f"{self.name} did not boot:\n{self.console()}")
         if self._leader() is None:
             return ""
         state = self.run("systemctl is-system-running", check=False).stdout.strip()
-        return state if state in {"running", "degraded"} else ""
+        return state if state in states else ""
 
     def console(self) -> str:
         """Return the last of what the node printed while it booted."""
@@ -294,10 +298,10 @@ class Node:
         if hasattr(self, "_process"):
             self._process.wait(20)
 
-    def reboot(self) -> str:
+    def reboot(self, *, settled: bool = True) -> str:
         """Power off and start again, as `systemctl reboot` does on a machine."""
         self.stop()
-        return self.boot()
+        return self.boot(settled=settled)
 
     def destroy(self) -> None:
         self.kill()
