@@ -1,0 +1,190 @@
+"""Lay out the binary packages of a service: debian/assemble.py PLAN WHEEL.
+
+PLAN (JSON) says what goes where; see `builder/debs/source.py`, which writes it. One
+process does it all: the sample configurations of a service import the service, and
+that costs seconds each time.
+"""
+
+import glob
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from installer import install
+from installer.destinations import SchemeDictionaryDestination
+from installer.sources import WheelFile
+
+
+def main(plan_file, wheel):
+    plan = json.loads(Path(plan_file).read_text())
+    site = install_wheel(plan["code"], wheel)
+    # The service's own modules and entry points come before those of the tree.
+    sys.path.insert(0, str(site))
+    os.environ["PYTHONPATH"] = str(site)
+    for directory in plan["directories"]:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+    # A default that names the place of the code names it as it is on a node.
+    here = {str(site): plan["code"]["site"], sys.prefix: plan["code"]["tree"]}
+    for file in plan["files"]:
+        put_file(file, here)
+    for link in plan["links"]:
+        check_script(plan["code"], link["target"])
+        target = Path(link["path"])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(link["target"])
+    for cache in site.rglob("__pycache__"):
+        shutil.rmtree(cache)
+
+
+def install_wheel(code, wheel):
+    """Install the wheel below `root`, in the layout of the tree; return its site-packages.
+
+    Scripts get the interpreter of the tree on a node, wherever the tree is now.
+    """
+    root, tree, site = code["root"], code["tree"], code["site"]
+    scheme = {
+        "purelib": site,
+        "platlib": site,
+        "scripts": f"{tree}/bin",
+        "data": tree,
+        "headers": f"{tree}/include",
+    }
+    destination = SchemeDictionaryDestination(
+        scheme, interpreter=f"{tree}/bin/python", script_kind="posix", destdir=root
+    )
+    with WheelFile.open(wheel) as source:
+        install(source, destination, additional_metadata={"INSTALLER": b"dpkg\n"})
+    exclude(Path(root + tree), Path(root + site), code["exclude"])
+    return Path(root + site).resolve()
+
+
+def exclude(tree, site, patterns):
+    """Remove what is not packaged, and its lines of the wheel's RECORD."""
+    gone = []
+    for pattern in patterns:
+        for found in sorted(tree.glob(pattern)):
+            gone.append(os.path.relpath(found, site))
+            if found.is_dir():
+                shutil.rmtree(found)
+            else:
+                found.unlink()
+    prefixes = tuple(g + "/" for g in gone)
+    for record in site.glob("*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        kept = (x for x in lines if not x.startswith(prefixes) and x.split(",")[0] not in gone)
+        record.write_text("".join(kept))
+
+
+def put_file(file, here):
+    """Write one file (or what a glob finds, into a directory)."""
+    destination = Path(file["to"])
+    if file["to"].endswith("/"):
+        destination.mkdir(parents=True, exist_ok=True)
+        found = sorted(glob.glob(file["from"]))
+        if not found:
+            sys.exit(f"the source holds no {file['from']}")
+        for name in found:
+            shutil.copyfile(name, destination / Path(name).name)
+        return
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    text = read(file)
+    for path, on_node in here.items():
+        text = text.replace(path, on_node)
+    destination.write_text(set_presets(text, file["presets"]))
+
+
+def read(file):
+    """Return the text of a file that is generated, copied or given."""
+    if "config-generator" in file:
+        return sample(config_generator, file["config-generator"])
+    if "policy-generator" in file:
+        return sample(policy_generator, file["policy-generator"])
+    if "from" in file:
+        return Path(file["from"]).read_text()
+    return file["text"]
+
+
+def config_generator(arguments):
+    """Run oslo-config-generator."""
+    from oslo_config import generator
+
+    generator.main(arguments)
+
+
+def policy_generator(arguments):
+    """Run oslopolicy-sample-generator, with options of its own rather than the process's."""
+    from oslo_config import cfg
+    from oslo_policy import generator
+
+    generator.generate_sample(arguments, conf=cfg.ConfigOpts())
+
+
+def sample(generate, input_file):
+    """Return what a generator of samples makes of its input file."""
+    made = Path("debian/sample")
+    generate(["--config-file", input_file, "--output-file", str(made)])
+    text = made.read_text()
+    made.unlink()
+    return text
+
+
+def set_presets(text, presets):
+    """Return the text of an ini file with options set.
+
+    An option goes below its own commented default; a live line of it is replaced; where
+    neither is found it goes to the section's end, or the section is added.
+    """
+    lines = text.split("\n")
+    wanted = {}
+    for preset in presets:
+        line = f"{preset['option']} = {preset['value']}"
+        wanted.setdefault((preset["section"], preset["option"]), []).append(line)
+    for (section, option), new in wanted.items():
+        first, last = section_bounds(lines, section)
+        place, drop = option_place(lines, first, last, option)
+        lines[place : place + drop] = new
+    return "\n".join(lines)
+
+
+def section_bounds(lines, section):
+    """Return the first line after the section's header and the line after its last option."""
+    header = f"[{section}]"
+    if header not in lines:
+        lines += [header, ""] if not lines or lines[-1] == "" else ["", header, ""]
+    first = lines.index(header) + 1
+    last = first
+    while last < len(lines) and not re.match(r"\[[^\]]+\]$", lines[last]):
+        last += 1
+    # Blank lines, and comments on the next section, belong to what follows.
+    while last > first and (lines[last - 1] == "" or lines[last - 1].startswith("# ")):
+        last -= 1
+    return first, max(last, first)
+
+
+def option_place(lines, first, last, option):
+    """Return the line at which to set the option, and how many lines that replaces."""
+    live = re.compile(rf"{re.escape(option)}\s*[=:]")
+    commented = re.compile(rf"#\s?{re.escape(option)}\s*=")
+    for number in range(first, last):
+        if live.match(lines[number]):
+            return number, 1
+    for number in range(first, last):
+        if commented.match(lines[number]):
+            while number + 1 < last and commented.match(lines[number + 1]):
+                number += 1
+            return number + 1, 0
+    return last, 0
+
+
+def check_script(code, target):
+    """Stop when a script that is to be linked into /usr/bin is in no package."""
+    in_tree = Path(sys.prefix, os.path.relpath(target, code["tree"]))
+    if not Path(code["root"] + target).is_file() and not in_tree.is_file():
+        sys.exit(f"neither the wheel nor the tree has the script {target}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
