@@ -28,6 +28,11 @@ def archive_name(series: Series) -> str:
     return f"{_stem(series)}-archive"
 
 
+def archive_version(series: Series, target: Target, revision: int) -> str:
+    """Return the version of the package: the series' id, and a revision of ours."""
+    return f"{series.id}-1+deb{target.release}.{revision}"
+
+
 def suite_sources(series: Series, target: Target, base_url: str, templates: Path) -> bytes:
     """Return the deb822 source of the suite, as the package and the repository's top have it.
 
@@ -67,7 +72,7 @@ def build_archive_package(
 
     `key` is the armoured public key. The same arguments give the same bytes.
     """
-    name, version = archive_name(series), f"{series.id}-1+deb{target.release}.{revision}"
+    name, version = archive_name(series), archive_version(series, target, revision)
     files = _files(series, target, key, base_url, templates)
     change = _render(
         "changelog.j2", series, target, templates, version=version, date=date_822(epoch_seconds)

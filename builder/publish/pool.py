@@ -169,8 +169,6 @@ def _bring(source: Path, target: Path) -> None:
         os.link(source.resolve(), target)
     except OSError:
         shutil.copy2(source, target)
-    if target.stat().st_mode & 0o444 != 0o444:  # a web server reads the pool too
-        target.chmod(0o644)
 
 
 def _ftparchive(what: str, directory: Path, given: Sequence[Path]) -> bytes:
@@ -179,7 +177,10 @@ def _ftparchive(what: str, directory: Path, given: Sequence[Path]) -> bytes:
         return b""
     argv = ["apt-ftparchive", *ONLY_SHA256, what, directory.name]
     done = run(argv, cwd=directory.parent, check=False)
-    errors = [x for x in done.stderr.decode(errors="replace").splitlines() if x.startswith("E:")]
+    said = done.stderr.decode(errors="replace")
+    for number, path in enumerate(given):  # it knows packages by their staged names
+        said = said.replace(f"'{directory.name}/{number}.deb'", str(path))
+    errors = [line for line in said.splitlines() if line.startswith("E:")]
     found = done.stdout.count(b"\nVersion: ")
     if done.returncode or errors or found != len(given):
         raise PublishError(

@@ -13,7 +13,7 @@ from builder.publish.layout import COMPONENT, Layout
 from builder.publish.locking import locked
 from builder.publish.pool import conflict, split, stage_debs, stage_sources
 from builder.publish.state import load
-from builder.publish.write import Change, disk_errors, write
+from builder.publish.write import Change, disk_errors, public_directory, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,6 +88,7 @@ def publish(
         plan = _plan(wanted, signer)
         if not plan.changes:
             return Published((), plan.kept, ())
+        public_directory(repo)
         with locked(repo, f"publishing {suite.name}", wait=wait):
             plan = _plan(wanted, signer)
             added: tuple[str, ...] = ()

@@ -81,8 +81,17 @@ class Change:
             if target.parent.name == "SHA256":
                 os.utime(target)
         for staged, target in self._renames:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            public_directory(target.parent)
+            staged.chmod(0o644)
             staged.replace(target)
+
+
+def public_directory(path: Path) -> None:
+    """Make a directory and its parents so that a web server and apt's own user may read them."""
+    new = [directory for directory in (path, *path.parents) if not directory.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for directory in new:
+        directory.chmod(0o755)
 
 
 def write(
