@@ -25,6 +25,8 @@ from builder.service import Daemon, Directory, File, Package, Service, Step
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+RECIPE = "1"  # raise it when a change here changes the bits of a package
+
 # Packages of the series' tree that build a wheel and lay it out.
 BUILD_TOOLS = ("base", "build", "installer", "setuptools", "wheel", "pbr")
 # What a service talks to, when it is on the same node.
@@ -161,25 +163,31 @@ def render(
         "debian/source/options": Rendered(
             'extend-diff-ignore = "(^|/)[^/]*\\.egg-info/|^build/|^(AUTHORS|ChangeLog)$"\n'
         ),
+        "debian/source/lintian-overrides": Rendered(
+            (root / "source-lintian-overrides").read_text()
+        ),
         "debian/changelog": Rendered(_changelog(view, root)),
         "debian/copyright": Rendered(
-            jinja.render(root, "copyright.j2", **_names(build.service, "distribution", "homepage"))
+            jinja.render(
+                root,
+                "copyright.j2",
+                distribution=build.service.distribution,
+                homepage=build.service.homepage,
+                year=jinja.date_822(build.epoch_seconds).split()[3],
+            )
         ),
         "debian/control": Rendered(_control(view, binaries, root)),
         "debian/rules": Rendered(_rules(view, binaries, root), 0o755),
         "debian/assemble.py": Rendered((root / "assemble.py").read_text(), 0o644),
-        "debian/plan.json": Rendered(_plan(view)),
+        "debian/plan.json": Rendered(_plan(view, binaries)),
     }
     files |= _shared_files(view, root)
     for daemon in build.service.daemons:
         files |= _daemon_files(view, daemon, root)
     for binary in binaries:
         files |= _scripts(view, binary, root)
+        files[f"debian/files.d/{binary.name}.lintian-overrides"] = _overrides(view, binary, root)
     return dict(sorted(files.items()))
-
-
-def _names(value: object, *names: str) -> dict[str, object]:
-    return {n: getattr(value, n) for n in names}
 
 
 def _changelog(view: _View, root: Path) -> str:
@@ -363,7 +371,7 @@ def _pristine(service: Service, package: str, path: str) -> str:
     return f"/usr/share/{package}/{relative}"
 
 
-def _plan(view: _View) -> str:
+def _plan(view: _View, binaries: Sequence[Binary]) -> str:
     """Return what `debian/assemble.py` does, as JSON.
 
     `code`: where the wheel goes and what of it does not; `files`: what to write where,
@@ -379,7 +387,7 @@ def _plan(view: _View) -> str:
             "exclude": [e.replace("{site}", str(site)) for e in service.exclude],
         },
         "directories": sorted(_foreign_directories(view)),
-        "files": [*_planned_files(view), *_planned_texts(view)],
+        "files": [*_planned_files(view), *_planned_texts(view, binaries)],
         "links": [
             {"path": f"debian/{p.name}/usr/bin/{s}", "target": f"{tree}/bin/{s}"}
             for p in service.packages
@@ -419,9 +427,12 @@ def _planned_files(view: _View) -> Iterable[Mapping[str, object]]:
         }
 
 
-def _planned_texts(view: _View) -> Iterable[Mapping[str, object]]:
+def _planned_texts(view: _View, binaries: Sequence[Binary]) -> Iterable[Mapping[str, object]]:
     """Yield the rendered texts that are copied as they are."""
     service, common = view.service, view.service.common
+    for binary in binaries:
+        overrides = f"debian/{binary.name}/usr/share/lintian/overrides/{binary.name}"
+        yield _copy(f"{binary.name}.lintian-overrides", overrides)
     for kind in (*(["sudoers"] if service.sudoers else []), "logrotate"):
         yield _copy(f"{common}.{kind}", f"debian/{common}/usr/share/{common}/{kind}")
     for daemon in service.daemons:
@@ -532,6 +543,20 @@ def _scripts(view: _View, binary: Binary, root: Path) -> dict[str, Rendered]:
         values["kept"] = [d.path for d in directories if d.purge == "keep"]
         files["postrm"] = jinja.render(root, "postrm.j2", **values)
     return {f"debian/{binary.name}.{k}": Rendered(v) for k, v in files.items()}
+
+
+def _overrides(view: _View, binary: Binary, root: Path) -> Rendered:
+    """Return what lintian is told to accept, with the reasons."""
+    scripts = [s for p in view.service.packages if p.name == binary.name for s in p.scripts]
+    text = jinja.render(
+        root,
+        "lintian-overrides.j2",
+        compression=view.build.target.compression,
+        code=binary.code,
+        waiting=_waiting(view.service, binary.name),
+        scripts=scripts,
+    )
+    return Rendered(text)
 
 
 def _owner(service: Service, step: Step) -> str:

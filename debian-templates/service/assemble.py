@@ -34,7 +34,8 @@ def main(plan_file, wheel):
         check_script(plan["code"], link["target"])
         target = Path(link["path"])
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(link["target"])
+        # Relative, as both are in /usr (policy 10.5).
+        target.symlink_to(os.path.relpath(link["target"], "/usr/bin"))
     for cache in site.rglob("__pycache__"):
         shutil.rmtree(cache)
 
