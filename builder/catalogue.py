@@ -159,7 +159,7 @@ def find_target(
     Raises UsageError when it is no target, or none of the series'.
     """
     if word is None:
-        suite = _machine_suite(os_release)
+        suite = machine_suite(os_release)
         subject = f"this machine's suite, {suite}," if suite else "this machine, no Debian release,"
     else:
         suite = _find(catalogue.targets, word, "target").suite
@@ -180,7 +180,7 @@ def _find(names: Mapping[str, T], word: str, kind: Literal["series", "project", 
     return found
 
 
-def _machine_suite(os_release: Path) -> str:
+def machine_suite(os_release: Path = Path("/etc/os-release")) -> str:
     """Return VERSION_CODENAME of os-release(5), or nothing when this is not Debian."""
     if not os_release.exists():
         return ""

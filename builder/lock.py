@@ -77,6 +77,7 @@ def _distribution(raw: dict[str, Any]) -> Distribution:
         reason=tuple(raw["reason"]),
         summary=raw["summary"],
         homepage=raw["homepage"],
+        options=raw["options"],
     )
 
 

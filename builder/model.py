@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from builder.service import Service
 
 
-
 def _frozen(rows: dict[object, object]) -> Mapping[object, object]:
     return MappingProxyType(rows)
 
@@ -73,11 +72,15 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A distribution upstream leaves to the operator, and why it is in."""
+    """A distribution upstream leaves to the operator, and why it is in.
+
+    It joins the closure of `services`; `client` puts it into the command line client's.
+    """
 
     name: str
     reason: str
     services: tuple[str, ...] = ()
+    client: bool = False
     since: str = ""
     until: str = ""
 
@@ -136,6 +139,8 @@ class Distribution:
 
     `requires` are its requirements whose markers hold on the target (PEP 508, markers
     removed); `extras` the further ones of each extra somebody in the lock asks for.
+    `options` says that it brings options or policies (the entry points oslo.config.opts
+    and oslo.policy.policies), so that sample files generated from it depend on its bits.
     """
 
     name: str
@@ -147,6 +152,7 @@ class Distribution:
     reason: tuple[str, ...]
     summary: str = ""
     homepage: str = ""
+    options: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,7 @@ class ServiceBuild:
     `service` is already narrowed to the series. `tarball` is the release tarball (it
     becomes the orig.tar bit for bit), `wheel` the wheel built from it, `tree` the root
     of a staging tree that holds the closure below `<tree>/usr/lib/openstack/<series>`.
+    `inputs` is a checksum of all that decides the packages' bits.
     """
 
     service: Service
@@ -197,6 +204,7 @@ class ServiceBuild:
     tree: Path
     revision: int
     epoch_seconds: int
+    inputs: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 import tempfile
 import tomllib
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import Distribution as InstalledDistribution
 from importlib.metadata import distributions as installed_distributions
 from pathlib import Path
@@ -32,10 +32,11 @@ from builder.sdist import pyproject_requires
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from builder.model import Driver, Kind, Override, Series, Target
+    from builder.model import Driver, Override, Series, Target
 
 # Upstream's own redirector to the newest constraints of a series.
 LIVE_CONSTRAINTS = "https://releases.openstack.org/constraints/upper/{id}"
+OPTION_GROUPS = frozenset({"oslo.config.opts", "oslo.policy.policies"})
 NEWEST_PLATFORM = 40  # the highest glibc 2.x uv has a platform name for
 
 
@@ -284,26 +285,67 @@ def _rows(
     rows = []
     for package in packages:
         name = canonicalize_name(package["name"])
-        info = metadata[name].metadata
-        kind: Kind = "service" if name in services else "library"
         extras = {e: needs[name][e] for e in sorted(asked.get(name, ())) if needs[name].get(e)}
-        artifacts = _artifacts(package, request.target, kind == "service")
-        if not artifacts:
-            raise ResolveError(f"{name} {package['version']}: no usable file on the index")
-        rows.append(
-            Distribution(
-                name=info["Name"],
-                version=package["version"],
-                kind=kind,
-                requires=needs[name][""],
-                extras=extras,
-                artifacts=artifacts,
-                reason=reasons.get(name, ()),
-                summary=" ".join((info["Summary"] or "").split()),
-                homepage=_homepage(metadata[name]),
-            )
-        )
+        row = _row(package, metadata[name], request.target, name in services)
+        row = replace(row, requires=needs[name][""], extras=extras, reason=reasons.get(name, ()))
+        rows.append(row)
     return tuple(sorted(rows, key=lambda d: canonicalize_name(d.name)))
+
+
+def _row(
+    package: Mapping[str, Any], found: InstalledDistribution, target: Target, service: bool
+) -> Distribution:
+    """Return the row of a package but for its edges."""
+    artifacts = _artifacts(package, target, service)
+    if not artifacts:
+        raise ResolveError(f"{package['name']} {package['version']}: no usable file on the index")
+    return Distribution(
+        name=found.metadata["Name"],
+        version=package["version"],
+        kind="service" if service else "library",
+        requires=(),
+        extras={},
+        artifacts=artifacts,
+        reason=(),
+        summary=" ".join((found.metadata["Summary"] or "").split()),
+        homepage=_homepage(found),
+        options=any(e.group in OPTION_GROUPS for e in found.entry_points),
+    )
+
+
+def override(request: Request, lock: Lock, user: Sequence[str]) -> Lock:
+    """Return `lock` with the pins of `user` in place of its own; what they leave alone stays.
+
+    Every other distribution keeps its locked version, so a conflict with one is reported
+    (ResolveError), never resolved by moving it.
+    """
+    pins = "\n".join(f"{d.name}==={d.version}" for d in lock.distributions)
+    lines = layered(pins, user)
+    wanted = [d.name for d in lock.distributions if d.kind == "service"]
+    wanted += [d.name for d in request.drivers]
+    known = {canonicalize_name(d.name): d for d in lock.distributions}
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        packages = _compile(request.target, wanted, lines, work / "pylock.toml")
+        moved = [p for p in packages if _moved(p, known.get(canonicalize_name(p["name"])))]
+        metadata = _metadata(request.target, moved, work / "site") if moved else {}
+        env = environment(request.target)
+        fresh = {}
+        for package in moved:
+            key = canonicalize_name(package["name"])
+            needs = _requires(metadata[key], env)
+            row = _row(package, metadata[key], request.target, service=False)
+            extras = {e: rows for e, rows in needs.items() if e and rows}
+            reason = known[key].reason if key in known else ("required by an override",)
+            fresh[key] = replace(row, requires=needs[""], extras=extras, reason=reason)
+    names = {canonicalize_name(p["name"]) for p in packages}
+    rows = {**{n: d for n, d in known.items() if n in names}, **fresh}
+    inputs = {**lock.inputs, "override": sha256_text(*user)}
+    return replace(lock, inputs=inputs, distributions=tuple(rows[n] for n in sorted(rows)))
+
+
+def _moved(package: Mapping[str, Any], row: Distribution | None) -> bool:
+    return row is None or row.version != package["version"]
 
 
 def _homepage(distribution: InstalledDistribution) -> str:

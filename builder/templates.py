@@ -12,7 +12,7 @@ import jinja2
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAINTAINER = "build-debs <build-debs@localhost>"
+MAINTAINER = "build-debs <build-debs@openstack.invalid>"
 
 
 @cache

@@ -192,9 +192,7 @@ def _base(context: Context) -> Package:
     )
 
 
-def _library(
-    context: Context, distribution: Distribution, needed: tuple[str, ...]
-) -> Package:
+def _library(context: Context, distribution: Distribution, needed: tuple[str, ...]) -> Package:
     summary = _synopsis(distribution.summary or distribution.name)
     return Package(
         name=package_name(context, distribution.name),
@@ -260,8 +258,7 @@ def _client(context: Context, members: Sequence[Distribution]) -> Package:
         ),
         relations={
             "Depends": tuple(
-                f"{package_name(context, d.name)} (>= {debian_version(d.version)})"
-                for d in members
+                f"{package_name(context, d.name)} (>= {debian_version(d.version)})" for d in members
             ),
             "Breaks": ("python3-openstackclient",),
             "Replaces": ("python3-openstackclient",),
@@ -341,9 +338,7 @@ def _links(package: Package, root: Path) -> None:
         path.symlink_to(to)
 
 
-def _documentation(
-    context: Context, package: Package, wheel: Wheel | None, root: Path
-) -> None:
+def _documentation(context: Context, package: Package, wheel: Wheel | None, root: Path) -> None:
     folder = root / "usr/share/doc" / package.name
     folder.mkdir(parents=True)
     values = licences.describe(root / context.site.lstrip("/"), wheel)

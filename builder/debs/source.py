@@ -264,6 +264,8 @@ def _binary(view: _View, package: Package) -> Binary:
         label = "-".join(w.capitalize() for w in name.split("_"))
         relations[label] = tuple(_exact(service, getattr(package, name)))
     relations["Provides"] = package.provides
+    if package.name == service.common:
+        relations["Recommends"] = (*relations["Recommends"], "logrotate")
     return Binary(
         name=package.name,
         summary=package.summary,
@@ -540,6 +542,10 @@ def _scripts(view: _View, binary: Binary, root: Path) -> dict[str, Rendered]:
         directories = [] if binary.code else view.directories(binary.name)
         values["logs"] = [f"/var/log/{service.name}/{_log_of(d)}" for d in daemons]
         values["directories"] = list(reversed(directories))
+        name, common = service.name, binary.name == service.common
+        # What tmpfiles.d and Python's cache of entry points leave.
+        made = [f"/run/{name}", f"/run/lock/{name}", f"{view.home}/.cache"]
+        values["made"] = made if common else []
         values["kept"] = [d.path for d in directories if d.purge == "keep"]
         files["postrm"] = jinja.render(root, "postrm.j2", **values)
     return {f"debian/{binary.name}.{k}": Rendered(v) for k, v in files.items()}

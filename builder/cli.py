@@ -1,0 +1,423 @@
+"""The command line. `build-debs RELEASE` builds; the other words are verbs around it.
+
+Only this module exits. Logs go to stderr, data to stdout.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from builder import __version__, log
+from builder.errors import BuildDebsError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.dirs import Dirs
+    from builder.model import Catalogue, Series, Target
+    from builder.pipeline import Options, Result
+
+EXIT_INCOMPLETE = 10
+
+
+class Verbs(click.Group):
+    """A group whose first word is a verb, or else the release to build."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Take a word that is no verb as the argument of `build`."""
+        if args and args[0] not in self.commands:
+            args = ["build", *args]
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Let options stand before the release, as in `build-debs -v 2026.1`."""
+        own = {"--help", "--version"}
+        if args and args[0].startswith("-") and args[0] not in own:
+            args = ["build", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=Verbs,
+    epilog="Exit codes: 0 done; 2 usage; 3 data or lock; 4 conflict; 5 fetch; 6 build; "
+    "7 repository; 8 this machine lacks something; 9 busy; 10 incomplete (--keep-going).",
+)
+@click.version_option(__version__, prog_name="build-debs")
+def cli() -> None:
+    """Turn an OpenStack release into a signed apt repository.
+
+    `build-debs RELEASE` builds it; RELEASE is a series id (2026.1) or code name (gazpacho).
+    `build-debs build --help` lists the options of a build.
+    """
+
+
+def verbosity(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add -v and -q."""
+    function = click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=_level(2),
+        help="Say each package.",
+    )(function)  # fmt: skip
+    return click.option(
+        "-q", "--quiet", is_flag=True, expose_value=False, callback=_level(0),
+        help="Say nothing but warnings and errors.",
+    )(function)  # fmt: skip
+
+
+def _level(level: int) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def choose(_ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        if value:
+            log.set_level(level)
+
+    return choose
+
+
+TARGET = click.option("--target", metavar="SUITE", help="Debian suite; default this machine's.")
+REPO = click.option(
+    "--repo", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="The repository's directory; default repo/.",
+)  # fmt: skip
+CONSTRAINTS = click.option(
+    "--constraints", metavar="FILE|URL", help="Resolve with these upper-constraints."
+)
+OVERRIDE = click.option(
+    "--override", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="Requirements, one a line, that replace pins.",
+)  # fmt: skip
+TARBALLS = click.option(
+    "--tarballs", metavar="DIR|URL", help="Look for release tarballs here first."
+)
+
+
+def setting() -> tuple[Dirs, Catalogue]:
+    """Return where things lie and the catalogue."""
+    from builder import catalogue, dirs  # noqa: PLC0415 - `--help` needs neither
+
+    os.umask(0o022)  # what is packaged is readable, whatever the caller's mask
+    places = dirs.locate()
+    return places, catalogue.load(places.projects)
+
+
+def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Series, Target]:
+    """Return the series and the target a person named."""
+    from builder import catalogue as catalogues  # noqa: PLC0415
+
+    series = catalogues.find_series(catalogue, release)
+    return series, catalogues.find_target(catalogue, series, target)
+
+
+@cli.command()
+@click.argument("release")
+@click.option("--project", "projects", multiple=True, help="Build this service only (repeatable).")
+@TARGET
+@REPO
+@click.option("--jobs", type=click.IntRange(1), help="Builds at a time; default one a core.")
+@TARBALLS
+@CONSTRAINTS
+@OVERRIDE
+@click.option("--offline", is_flag=True, help="Use the cache alone.")
+@click.option("--dry-run", is_flag=True, help="Show the plan on stdout and stop.")
+@click.option("--keep-going", is_flag=True, help="Leave out what fails and publish the rest.")
+@click.option(
+    "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write what was done as JSON.",
+)  # fmt: skip
+@click.option("--url", default="", help="Where nodes find the repository; default its file: URL.")
+@click.option("--key", default="", help="Sign with this key of your own GnuPG home.")
+@verbosity
+def build(  # noqa: PLR0917 - click passes an option a parameter
+    release: str,
+    projects: tuple[str, ...],
+    target: str | None,
+    repo: Path | None,
+    jobs: int | None,
+    tarballs: str | None,
+    constraints: str | None,
+    override: Path | None,
+    offline: bool,
+    dry_run: bool,
+    keep_going: bool,
+    report: Path | None,
+    url: str,
+    key: str,
+) -> None:
+    """Build RELEASE into a repository (the verb may be left out)."""
+    from builder import catalogue as catalogues  # noqa: PLC0415
+    from builder import pipeline  # noqa: PLC0415
+
+    dirs, catalogue = setting()
+    series, suite = chosen(catalogue, release, target)
+    names = [catalogues.find_service(catalogue, p).name for p in projects]
+    for name in names:
+        if name not in series.versions:
+            raise UsageError(
+                f"{name} is not part of {series.id}; it has: {', '.join(series.versions)}"
+            )
+    options = pipeline.Options(
+        series=series,
+        target=suite,
+        services=tuple(sorted(names or series.versions)),
+        repo=(repo or dirs.repo).absolute(),
+        jobs=jobs or len(os.sched_getaffinity(0)),
+        url=url,
+        tarballs=tarballs,
+        constraints=constraints,
+        override=override,
+        offline=offline,
+        keep_going=keep_going,
+        key=key,
+    )
+    if dry_run:
+        _show_plan(catalogue, dirs, options)
+        return
+    result = pipeline.run(catalogue, dirs, options, catalogues.machine_suite())
+    _report(result, options, report)
+    if result.failures:
+        for failure in result.failures:
+            _say(failure)
+        sys.exit(EXIT_INCOMPLETE)
+
+
+def _show_plan(catalogue: Catalogue, dirs: Dirs, options: Options) -> None:
+    from builder import pipeline, plan  # noqa: PLC0415
+
+    actions = pipeline.prepare(catalogue, dirs, options).actions
+    for action in sorted(actions, key=lambda a: a.package):
+        click.echo(f"{action.verb}\t{action.package}\t{action.version}\t{action.reason}")
+    log.info(f"{options.series.id} on {options.target.suite}: {plan.summary(actions)}")
+
+
+def _report(result: Result, options: Options, report: Path | None) -> None:
+    counts: dict[str, int] = {}
+    for row in result.rows:
+        counts[row.outcome] = counts.get(row.outcome, 0) + 1
+    done = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
+    log.info(f"{options.series.id} on {options.target.suite}: {done}; repository {options.repo}")
+    if report:
+        from builder.files import write_atomically  # noqa: PLC0415
+
+        rows = [dataclasses.asdict(row) for row in result.rows]
+        table = {
+            "series": options.series.id,
+            "target": options.target.suite,
+            "repository": str(options.repo),
+            "missing": result.missing,
+            "tarballs": dict(result.tarballs),
+            "packages": rows,
+        }
+        write_atomically(report, (json.dumps(table, indent=1) + "\n").encode())
+
+
+@cli.command()
+@click.argument("release")
+@TARGET
+@CONSTRAINTS
+@TARBALLS
+@verbosity
+def lock(release: str, target: str | None, constraints: str | None, tarballs: str | None) -> None:
+    """Resolve RELEASE anew and write its lock below projects/locks/."""
+    from builder import lock as locks  # noqa: PLC0415
+    from builder import pipeline  # noqa: PLC0415
+
+    dirs, catalogue = setting()
+    series, suite = chosen(catalogue, release, target)
+    path = pipeline.lock_path(dirs, series, suite)
+    old = {d.name: d.version for d in locks.read(path).distributions} if path.exists() else {}
+    made = pipeline.make_lock(catalogue, series, suite, constraints=constraints, tarballs=tarballs)
+    changed = locks.write(made, path)
+    new = {d.name: d.version for d in made.distributions}
+    for name in sorted(old.keys() | new.keys(), key=str.lower):
+        if old.get(name) != new.get(name):
+            click.echo(f"{name}\t{old.get(name, '-')}\t{new.get(name, '-')}")
+    log.info(f"{path.name}: {len(new)} distributions{'' if changed else ', unchanged'}")
+
+
+@cli.command()
+@click.argument("release")
+@click.argument("distribution")
+@TARGET
+@verbosity
+def why(release: str, distribution: str, target: str | None) -> None:
+    """Explain why DISTRIBUTION is in RELEASE, and who requires it."""
+    from packaging.utils import canonicalize_name  # noqa: PLC0415
+
+    from builder import lock as locks  # noqa: PLC0415
+    from builder import pipeline  # noqa: PLC0415
+    from builder.errors import nearest  # noqa: PLC0415
+
+    dirs, catalogue = setting()
+    series, suite = chosen(catalogue, release, target)
+    locked = locks.read(pipeline.lock_path(dirs, series, suite))
+    known = locks.by_name(locked)
+    row = known.get(canonicalize_name(distribution))
+    if row is None:
+        raise UsageError(
+            f"{distribution} is not in {series.id} on {suite.suite}; nearest: "
+            f"{nearest(distribution, known)}"
+        )
+    click.echo(f"{row.name} {row.version} ({row.artifacts[0].file})")
+    click.echo("because: " + " → ".join(row.reason))
+    pins = {
+        canonicalize_name(o.requirement.split("=")[0]): o
+        for o in catalogue.overrides.get(series.id, ())
+    }
+    override = pins.get(canonicalize_name(row.name))
+    click.echo(f"pinned by: {f'project override: {override.reason}' if override else 'the lock'}")
+    for parent, text in locks.required_by(locked, row.name):
+        click.echo(f"required by {parent.name} {parent.version}: {text}")
+
+
+@cli.command(name="list")
+def list_releases() -> None:
+    """List the releases, their state, targets and locks."""
+    dirs, catalogue = setting()
+    made = {p.stem for p in dirs.locks.glob("*.json")}
+    for series in sorted(catalogue.series.values(), key=lambda s: s.date):
+        targets = [
+            f"{t}{'' if f'{series.id}-{t}' in made else ' (no lock)'}" for t in series.targets
+        ]
+        slurp = "slurp" if series.slurp else "-"
+        click.echo(
+            f"{series.id}\t{series.name}\t{series.date}\t{slurp}\t{series.status}\t{', '.join(targets)}"
+        )
+
+
+@cli.command(name="update-series")
+@click.argument("source")
+@click.argument("releases", nargs=-1)
+@verbosity
+def update_series(source: str, releases: tuple[str, ...]) -> None:
+    """Rewrite projects/series from upstream's releases repository (a checkout or a URL)."""
+    from builder import dirs, upstream  # noqa: PLC0415
+
+    changed = upstream.regenerate(source, dirs.locate().projects, releases or None)
+    for path in changed:
+        click.echo(path.name)
+    log.info(f"{len(changed)} series changed")
+
+
+@cli.group()
+def repo() -> None:
+    """Look after a repository."""
+
+
+@repo.command(name="list")
+@click.argument("suite", required=False)
+@REPO
+def repo_list(suite: str | None, repo: Path | None) -> None:
+    """List the suites, or the packages of SUITE."""
+    from builder import publish  # noqa: PLC0415
+
+    place = _place(repo)
+    if suite is None:
+        for row in publish.list_suites(place):
+            click.echo(
+                f"{row.name}\t{row.binaries} packages\t{row.sources} sources\t{row.size >> 20} MiB\t{row.date}"
+            )
+        return
+    for entry in publish.list_packages(place, suite):
+        click.echo(f"{entry.package}\t{entry.version}\t{entry.architecture}")
+
+
+@repo.command()
+@REPO
+def verify(repo: Path | None) -> None:
+    """Check every file and signature of the repository."""
+    from builder import publish  # noqa: PLC0415
+    from builder.errors import PublishError  # noqa: PLC0415
+
+    place = _place(repo)
+    problems = publish.verify(place)
+    if problems:
+        raise PublishError(f"{place}: {len(problems)} problems", details=problems)
+    log.info(f"{place}: every file is as the signed indices say")
+
+
+@repo.command()
+@click.argument("suite")
+@click.option("--keep", default=2, type=click.IntRange(1), help="Versions of a package to keep.")
+@REPO
+def prune(suite: str, keep: int, repo: Path | None) -> None:
+    """Take old versions of packages out of SUITE."""
+    from builder import dirs, publish  # noqa: PLC0415
+
+    signer = publish.Signer.open(dirs.locate().keys)
+    for name in publish.prune(_place(repo), suite, keep, signer=signer):
+        click.echo(name)
+
+
+@repo.command()
+@click.argument("suite")
+@click.argument("package")
+@click.argument("version", default="")
+@REPO
+def remove(suite: str, package: str, version: str, repo: Path | None) -> None:
+    """Take PACKAGE (one VERSION, or all) out of SUITE."""
+    from builder import dirs, publish  # noqa: PLC0415
+
+    signer = publish.Signer.open(dirs.locate().keys)
+    for name in publish.remove(_place(repo), suite, package, version, signer=signer):
+        click.echo(name)
+
+
+@repo.command()
+def key() -> None:
+    """Print the repository's public key, armoured; it is made on first use."""
+    from builder import dirs, publish  # noqa: PLC0415
+
+    click.echo(publish.Signer.open(dirs.locate().keys).export_key().decode(), nl=False)
+
+
+def _place(repo: Path | None) -> Path:
+    from builder import dirs  # noqa: PLC0415
+
+    return (repo or dirs.locate().repo).absolute()
+
+
+def _say(error: BuildDebsError) -> None:
+    write = partial(print, file=sys.stderr)
+    write(f"error: {error.message}")
+    for line in error.details:
+        write(f"  {line}")
+    if error.hint:
+        write(f"hint: {error.hint}")
+
+
+def main() -> None:
+    """Run the command line and exit with the code of what went wrong."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except BuildDebsError as error:
+        _say(error)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        # a full disk or a missing permission may come from any stage; what was half written is gone
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}:
+            raise
+        place = f": {error.filename}" if error.filename else ""
+        _say(
+            BuildDebsError(
+                f"{error.strerror}{place}",
+                hint="free space or change where the cache and the repository are (BUILD_DEBS_CACHE, --repo), then run again",
+            )
+        )
+        sys.exit(BuildDebsError.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,622 @@
+"""The pipeline: the one module that sees two stages. It plans, then has the plan carried out.
+
+catalogue → resolve → fetch → wheels → debs → publish
+"""
+
+from __future__ import annotations
+
+import calendar
+import dataclasses
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import (
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+)
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from builder import catalogue as catalogues
+from builder import fetch, log, publish, resolve, wheels
+from builder import lock as locks
+from builder.debs import archive, library, source, tree
+from builder.debs.versions import full_version
+from builder.errors import BuildDebsError, BuildError, DataError
+from builder.files import directory_atomically, sha256_text
+from builder.model import (
+    Catalogue,
+    Lock,
+    Recipe,
+    Series,
+    ServiceBuild,
+    SourcePackage,
+    Target,
+    Wheel,
+)
+from builder.plan import Action, Known, Outcome, decide, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.dirs import Dirs
+    from builder.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line, resolved into one value before any work starts."""
+
+    series: Series
+    target: Target
+    services: tuple[str, ...]
+    repo: Path
+    jobs: int
+    url: str = ""
+    tarballs: str | None = None
+    constraints: str | None = None
+    override: Path | None = None
+    offline: bool = False
+    keep_going: bool = False
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the report: one package, what was done, why, and in how many seconds."""
+
+    package: str
+    version: str
+    outcome: Outcome
+    reason: str
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run did. `failures` is empty unless --keep-going let it go on past them."""
+
+    lock: Lock
+    rows: list[Row] = field(default_factory=list)
+    failures: list[BuildDebsError] = field(default_factory=list)
+    missing: tuple[str, ...] = ()
+    published: publish.Published | None = None
+    tarballs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Everything a run knows before it starts to change anything."""
+
+    options: Options
+    dirs: Dirs
+    catalogue: Catalogue
+    lock: Lock
+    context: library.Context
+    services: Mapping[str, Service]
+    libraries: tuple[library.Package, ...]
+    library_actions: Mapping[str, Action]
+    service_actions: Mapping[str, Action]
+    recipes: Mapping[str, Recipe]
+
+    @property
+    def actions(self) -> list[Action]:
+        return [*self.library_actions.values(), *self.service_actions.values()]
+
+
+def request(catalogue: Catalogue, series: Series, target: Target) -> resolve.Request:
+    """Return what a lock of `series` on `target` is resolved from."""
+    order = catalogues.order(catalogue)
+    rank = order.index(series.id)
+    drivers = tuple(
+        d
+        for d in catalogue.drivers
+        if (not d.since or order.index(d.since) <= rank)
+        and (not d.until or rank <= order.index(d.until))
+    )
+    services = {s: catalogue.services[s].distribution for s in series.versions}
+    overrides = catalogue.overrides.get(series.id, ())
+    return resolve.Request(series, target, services, drivers, overrides)
+
+
+def lock_path(dirs: Dirs, series: Series, target: Target) -> Path:
+    """Return where the lock of a series on a target is kept."""
+    return dirs.locks / f"{series.id}-{target.suite}.json"
+
+
+def make_lock(
+    catalogue: Catalogue,
+    series: Series,
+    target: Target,
+    *,
+    constraints: str | None = None,
+    user: Sequence[str] = (),
+    tarballs: str | None = None,
+) -> Lock:
+    """Resolve a lock anew, from the live constraints or those given."""
+    text = resolve.read_constraints(constraints, series)
+    directory = Path(tarballs) if tarballs and "://" not in tarballs else None
+    with log.step(f"resolve {series.id} on {target.suite}"):
+        return resolve.resolve(request(catalogue, series, target), text, user, directory)
+
+
+def read_lock(catalogue: Catalogue, dirs: Dirs, options: Options) -> Lock:
+    """Return the lock a build works from: the committed one, or one resolved as the options say."""
+    series, target = options.series, options.target
+    path = lock_path(dirs, series, target)
+    if options.constraints:
+        user = resolve.read_overrides(options.override) if options.override else ()
+        return make_lock(
+            catalogue,
+            series,
+            target,
+            constraints=options.constraints,
+            user=user,
+            tarballs=options.tarballs,
+        )
+    if not path.exists():
+        made = sorted(p.stem for p in dirs.locks.glob("*.json"))
+        raise DataError(
+            f"no lock of {series.id} on {target.suite} (there is: {', '.join(made) or 'none'})",
+            hint=f"make it with: build-debs lock {series.id} --target {target.suite}",
+        )
+    lock = locks.read(path)
+    if lock.inputs["request"] != request(catalogue, series, target).digest():
+        raise DataError(
+            f"{path.name} was made for other versions, drivers or overrides than projects/ has",
+            hint=f"refresh it with: build-debs lock {series.id} --target {target.suite}",
+        )
+    if options.override:
+        user = resolve.read_overrides(options.override)
+        with log.step(f"resolve {series.id} with {options.override.name}"):
+            return resolve.override(request(catalogue, series, target), lock, user)
+    return lock
+
+
+def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> _Work:
+    """Plan a build: what is made, reused or kept, and why. Changes nothing."""
+    series, target = options.series, options.target
+    order = catalogues.order(catalogue)
+    services = {s: catalogue.services[s].for_series(series.id, order) for s in options.services}
+    lock = read_lock(catalogue, dirs, options)
+    wanted = request(catalogue, series, target)
+    closures = {
+        name: [s.distribution, *(d.name for d in wanted.drivers if name in d.services)]
+        for name, s in services.items()
+    }
+    if set(services) != set(series.versions):
+        lock = _restricted(lock, closures, [d.name for d in wanted.drivers if not d.services])
+    clients = [d.name for d in wanted.drivers if d.client]
+    context = library.Context(series, target, dirs.templates, epoch_seconds(series))
+    recipes = {canonicalize_name(r.distribution): r for r in catalogue.recipes}
+    libraries = library.plan(context, lock, _epochs(catalogue, lock), closures, clients)
+    suite = publish.Suite(target.suite, series.id)
+    known = {
+        name: [Known(e.version, e.inputs) for e in entries]
+        for name, entries in publish.published(options.repo, suite).items()
+    }
+    sources = {
+        name: [Known(e.version, e.inputs) for e in entries]
+        for name, entries in publish.published_sources(options.repo, suite).items()
+    }
+    library_actions = {
+        p.name: decide(
+            p.name,
+            p.inputs,
+            lambda n, p=p: dataclasses.replace(p, revision=n).version,  # type: ignore[misc]
+            known.get(p.name, []),
+            lambda i, n: _cached(dirs, i, n).exists(),
+        )
+        for p in libraries
+    }
+    service_actions = {
+        name: decide(
+            name,
+            _service_inputs(
+                context, service, lock, recipes, library_depends(context, catalogue, lock, service)
+            ),
+            lambda n, s=service: full_version(  # type: ignore[misc]
+                series.versions[s.name], target.release, n, s.epoch
+            ),
+            sources.get(name, []),
+            lambda i, n: _cached(dirs, i, n).exists(),
+        )
+        for name, service in services.items()
+    }
+    libraries = tuple(
+        dataclasses.replace(p, revision=library_actions[p.name].revision) for p in libraries
+    )
+    return _Work(
+        options,
+        dirs,
+        catalogue,
+        lock,
+        context,
+        services,
+        libraries,
+        library_actions,
+        service_actions,
+        recipes,
+    )
+
+
+def epoch_seconds(series: Series) -> int:
+    """Return the SOURCE_DATE_EPOCH of a series: midnight (UTC) of its release."""
+    return calendar.timegm(time.strptime(series.date, "%Y-%m-%d"))
+
+
+def _epochs(catalogue: Catalogue, lock: Lock) -> dict[str, int]:
+    """Return the Debian epoch of each service's code package, by distribution."""
+    locked = {canonicalize_name(d.name) for d in lock.distributions if d.kind == "service"}
+    names = {canonicalize_name(s.distribution): s.epoch for s in catalogue.services.values()}
+    return {n: e for n, e in names.items() if n in locked}
+
+
+def _restricted(lock: Lock, closures: Mapping[str, Sequence[str]], others: Sequence[str]) -> Lock:
+    """Return the lock without what only left-out services need."""
+    roots = [r for names in closures.values() for r in names]
+    kept = locks.closure(lock, [*roots, *others])
+    rows = tuple(d for d in lock.distributions if canonicalize_name(d.name) in kept)
+    return dataclasses.replace(lock, distributions=rows)
+
+
+def library_depends(
+    context: library.Context, catalogue: Catalogue, lock: Lock, service: Service
+) -> tuple[str, ...]:
+    """Return the Depends of the package that holds a service's Python code."""
+    known = locks.by_name(lock)
+    distribution = known[canonicalize_name(service.distribution)]
+    needed = locks.requirements(distribution, (), known)
+    return (context.base, *library.depends(context, needed, _epochs(catalogue, lock)))
+
+
+def _service_inputs(
+    context: library.Context,
+    service: Service,
+    lock: Lock,
+    recipes: Mapping[str, Recipe],
+    depends: Sequence[str],
+) -> str:
+    """Return a checksum of what a service's packages are made from.
+
+    Its sample files depend on the bits of those distributions of its closure that bring
+    options or policies, and on no other's.
+    """
+    distribution = locks.by_name(lock)[canonicalize_name(service.distribution)]
+    recipe = recipes.get(canonicalize_name(service.distribution))
+    generators = [
+        d.artifacts[0].sha256
+        for d in locks.closure(lock, [service.distribution]).values()
+        if d.options and d.kind != "service"
+    ]
+    room = sorted((context.templates / "service").iterdir())
+    return sha256_text(
+        wheels.cache_key(distribution, lock, context.target, recipe),
+        repr(service),
+        *depends,
+        *generators,
+        *(p.read_text() for p in room if p.is_file()),
+        source.RECIPE,
+        str(context.epoch_seconds),
+        f"{context.target.compression} {context.target.compression_level}",
+    )
+
+
+def _cached(dirs: Dirs, inputs: str, revision: int) -> Path:
+    """Return the directory a package made from `inputs` is kept in."""
+    return dirs.debs / inputs[:2] / f"{inputs}-{revision}"
+
+
+def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: str) -> Result:
+    """Carry a build out: everything the plan says, then one publication of it all."""
+    work = prepare(catalogue, dirs, options)
+    log.info(f"plan for {options.series.id} on {options.target.suite}: {summary(work.actions)}")
+    if all(a.verb == "keep" for a in work.actions):
+        return _publish(work, Result(work.lock), {}, {})
+    with publish.locked(options.repo, f"building {options.series.id} for {options.target.suite}"):
+        # planned again: another build may have published while this one waited
+        work = prepare(catalogue, dirs, options)
+        return _build(work, suite_of_machine)
+
+
+def _build(work: _Work, suite_of_machine: str) -> Result:
+    result = Result(work.lock)
+    to_build = [a for a in work.actions if a.verb == "build"]
+    ready: tuple[Wheel, ...] = ()
+    if to_build:
+        ready = _wheels(work, result, suite_of_machine)
+    work = _without_failed(work, result, ready) if result.failures else work
+    by_name = {canonicalize_name(w.distribution.name): w for w in ready}
+    workers = work.options.jobs
+    with ThreadPoolExecutor(workers) as threads, ProcessPoolExecutor(workers) as processes:
+        # The services run debhelper, the libraries Python: one queue each, and the services
+        # are begun first because they take longest.
+        services = _start_services(work, by_name, threads)
+        debs = _libraries(work, by_name, processes, result)
+        packages = _collect_services(work, services, result)
+    return _publish(work, result, debs, packages)
+
+
+def _wheels(work: _Work, result: Result, suite_of_machine: str) -> tuple[Wheel, ...]:
+    """Fetch and build the wheels of everything that is to be built."""
+    options = work.options
+    lock = work.lock
+    if not any(a.verb == "build" for a in work.service_actions.values()):
+        # no service is built, so nothing needs the staged tree
+        wanted = {a.package for a in work.library_actions.values() if a.verb == "build"}
+        names = {p.distribution.name for p in work.libraries if p.distribution and p.name in wanted}
+        rows = tuple(d for d in lock.distributions if d.name in names)
+        lock = dataclasses.replace(lock, distributions=rows)
+    wheels.check_machine(lock, options.target, work.recipes, suite_of_machine)
+    fetched = fetch.fetch(
+        fetch.wanted([*lock.distributions, *lock.build]),
+        work.dirs.downloads,
+        tarballs=options.tarballs,
+        offline=options.offline,
+    )
+    ready, failures = wheels.wheels(
+        lock,
+        fetched,
+        options.target,
+        work.recipes,
+        cache=work.dirs.wheels,
+        logs=work.dirs.logs,
+        epoch_seconds=work.context.epoch_seconds,
+        jobs=options.jobs,
+        keep_going=options.keep_going,
+    )
+    result.failures += failures
+    return ready
+
+
+def _without_failed(work: _Work, result: Result, ready: Sequence[Wheel]) -> _Work:
+    """Leave out what has no wheel, and the services whose closure it is in."""
+    have = {canonicalize_name(w.distribution.name) for w in ready}
+    lost = {n for n in locks.by_name(work.lock) if n not in have}
+    gone = []
+    for name, service in work.services.items():
+        if lost & locks.closure(work.lock, [service.distribution]).keys():
+            gone.append(name)
+            action = work.service_actions[name]
+            result.rows.append(
+                Row(name, action.version, "left out", f"needs {', '.join(sorted(lost))}")
+            )
+    out = {library.package_name(work.context, n) for n in lost}
+    out |= {f"{work.context.prefix}closure-{name}" for name in gone}
+    result.missing = tuple(sorted({*gone, *(n for n in lost if n not in gone)}))
+    return dataclasses.replace(
+        work,
+        services={n: s for n, s in work.services.items() if n not in gone},
+        service_actions={n: a for n, a in work.service_actions.items() if n not in gone},
+        libraries=tuple(p for p in work.libraries if p.name not in out),
+        library_actions={n: a for n, a in work.library_actions.items() if n not in out},
+    )
+
+
+def _libraries(
+    work: _Work, by_name: Mapping[str, Wheel], pool: Executor, result: Result
+) -> dict[str, Path]:
+    """Build the library packages, largest wheel first; return each package's .deb."""
+    todo = [p for p in work.libraries if work.library_actions[p.name].verb == "build"]
+    wheel_of = {
+        p.name: by_name[canonicalize_name(p.distribution.name)] if p.distribution else None
+        for p in todo
+    }
+    todo.sort(key=lambda p: -(w.path.stat().st_size if (w := wheel_of[p.name]) else 0))
+    with log.step("library packages", len(todo)) as step:
+        futures: dict[Future[float], library.Package] = {
+            pool.submit(
+                _build_library,
+                work.context,
+                p,
+                wheel_of[p.name],
+                _cached(work.dirs, p.inputs, p.revision),
+            ): p
+            for p in todo
+        }
+        for future in as_completed(futures):
+            package = futures[future]
+            seconds = future.result()
+            step.advance(f"{package.name} {package.version}")
+            action = work.library_actions[package.name]
+            result.rows.append(Row(package.name, package.version, "built", action.reason, seconds))
+    found = {}
+    for package in work.libraries:
+        action = work.library_actions[package.name]
+        if action.verb != "keep":
+            (found[package.name],) = _cached(work.dirs, action.inputs, action.revision).glob(
+                "*.deb"
+            )
+    return found
+
+
+def _build_library(
+    context: library.Context, package: library.Package, wheel: Wheel | None, place: Path
+) -> float:
+    start = time.monotonic()
+    try:
+        with directory_atomically(place) as new:
+            library.build(context, package, wheel, new)
+    except BuildError as error:
+        raise BuildError(
+            f"{package.name} {package.version}: {error.message}",
+            details=error.details,
+            hint=error.hint,
+        ) from error
+    return time.monotonic() - start
+
+
+def _start_services(
+    work: _Work, by_name: Mapping[str, Wheel], pool: Executor
+) -> dict[str, Future[float]]:
+    names = [n for n, a in work.service_actions.items() if a.verb == "build"]
+    if not names:
+        return {}
+    with log.step("staged tree"):
+        root = tree.stage(
+            work.options.series,
+            work.options.target,
+            list(by_name.values()),
+            work.dirs.cache / "trees",
+            work.dirs.logs / "tree.log",
+        )
+    sizes = {
+        n: by_name[canonicalize_name(work.services[n].distribution)].path.stat().st_size
+        for n in names
+    }
+    names.sort(key=lambda n: -sizes[n])
+    return {n: pool.submit(_build_service, work, n, by_name, root) for n in names}
+
+
+def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], root: Path) -> float:
+    start = time.monotonic()
+    service, action = work.services[name], work.service_actions[name]
+    wheel = by_name[canonicalize_name(service.distribution)]
+    if wheel.source is None:
+        raise BuildError(f"{name}: its wheel was not built from the release tarball")
+    build = ServiceBuild(
+        service=service,
+        series=work.options.series,
+        target=work.options.target,
+        version=work.options.series.versions[name],
+        tarball=wheel.source,
+        wheel=wheel.path,
+        tree=root,
+        revision=action.revision,
+        epoch_seconds=work.context.epoch_seconds,
+        inputs=action.inputs,
+    )
+    depends = library_depends(work.context, work.catalogue, work.lock, service)
+    logfile = work.dirs.logs / f"{name}-{action.version.replace(':', '%')}.deb.log"
+    logfile.unlink(missing_ok=True)
+    with directory_atomically(_cached(work.dirs, action.inputs, action.revision)) as new:
+        with tempfile.TemporaryDirectory(prefix=f"build-debs-{name}-") as area:
+            source.build(
+                build,
+                depends,
+                work.dirs.templates,
+                work=Path(area) / "work",
+                output=new,
+                log=logfile,
+            )
+    log.detail(f"  {name} {action.version}")
+    return time.monotonic() - start
+
+
+def _collect_services(
+    work: _Work, futures: Mapping[str, Future[float]], result: Result
+) -> dict[str, SourcePackage]:
+    found = {}
+    with log.step("services", len(futures)) as step:
+        for name, future in futures.items():
+            action = work.service_actions[name]
+            try:
+                seconds = future.result()
+            except BuildError as error:
+                if not work.options.keep_going:
+                    raise
+                result.failures.append(error)
+                result.rows.append(Row(name, action.version, "failed", error.message))
+                result.missing = tuple(sorted({*result.missing, name}))
+                continue
+            step.advance(name)
+            result.rows.append(Row(name, action.version, "built", action.reason, seconds))
+    for name, action in work.service_actions.items():
+        if action.verb != "keep" and name not in result.missing:
+            place = _cached(work.dirs, action.inputs, action.revision)
+            found[name] = _source_package(name, action.version, place)
+    return found
+
+
+def _source_package(name: str, version: str, place: Path) -> SourcePackage:
+    """Read a source package back from the cache."""
+    (dsc,) = place.glob("*.dsc")
+    return SourcePackage(
+        name=name,
+        version=version,
+        dsc=dsc,
+        files=tuple(sorted(place.glob("*.tar.*"))),
+        debs=tuple(sorted(place.glob("*.deb"))),
+    )
+
+
+def _publish(
+    work: _Work, result: Result, debs: Mapping[str, Path], packages: Mapping[str, SourcePackage]
+) -> Result:
+    options = work.options
+    _remaining_rows(work, result)
+    suite = publish.Suite(
+        options.target.suite,
+        options.series.id,
+        options.series.name.title(),
+        options.target.architecture,
+    )
+    signer = (
+        publish.Signer.existing(options.key) if options.key else publish.Signer.open(work.dirs.keys)
+    )
+    url = options.url or options.repo.resolve().as_uri()
+    sources = archive.suite_sources(options.series, options.target, url, work.dirs.templates)
+    with tempfile.TemporaryDirectory(prefix="build-debs-") as area:
+        extra = _archive(work, signer, url, Path(area), suite)
+        with log.step(f"publish {suite.name}"):
+            result.published = publish.publish(
+                options.repo,
+                suite,
+                [*debs.values(), *extra],
+                list(packages.values()),
+                signer,
+                missing=result.missing,
+                files={f"{suite.name}.sources": sources},
+            )
+    return result
+
+
+def _archive(
+    work: _Work, signer: publish.Signer, url: str, area: Path, suite: publish.Suite
+) -> list[Path]:
+    """Build the package with the repository's key and source, unless it is published already."""
+    options, templates = work.options, work.dirs.templates
+    key = signer.export_key()
+    name = archive.archive_name(options.series)
+    known = [
+        Known(e.version, e.inputs) for e in publish.published(options.repo, suite).get(name, ())
+    ]
+    action = decide(
+        name,
+        archive.archive_inputs(options.series, options.target, key, url, templates),
+        lambda n: archive.archive_version(options.series, options.target, n),
+        known,
+        lambda _inputs, _revision: False,
+    )
+    if action.verb == "keep":
+        return []
+    return [
+        archive.build_archive_package(
+            options.series,
+            options.target,
+            key,
+            url,
+            area,
+            revision=action.revision,
+            epoch_seconds=work.context.epoch_seconds,
+            templates=templates,
+        )
+    ]
+
+
+def _remaining_rows(work: _Work, result: Result) -> None:
+    """Report what was not built: reused from the cache, or kept in the repository."""
+    outcomes: dict[str, Outcome] = {"reuse": "reused", "keep": "kept"}
+    seen = {row.package for row in result.rows}
+    result.rows += [
+        Row(a.package, a.version, outcomes[a.verb], a.reason)
+        for a in work.actions
+        if a.verb in outcomes and a.package not in seen
+    ]
+    result.rows.sort(key=lambda row: row.package)
