@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from builder import schema
 from builder.errors import DataError, UsageError, nearest
-from builder.model import Catalogue, Driver, Override, Recipe, Series, Target
+from builder.model import Catalogue, Driver, LintianOverride, Override, Recipe, Series, Target
 from builder.service import Service
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ class _RecipeFile:
 
 
 @dataclass(frozen=True, slots=True)
+class _LintianFile:
+    override: tuple[LintianOverride, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _OverrideFile:
     override: tuple[Override, ...] = ()
 
@@ -47,6 +52,7 @@ def load(root: Path) -> Catalogue:
     targets = _load_each(root / "targets", Target, "suite")
     series = _load_each(root / "series", Series, "id")
     drivers, recipes = root / "drivers.toml", root / "recipes.toml"
+    lintian = root / "lintian.toml"
     overrides = {p.stem: load_overrides(p) for p in sorted((root / "overrides").glob("*.toml"))}
     catalogue = Catalogue(
         root=root,
@@ -55,6 +61,7 @@ def load(root: Path) -> Catalogue:
         services=services,
         drivers=schema.load(drivers, _DriverFile).driver if drivers.exists() else (),
         overrides=overrides,
+        lintian=schema.load(lintian, _LintianFile).override if lintian.exists() else (),
         recipes=schema.load(recipes, _RecipeFile).recipe if recipes.exists() else (),
     )
     _check(catalogue)

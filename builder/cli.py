@@ -288,7 +288,9 @@ def list_releases() -> None:
         ]
         slurp = "slurp" if series.slurp else "-"
         click.echo(
-            f"{series.id}\t{series.name}\t{series.date}\t{slurp}\t{series.status}\t{', '.join(targets)}"
+            "\t".join(
+                [series.id, series.name, series.date, slurp, series.status, ", ".join(targets)]
+            )
         )
 
 
@@ -322,7 +324,8 @@ def repo_list(suite: str | None, repo: Path | None) -> None:
     if suite is None:
         for row in publish.list_suites(place):
             click.echo(
-                f"{row.name}\t{row.binaries} packages\t{row.sources} sources\t{row.size >> 20} MiB\t{row.date}"
+                f"{row.name}\t{row.binaries} packages\t{row.sources} sources\t"
+                f"{row.size >> 20} MiB\t{row.date}"
             )
         return
     for entry in publish.list_packages(place, suite):
@@ -415,7 +418,7 @@ def main() -> None:
         _say(
             BuildDebsError(
                 f"{error.strerror}{place}",
-                hint="free space or change where the cache and the repository are (BUILD_DEBS_CACHE, --repo), then run again",
+                hint="free space, or move the cache or the repository (BUILD_DEBS_CACHE, --repo)",
             )
         )
         sys.exit(BuildDebsError.exit_code)

@@ -62,7 +62,7 @@ class PublishError(BuildDebsError):
 
 
 class MissingToolError(BuildDebsError):
-    """This machine lacks a program or a library; `hint` names the Debian package."""
+    """A program or a library is not on the machine; `hint` names the Debian package."""
 
     exit_code = 8
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import requests
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 TARBALL_SITE = "https://tarballs.opendev.org/openstack"
 ATTEMPTS = 4
+PASSING = frozenset({408, 429})  # of the 4xx, those that a later try may not meet
+T = TypeVar("T")
 CHUNK = 1 << 18
 TIMEOUT = 60  # seconds without a byte
 
@@ -66,26 +68,30 @@ def fetch(
     tarballs: str | None = None,
     offline: bool = False,
     jobs: int = 8,
-) -> Fetched:
+) -> tuple[Fetched, FetchError | None]:
     """Bring every file into the cache, in parallel, and return where each is.
 
     A service's tarball is looked for in `tarballs` (a directory or URL), the package index,
-    then upstream's tarball site; all else on the index. Raises FetchError that names every
-    file not to be had and what was tried for it.
+    then upstream's tarball site; all else on the index. What is not to be had is missing
+    from the answer, and the error beside it names each such file and what was tried for it.
     """
     absent = missing(files, cache)
+    failure = None
     if absent and offline:
-        raise FetchError(
+        failure = FetchError(
             f"{len(absent)} files are not in the cache and --offline forbids to fetch them",
             details=[f"{w.artifact.file} (sha256 {w.artifact.sha256})" for w in absent],
             hint="run once without --offline",
         )
-    if absent:
-        _fetch_all(absent, cache, tarballs, jobs)
-    return Fetched({w.artifact.sha256: cached(cache, w.artifact) for w in files})
+    elif absent:
+        failure = _fetch_all(absent, cache, tarballs, jobs)
+    places = {w.artifact.sha256: cached(cache, w.artifact) for w in files}
+    return Fetched({s: p for s, p in places.items() if failure is None or p.exists()}), failure
 
 
-def _fetch_all(absent: Sequence[Wanted], cache: Path, tarballs: str | None, jobs: int) -> None:
+def _fetch_all(
+    absent: Sequence[Wanted], cache: Path, tarballs: str | None, jobs: int
+) -> FetchError | None:
     client = Client()
     problems: list[str] = []
     with log.step("fetch", len(absent)) as step, ThreadPoolExecutor(jobs) as pool:
@@ -95,21 +101,23 @@ def _fetch_all(absent: Sequence[Wanted], cache: Path, tarballs: str | None, jobs
             for name, place in _places(item, client, tarballs):
                 try:
                     place(cached(cache, item.artifact))
-                    step.advance(item.artifact.file)
-                    return
                 except _UnavailableError as error:
                     tried.append(f"{name}: {error}")
+                else:
+                    step.advance(item.artifact.file)
+                    return
             problems.append(f"{item.artifact.file}: {'; '.join(tried)}")
 
         for future in [pool.submit(one, item) for item in absent]:
             future.result()
     if problems:
-        raise FetchError(
+        return FetchError(
             f"{len(problems)} of {len(absent)} files are not to be had",
             details=sorted(problems),
             hint="check the network and the package index settings (UV_DEFAULT_INDEX, "
             "PIP_INDEX_URL, pip.conf), or give service tarballs with --tarballs DIR|URL",
         )
+    return None
 
 
 class _UnavailableError(Exception):
@@ -222,7 +230,7 @@ def _keep(chunks: Iterable[bytes], artifact: Artifact, destination: Path) -> Non
         Path(name).unlink(missing_ok=True)
 
 
-def retried(action: Callable[[], object], sleep: Callable[[float], None] = time.sleep) -> object:
+def retried(action: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
     """Call `action`, up to ATTEMPTS times with 0.5, 1, 2 s between, while it fails in passing.
 
     What a server says of the request itself (4xx but 408 and 429) and a full disk are final.
@@ -232,11 +240,8 @@ def retried(action: Callable[[], object], sleep: Callable[[float], None] = time.
             return action()
         except (requests.RequestException, DamagedError) as error:
             answer = getattr(error, "response", None)
-            final = (
-                answer is not None
-                and answer.status_code < 500
-                and answer.status_code not in {408, 429}
-            )
+            status = answer.status_code if answer is not None else 0
+            final = 400 <= status < 500 and status not in PASSING
             if final or attempt == ATTEMPTS - 1:
                 raise
             sleep(0.5 * 2**attempt)

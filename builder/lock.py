@@ -33,7 +33,7 @@ def write(lock: Lock, path: Path) -> bool:
 
 
 def _plain(lock: Lock) -> Lock:
-    """The same lock with plain dicts inside, which `asdict` and json can copy."""
+    """Return the lock with plain dicts inside, which `asdict` and json can copy."""
 
     def plain(rows: tuple[Distribution, ...]) -> tuple[Distribution, ...]:
         return tuple(dataclasses.replace(d, extras=dict(d.extras)) for d in rows)
@@ -89,7 +89,7 @@ def by_name(lock: Lock) -> dict[str, Distribution]:
 def requirements(
     distribution: Distribution, extras: Iterable[str], known: Mapping[str, Distribution]
 ) -> Iterator[Requirement]:
-    """Yield what `distribution` requires with `extras`; the extras its own requirements name included."""
+    """Yield what `distribution` requires with `extras`, and what the extras it names add."""
     wanted = [*distribution.requires]
     for extra in sorted(extras):
         wanted += distribution.extras.get(canonicalize_name(extra), ())

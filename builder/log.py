@@ -65,9 +65,11 @@ class Step:
 
 
 @contextmanager
-def step(title: str, total: int = 0) -> Iterator[Step]:
-    """Time a step and say its end: `title: N (S s)`."""
-    start, progress = time.monotonic(), Step(title, total)
+def step(title: str, total: int | None = None) -> Iterator[Step]:
+    """Time a step and say its end: `title: N (S s)`; a step of no items says nothing."""
+    start, progress = time.monotonic(), Step(title, total or 0)
     yield progress
+    if total == 0:
+        return
     count = f": {progress.done}" if total else ""
     info(f"{title}{count} ({time.monotonic() - start:.1f} s)")

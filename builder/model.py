@@ -5,7 +5,7 @@ from __future__ import annotations
 import copyreg
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from builder.service import Service
 
 
-def _frozen(rows: dict[object, object]) -> Mapping[object, object]:
+def _frozen(rows: dict[Any, Any]) -> MappingProxyType[Any, Any]:
     return MappingProxyType(rows)
 
 
@@ -52,7 +52,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One release of OpenStack (`projects/series/<id>.toml`); `versions` maps service to newest version."""
+    """One release of OpenStack (`projects/series/<id>.toml`).
+
+    `versions` maps each service to its newest version.
+    """
 
     id: str
     name: str
@@ -104,6 +107,15 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class LintianOverride:
+    """A lintian tag (with a context glob) that is no defect of a package, and why."""
+
+    distribution: str
+    tag: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """All of `projects/`, read once and frozen."""
 
@@ -114,6 +126,7 @@ class Catalogue:
     drivers: tuple[Driver, ...]
     overrides: Mapping[str, tuple[Override, ...]]
     recipes: tuple[Recipe, ...]
+    lintian: tuple[LintianOverride, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import calendar
 import dataclasses
 import tempfile
 import time
-from collections.abc import Mapping
 from concurrent.futures import (
     Executor,
     Future,
@@ -18,6 +17,7 @@ from concurrent.futures import (
     as_completed,
 )
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ from builder.model import (
 from builder.plan import Action, Known, Outcome, decide, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from builder.dirs import Dirs
     from builder.service import Service
@@ -183,67 +183,89 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> _Work:
     """Plan a build: what is made, reused or kept, and why. Changes nothing."""
     series, target = options.series, options.target
     order = catalogues.order(catalogue)
-    services = {s: catalogue.services[s].for_series(series.id, order) for s in options.services}
     lock = read_lock(catalogue, dirs, options)
     wanted = request(catalogue, series, target)
     closures = {
-        name: [s.distribution, *(d.name for d in wanted.drivers if name in d.services)]
-        for name, s in services.items()
+        name: [distribution, *(d.name for d in wanted.drivers if name in d.services)]
+        for name, distribution in wanted.services.items()
     }
-    if set(services) != set(series.versions):
-        lock = _restricted(lock, closures, [d.name for d in wanted.drivers if not d.services])
+    context = library.Context(
+        series, target, dirs.templates, epoch_seconds(series), catalogue.lintian
+    )
     clients = [d.name for d in wanted.drivers if d.client]
-    context = library.Context(series, target, dirs.templates, epoch_seconds(series))
-    recipes = {canonicalize_name(r.distribution): r for r in catalogue.recipes}
     libraries = library.plan(context, lock, _epochs(catalogue, lock), closures, clients)
-    suite = publish.Suite(target.suite, series.id)
-    known = {
-        name: [Known(e.version, e.inputs) for e in entries]
-        for name, entries in publish.published(options.repo, suite).items()
-    }
-    sources = {
-        name: [Known(e.version, e.inputs) for e in entries]
-        for name, entries in publish.published_sources(options.repo, suite).items()
-    }
-    library_actions = {
-        p.name: decide(
-            p.name,
-            p.inputs,
-            lambda n, p=p: dataclasses.replace(p, revision=n).version,  # type: ignore[misc]
-            known.get(p.name, []),
-            lambda i, n: _cached(dirs, i, n).exists(),
-        )
+    if set(options.services) != set(series.versions):
+        others = [d.name for d in wanted.drivers if not d.services]
+        lock = _restricted(lock, {n: closures[n] for n in options.services}, others)
+        libraries = _of(context, libraries, lock, set(closures) - set(options.services))
+    work = _Work(
+        options=options,
+        dirs=dirs,
+        catalogue=catalogue,
+        lock=lock,
+        context=context,
+        services={s: catalogue.services[s].for_series(series.id, order) for s in options.services},
+        libraries=libraries,
+        library_actions={},
+        service_actions={},
+        recipes={str(canonicalize_name(r.distribution)): r for r in catalogue.recipes},
+    )
+    return _decided(work)
+
+
+def _of(
+    context: library.Context,
+    libraries: Sequence[library.Package],
+    lock: Lock,
+    left_out: Collection[str],
+) -> tuple[library.Package, ...]:
+    """Return the packages of what a restricted lock still has."""
+    names = locks.by_name(lock)
+    closures = {f"{context.prefix}closure-{service}" for service in left_out}
+    return tuple(
+        p
         for p in libraries
-    }
-    service_actions = {
-        name: decide(
-            name,
-            _service_inputs(
-                context, service, lock, recipes, library_depends(context, catalogue, lock, service)
-            ),
-            lambda n, s=service: full_version(  # type: ignore[misc]
-                series.versions[s.name], target.release, n, s.epoch
-            ),
-            sources.get(name, []),
-            lambda i, n: _cached(dirs, i, n).exists(),
+        if p.name not in closures
+        and (p.distribution is None or canonicalize_name(p.distribution.name) in names)
+    )
+
+
+def _decided(work: _Work) -> _Work:
+    """Return `work` with what is done for each package, from what is published and cached."""
+    options, suite = work.options, publish.Suite(work.options.target.suite, work.options.series.id)
+    binaries = _known(publish.published(options.repo, suite))
+    sources = _known(publish.published_sources(options.repo, suite))
+
+    def is_cached(inputs: str, revision: int) -> bool:
+        return _cached(work.dirs, inputs, revision).exists()
+
+    library_actions, service_actions = {}, {}
+    for package in work.libraries:
+        library_actions[package.name] = decide(
+            package.name, package.inputs, package.at, binaries.get(package.name, []), is_cached
         )
-        for name, service in services.items()
-    }
-    libraries = tuple(
-        dataclasses.replace(p, revision=library_actions[p.name].revision) for p in libraries
+    for name, service in work.services.items():
+        version = partial(
+            full_version,
+            options.series.versions[name],
+            options.target.release,
+            epoch=service.epoch,
+        )
+        inputs = _service_inputs(work, service)
+        service_actions[name] = decide(name, inputs, version, sources.get(name, []), is_cached)
+    return dataclasses.replace(
+        work,
+        libraries=tuple(
+            dataclasses.replace(p, revision=library_actions[p.name].revision)
+            for p in work.libraries
+        ),
+        library_actions=library_actions,
+        service_actions=service_actions,
     )
-    return _Work(
-        options,
-        dirs,
-        catalogue,
-        lock,
-        context,
-        services,
-        libraries,
-        library_actions,
-        service_actions,
-        recipes,
-    )
+
+
+def _known(entries: Mapping[str, Sequence[publish.Entry]]) -> dict[str, list[Known]]:
+    return {name: [Known(e.version, e.inputs) for e in rows] for name, rows in entries.items()}
 
 
 def epoch_seconds(series: Series) -> int:
@@ -276,35 +298,30 @@ def library_depends(
     return (context.base, *library.depends(context, needed, _epochs(catalogue, lock)))
 
 
-def _service_inputs(
-    context: library.Context,
-    service: Service,
-    lock: Lock,
-    recipes: Mapping[str, Recipe],
-    depends: Sequence[str],
-) -> str:
+def _service_inputs(work: _Work, service: Service) -> str:
     """Return a checksum of what a service's packages are made from.
 
     Its sample files depend on the bits of those distributions of its closure that bring
     options or policies, and on no other's.
     """
-    distribution = locks.by_name(lock)[canonicalize_name(service.distribution)]
-    recipe = recipes.get(canonicalize_name(service.distribution))
+    distribution = locks.by_name(work.lock)[canonicalize_name(service.distribution)]
+    recipe = work.recipes.get(canonicalize_name(service.distribution))
     generators = [
         d.artifacts[0].sha256
-        for d in locks.closure(lock, [service.distribution]).values()
+        for d in locks.closure(work.lock, [service.distribution]).values()
         if d.options and d.kind != "service"
     ]
-    room = sorted((context.templates / "service").iterdir())
+    target = work.context.target
+    room = sorted((work.context.templates / "service").iterdir())
     return sha256_text(
-        wheels.cache_key(distribution, lock, context.target, recipe),
+        wheels.cache_key(distribution, work.lock, target, recipe),
         repr(service),
-        *depends,
+        *library_depends(work.context, work.catalogue, work.lock, service),
         *generators,
         *(p.read_text() for p in room if p.is_file()),
         source.RECIPE,
-        str(context.epoch_seconds),
-        f"{context.target.compression} {context.target.compression_level}",
+        str(work.context.epoch_seconds),
+        f"{target.compression} {target.compression_level}",
     )
 
 
@@ -332,7 +349,7 @@ def _build(work: _Work, suite_of_machine: str) -> Result:
     if to_build:
         ready = _wheels(work, result, suite_of_machine)
     work = _without_failed(work, result, ready) if result.failures else work
-    by_name = {canonicalize_name(w.distribution.name): w for w in ready}
+    by_name = {str(canonicalize_name(w.distribution.name)): w for w in ready}
     workers = work.options.jobs
     with ThreadPoolExecutor(workers) as threads, ProcessPoolExecutor(workers) as processes:
         # The services run debhelper, the libraries Python: one queue each, and the services
@@ -354,12 +371,18 @@ def _wheels(work: _Work, result: Result, suite_of_machine: str) -> tuple[Wheel, 
         rows = tuple(d for d in lock.distributions if d.name in names)
         lock = dataclasses.replace(lock, distributions=rows)
     wheels.check_machine(lock, options.target, work.recipes, suite_of_machine)
-    fetched = fetch.fetch(
+    fetched, failure = fetch.fetch(
         fetch.wanted([*lock.distributions, *lock.build]),
         work.dirs.downloads,
         tarballs=options.tarballs,
         offline=options.offline,
     )
+    if failure is not None:
+        if not options.keep_going:
+            raise failure
+        result.failures.append(failure)
+        had = [d for d in lock.distributions if d.artifacts[0].sha256 in fetched.files]
+        lock = dataclasses.replace(lock, distributions=tuple(had))
     ready, failures = wheels.wheels(
         lock,
         fetched,
@@ -495,16 +518,18 @@ def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], root: P
     depends = library_depends(work.context, work.catalogue, work.lock, service)
     logfile = work.dirs.logs / f"{name}-{action.version.replace(':', '%')}.deb.log"
     logfile.unlink(missing_ok=True)
-    with directory_atomically(_cached(work.dirs, action.inputs, action.revision)) as new:
-        with tempfile.TemporaryDirectory(prefix=f"build-debs-{name}-") as area:
-            source.build(
-                build,
-                depends,
-                work.dirs.templates,
-                work=Path(area) / "work",
-                output=new,
-                log=logfile,
-            )
+    with (
+        directory_atomically(_cached(work.dirs, action.inputs, action.revision)) as new,
+        tempfile.TemporaryDirectory(prefix=f"build-debs-{name}-") as area,
+    ):
+        source.build(
+            build,
+            depends,
+            work.dirs.templates,
+            work=Path(area) / "work",
+            output=new,
+            log=logfile,
+        )
     log.detail(f"  {name} {action.version}")
     return time.monotonic() - start
 

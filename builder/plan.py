@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 Verb = Literal["build", "reuse", "keep"]
 Outcome = Literal["planned", "built", "reused", "kept", "failed", "left out"]

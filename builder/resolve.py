@@ -30,7 +30,7 @@ from builder.run import run
 from builder.sdist import pyproject_requires
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from builder.model import Driver, Override, Series, Target
 
@@ -198,7 +198,7 @@ def _source(package: Mapping[str, Any], work: Path) -> Path:
     """Return the sdist of a package, downloaded from where uv found it."""
     if "archive" in package:
         return Path(package["archive"]["path"])
-    row = package["sdist"]
+    row: Mapping[str, str] = package["sdist"]
     if "path" in row:
         return Path(row["path"])
     path = work / row["url"].rsplit("/", 1)[1]
@@ -276,7 +276,7 @@ def _rows(
     request: Request,
     packages: Sequence[dict[str, Any]],
     metadata: Mapping[str, InstalledDistribution],
-    services: set[str],
+    services: Collection[str],
 ) -> tuple[Distribution, ...]:
     env = environment(request.target)
     needs = {n: _requires(d, env) for n, d in metadata.items()}
@@ -396,10 +396,12 @@ def _asked_extras(needs: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[st
 
 
 def _reasons(
-    request: Request, needs: Mapping[str, Mapping[str, tuple[str, ...]]], services: set[str]
+    request: Request, needs: Mapping[str, Mapping[str, tuple[str, ...]]], services: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
     """Return why each distribution is in: a root's own reason, or the shortest chain from one."""
-    found = dict.fromkeys(sorted(services), (f"service of {request.series.id}",))
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(
+        sorted(services), (f"service of {request.series.id}",)
+    )
     for driver in request.drivers:
         found.setdefault(canonicalize_name(driver.name), (f"driver: {driver.reason}",))
     queue = deque(found)

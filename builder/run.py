@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.errors import BuildError, MissingToolError
 
@@ -82,26 +82,26 @@ def run(
     `check` is set. A caller that can say more catches it and raises its own error.
     """
     words = [find(str(argv[0])), *(str(a) for a in argv[1:])]
-    options = {"cwd": cwd, "env": environment(env, index=index)}
+    options: dict[str, Any] = {"cwd": cwd, "env": environment(env, index=index)}
     if input_bytes is None:
         options["stdin"] = subprocess.DEVNULL
     else:
         options["input"] = input_bytes
     if log is None:
-        done = subprocess.run(words, capture_output=True, check=False, **options)  # type: ignore[call-overload]
+        done = subprocess.run(words, capture_output=True, check=False, **options)
     else:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
             out.write(("$ " + " ".join(words) + "\n").encode())
             out.flush()
-            done = subprocess.run(words, stdout=out, stderr=out, check=False, **options)  # type: ignore[call-overload]
+            done = subprocess.run(words, stdout=out, stderr=out, check=False, **options)
     if check and done.returncode != 0:
         raise BuildError(
             f"{argv[0]} failed with status {done.returncode}",
             details=tail(done, log),
             hint=f"the whole log is {log}" if log else "",
         )
-    return done  # type: ignore[no-any-return]
+    return done
 
 
 def tail(done: subprocess.CompletedProcess[bytes], log: Path | None, lines: int = 15) -> list[str]:

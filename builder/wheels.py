@@ -6,9 +6,9 @@ requirements, without an index, against the target's interpreter and libraries.
 
 from __future__ import annotations
 
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,21 +109,17 @@ def wheels(
     ), tuple(failures)
 
 
+@dataclass(frozen=True, slots=True)
 class _Builder:
     """The builds of one run: what they share."""
 
-    def __init__(
-        self,
-        lock: Lock,
-        fetched: Fetched,
-        target: Target,
-        recipes: Mapping[str, Recipe],
-        cache: Path,
-        logs: Path,
-        epoch_seconds: int,
-    ) -> None:
-        self.lock, self.fetched, self.target, self.recipes = lock, fetched, target, recipes
-        self.cache, self.logs, self.epoch_seconds = cache, logs, epoch_seconds
+    lock: Lock
+    fetched: Fetched
+    target: Target
+    recipes: Mapping[str, Recipe]
+    cache: Path
+    logs: Path
+    epoch_seconds: int
 
     def _place(self, distribution: Distribution) -> Path:
         recipe = self.recipes.get(canonicalize_name(distribution.name))
@@ -165,7 +161,7 @@ class _Builder:
         lines = []
         for tool in self.lock.build:
             artifact = tool.artifacts[0]
-            os.symlink(self.fetched.files[artifact.sha256], links / artifact.file)
+            (links / artifact.file).symlink_to(self.fetched.files[artifact.sha256])
             lines.append(f"{tool.name}=={tool.version} --hash=sha256:{artifact.sha256}\n")
         constraints = work / "constraints.txt"
         constraints.write_text("".join(lines))

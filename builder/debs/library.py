@@ -26,6 +26,7 @@ from builder import lock as locks
 from builder.debs import elf, licences
 from builder.debs.versions import debian_version, full_version, relations
 from builder.files import sha256_text
+from builder.model import LintianOverride
 from builder.run import run
 from builder.templates import MAINTAINER, date_822, render
 
@@ -59,12 +60,17 @@ class Package:
     epoch: int = 0
     distribution: Distribution | None = None
     links: Mapping[str, str] = field(default_factory=dict)
+    lintian: tuple[LintianOverride, ...] = ()
     revision: int = 1
 
     @property
     def version(self) -> str:
         """The whole Debian version."""
-        return full_version(self.upstream, self.target.release, self.revision, self.epoch)
+        return self.at(self.revision)
+
+    def at(self, revision: int) -> str:
+        """Return the whole Debian version of another revision."""
+        return full_version(self.upstream, self.target.release, revision, self.epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ class Context:
     target: Target
     templates: Path
     epoch_seconds: int
+    lintian: tuple[LintianOverride, ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -147,8 +154,8 @@ def plan(
         if distribution.kind != "service":
             needed = locks.requirements(distribution, (), known)
             rows.append(_library(context, distribution, depends(context, needed, epochs)))
-    for service, roots in sorted(closures.items()):
-        rows.append(_closure(context, service, locks.closure(lock, roots), epochs))
+    members = {service: locks.closure(lock, roots) for service, roots in closures.items()}
+    rows += _closures(context, members, epochs)
     rows.append(_client(context, [known[canonicalize_name(c)] for c in clients]))
     recipe = context.recipe()
     return tuple(replace(row, inputs=_inputs(row, recipe)) for row in rows)
@@ -158,7 +165,9 @@ def _inputs(package: Package, recipe: str) -> str:
     source = package.distribution.artifacts[0].sha256 if package.distribution else ""
     control = (package.name, package.upstream, package.summary, *package.description)
     needs = [f"{k}: {', '.join(v)}" for k, v in package.relations.items()]
-    return sha256_text(recipe, source, *control, *needs, package.homepage, str(package.links))
+    return sha256_text(
+        recipe, source, *control, *needs, package.homepage, str(package.links), str(package.lintian)
+    )
 
 
 def _base(context: Context) -> Package:
@@ -210,7 +219,13 @@ def _library(context: Context, distribution: Distribution, needed: tuple[str, ..
         inputs="",
         homepage=distribution.homepage,
         distribution=distribution,
+        lintian=_lintian(context, distribution.name),
     )
+
+
+def _lintian(context: Context, distribution: str) -> tuple[LintianOverride, ...]:
+    names = ("*", canonicalize_name(distribution))
+    return tuple(o for o in context.lintian if canonicalize_name(o.distribution.strip()) in names)
 
 
 def _synopsis(text: str) -> str:
@@ -218,28 +233,42 @@ def _synopsis(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip().rstrip(".") or "Python distribution"
 
 
-def _closure(
-    context: Context,
-    service: str,
-    members: Mapping[str, Distribution],
-    epochs: Mapping[str, int],
-) -> Package:
-    floors = tuple(
-        f"{package_name(context, name)} (>= {debian_version(d.version, epochs.get(name, 0))})"
-        for name, d in members.items()
-        if d.kind != "service"
-    )
+def _closures(
+    context: Context, members: Mapping[str, Mapping[str, Distribution]], epochs: Mapping[str, int]
+) -> list[Package]:
+    """Return a package per service, and one of what all services share.
+
+    Shared floors stand once: a Depends field of more than 5000 characters is unwieldy.
+    """
+    floors = {
+        service: {
+            f"{package_name(context, n)} (>= {debian_version(d.version, epochs.get(n, 0))})": None
+            for n, d in found.items()
+            if d.kind != "service"
+        }
+        for service, found in sorted(members.items())
+    }
+    shared = [f for f in next(iter(floors.values()), {}) if all(f in x for x in floors.values())]
+    common = f"{context.prefix}closure-common"
+    rows = [_closure(context, common, "every service", (context.base, *shared))]
+    for service, wanted in floors.items():
+        own = (common, *(f for f in wanted if f not in shared))
+        rows.append(_closure(context, f"{context.prefix}closure-{service}", service, own))
+    return rows
+
+
+def _closure(context: Context, name: str, users: str, depends: tuple[str, ...]) -> Package:
     return Package(
-        name=f"{context.prefix}closure-{service}",
+        name=name,
         series=context.series,
         target=context.target,
         upstream=context.series.date.replace("-", "."),
-        summary=f"locked dependencies of {service} in OpenStack {context.series.id}",
+        summary=f"locked dependencies of {users} in OpenStack {context.series.id}",
         description=(
-            f"Depends on every Python distribution {service} uses, at no less than the version",
-            "its release was constrained to, so that no node runs below the constraints.",
+            f"Depends on the Python distributions {users} uses, at no less than the versions",
+            "the release was constrained to, so that no node runs below the constraints.",
         ),
-        relations={"Depends": (context.base, *floors)},
+        relations={"Depends": depends},
         inputs="",
     )
 
@@ -354,11 +383,24 @@ def _documentation(context: Context, package: Package, wheel: Wheel | None, root
         change=f"Packaged for OpenStack {context.series.id} on Debian {context.target.suite}.",
         date=date_822(context.epoch_seconds),
     )
-    with (folder / "changelog.Debian.gz").open("wb") as raw:
-        raw.write(gzip.compress(change.encode(), 9, mtime=0))
+    (folder / "changelog.Debian.gz").write_bytes(gzip.compress(change.encode(), 9, mtime=0))
+    overrides = [*package.lintian]
+    if context.target.compression == "zstd":
+        reason = "dpkg of this Debian reads zstd members, its lintian does not know them yet"
+        overrides.append(LintianOverride("*", "malformed-deb-archive *", reason))
+    if overrides:
+        path = root / "usr/share/lintian/overrides" / package.name
+        path.parent.mkdir(parents=True)
+        text = render(
+            context.templates,
+            "library/lintian-overrides.j2",
+            name=package.name,
+            overrides=overrides,
+        )
+        path.write_text(text)
 
 
-def _control(
+def _control(  # noqa: PLR0917 - the parts of one package
     context: Context,
     package: Package,
     wheel: Wheel | None,

@@ -29,8 +29,10 @@ FILES = re.compile(r"(licen[cs]e|copying|copyright|notice)", re.IGNORECASE)
 HOLDER = re.compile(
     r"^\W*(?:copyright\s*)?(?:\(c\)|©|copyright)\s+(?=.*\b(?:19|20)\d\d)(.{4,120})$", re.IGNORECASE
 )
-PLACEHOLDER = re.compile(r"\[yyyy\]|\{yyyy\}|<year>|owner\]|copyright (owner|holder|notice|license)", re.I)
-LONGEST = 400  # lines; a longer text is in the package's dist-info, which is named
+PLACEHOLDER = re.compile(
+    r"\[yyyy\]|\{yyyy\}|<year>|owner\]|copyright (owner|holder|notice|license)", re.IGNORECASE
+)
+LONGEST = 200  # lines; a longer text is in the package's dist-info, which is named
 
 
 def describe(site: Path, wheel: Wheel | None) -> dict[str, object]:
@@ -66,7 +68,7 @@ def _licence_files(info: Path) -> list[Path]:
 
 
 def _licence(metadata: Message, texts: dict[Path, str]) -> tuple[str, str]:
-    """Return the licence's short name and the file of /usr/share/common-licenses, if it is there."""
+    """Return the licence's short name, and its file in /usr/share/common-licenses or nothing."""
     classifiers = [
         c.rsplit("::", 1)[1].strip()
         for c in metadata.get_all("Classifier") or []
@@ -101,11 +103,12 @@ def _holders(metadata: Message, texts: dict[Path, str]) -> str:
 
 def _text(texts: dict[Path, str], common: str) -> list[str]:
     """Return the licence's text as a field's lines (Debian policy 5.6.13): ` .` is an empty one."""
-    if common == "Apache-2.0" or not texts:
-        return ["The licence files of the distribution are in its .dist-info directory."]
     lines: list[str] = []
-    for text in texts.values():
-        lines += text.replace("\f", "\n").splitlines()
-    if len(lines) > LONGEST:
-        lines = [*lines[:LONGEST], "[…] the rest is in the distribution's .dist-info directory."]
+    for path, text in texts.items():
+        # what every Debian system has in common-licenses is not repeated (policy 12.5)
+        if common or len(text.splitlines()) > LONGEST or "TERMS AND CONDITIONS" in text:
+            lines.append(f"The text is in {path.relative_to(path.parents[1])} of the Python tree.")
+        else:
+            lines += text.replace("\f", "\n").splitlines()
+    lines = lines or ["The distribution names its licence and carries no text of it."]
     return [line.rstrip() or "." for line in lines]

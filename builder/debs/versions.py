@@ -65,7 +65,9 @@ def full_version(version: str | Version, release: int, revision: int, epoch: int
     return f"{debian_version(version, epoch)}-1+deb{release}.{revision}"
 
 
-def relations(package: str, specifier: Specifier, epoch: int = 0) -> list[str]:
+def relations(  # noqa: PLR0911 - one return an operator
+    package: str, specifier: Specifier, epoch: int = 0
+) -> list[str]:
     """Return Debian relations (to be joined by `, `) with which one PEP 440 specifier holds.
 
     Bounds are on upstream versions without revision. `V~~` sorts before every
