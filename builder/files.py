@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -43,10 +44,18 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 @contextmanager
 def directory_atomically(path: Path) -> Iterator[Path]:
-    """Give a new directory beside `path` that becomes `path` when the block ends well."""
+    """Give a new directory beside `path` that becomes `path` when the block ends well.
+
+    Where another process has made `path` meanwhile, that stays: the names of what is kept
+    this way are checksums of all that decides it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
         new = Path(name) / "new"
         new.mkdir()
         yield new
-        new.replace(path)
+        try:
+            new.replace(path)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise

@@ -1,0 +1,65 @@
+"""Files and directories are whole or not there, whatever happens while they are written."""
+
+import pytest
+from wheelhouse import names
+
+from builder import files
+
+
+def test_a_file_is_written_with_its_parents_and_mode(tmp_path):
+    path = tmp_path / "a/b/file"
+    files.write_atomically(path, b"text", 0o600)
+    assert path.read_bytes() == b"text"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    files.write_atomically(path, b"old")
+
+    def full(_descriptor, _mode):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fdopen", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_directory_appears_when_its_block_ends_well(tmp_path):
+    place = tmp_path / "cache/key"
+    with files.directory_atomically(place) as new:
+        (new / "wheel").write_text("x")
+        assert not place.exists()
+    assert (place / "wheel").read_text() == "x"
+    assert names(place.parent) == ["key"]
+
+
+def test_a_directory_whose_block_fails_is_not_there(tmp_path):
+    place = tmp_path / "key"
+
+    def interrupted():
+        with files.directory_atomically(place) as new:
+            (new / "half").write_text("x")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert names(tmp_path) == []
+
+
+def test_two_that_make_one_directory_both_end_well(tmp_path):
+    place = tmp_path / "key"
+    with files.directory_atomically(place) as first:
+        (first / "wheel").write_text("same")
+        with files.directory_atomically(place) as second:
+            (second / "wheel").write_text("same")
+    assert (place / "wheel").read_text() == "same"
+    assert names(tmp_path) == ["key"]
+
+
+def test_a_checksum_of_texts_knows_where_each_ends():
+    assert files.sha256_text("ab", "c") != files.sha256_text("a", "bc")
+    assert files.sha256_text("a") != files.sha256_text("a", "")

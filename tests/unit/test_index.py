@@ -1,0 +1,52 @@
+"""The package index asked is the one the machine's own clients are set up for."""
+
+import pytest
+
+from builder import index
+
+pytestmark = pytest.mark.usefixtures("private_home")
+
+
+@pytest.fixture(autouse=True)
+def no_files(monkeypatch):
+    monkeypatch.setattr(index, "PIP_FILES", ("~/.config/pip/pip.conf",))
+    monkeypatch.delenv("PIP_CONFIG_FILE", raising=False)
+
+
+def write_pip_conf(path, url):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"[global]\nindex-url = {url}\n")
+
+
+def test_without_any_setting_the_clients_choose():
+    assert index.index_url() is None
+    assert index.uv_arguments() == ["--no-config"]
+
+
+def test_pip_s_file_is_read(private_home):
+    write_pip_conf(private_home / ".config/pip/pip.conf", "https://mirror.example.org/a%20b/simple")
+    assert index.index_url() == "https://mirror.example.org/a%20b/simple"
+    assert index.uv_arguments()[-1] == "https://mirror.example.org/a%20b/simple"
+
+
+def test_variables_come_before_files(private_home, monkeypatch, tmp_path):
+    write_pip_conf(private_home / ".config/pip/pip.conf", "https://file.example.org")
+    write_pip_conf(tmp_path / "more.conf", "https://more.example.org")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "more.conf"))
+    assert index.index_url() == "https://more.example.org"
+    monkeypatch.setenv("PIP_INDEX_URL", "https://pip.example.org")
+    assert index.index_url() == "https://pip.example.org"
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://uv.example.org")
+    assert index.index_url() == "https://uv.example.org"
+
+
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("corp=https://uv.example.org/simple", "https://uv.example.org/simple"),
+        ("https://uv.example.org/simple?token=a=b", "https://uv.example.org/simple?token=a=b"),
+    ],
+)
+def test_an_index_may_have_a_name_as_uv_allows(monkeypatch, value, url):
+    monkeypatch.setenv("UV_DEFAULT_INDEX", value)
+    assert index.index_url() == url
