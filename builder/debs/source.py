@@ -599,6 +599,7 @@ def _account(view: _View) -> dict[str, str]:
         "home": view.home,
         "shell": user.shell,
         "gecos": view.service.title,
+        "uid": str(user.uid or ""),
         "gid_option": f" --gid {user.uid}" if user.uid else "",
         "uid_option": f" --uid {user.uid}" if user.uid else "",
     }
