@@ -97,7 +97,7 @@ def relations(  # noqa: PLR0911 - one return an operator
         case "!=":
             return [f"{package} (<< {deb}) | {package} (>= {deb}+post~)"]
         case "~=":
-            prefix = Version(".".join(map(str, version.release[:-1])))
+            prefix = Version(f"{version.epoch}!" + ".".join(map(str, version.release[:-1])))
             return [f"{package} (>= {deb})", _prefix(package, prefix, epoch)[1]]
     raise ValueError(f"unknown operator in {specifier}")
 
