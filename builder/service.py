@@ -208,6 +208,9 @@ class Daemon:
     namespace at all: mounts and network namespaces it makes must be seen by others.
     `after`: units (besides network, database, message broker and memcached);
     `wants`, `part_of`, `conditions` (lines such as `ConditionPathExists=/x`): as systemd's.
+    `needs`: options that must be set in a file of /etc/<service> before it is started, as
+    it can only fail without them; default `connection` for uwsgi, which would load the
+    application in each of its processes to find that out. An unset one is no failure.
     `kill_mode`: `process` for agents whose children must outlive them.
     `timeout_stop`, `restart_seconds`: seconds. `log_file`: below /var/log/<service>, of a
     uwsgi application (others take their script's name).
@@ -233,6 +236,7 @@ class Daemon:
     wants: tuple[str, ...] = ()
     part_of: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
+    needs: tuple[str, ...] | None = None
     pre_start: tuple[str, ...] = ()
     kill_mode: Literal["mixed", "process", "control-group"] = "mixed"
     timeout_stop: int = 90
@@ -248,6 +252,13 @@ class Daemon:
             raise ValueError(f"{self.name}: a uwsgi daemon has a port and a wsgi entry")
         if self.kind != "uwsgi" and not self.script:
             raise ValueError(f"{self.name}: a {self.kind} has a script")
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The options without which it is not started."""
+        if self.needs is None:
+            return ("connection",) if self.kind == "uwsgi" else ()
+        return self.needs
 
     @property
     def unit_type(self) -> str:

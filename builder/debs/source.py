@@ -500,6 +500,7 @@ def _unit(view: _View, daemon: Daemon) -> dict[str, object]:
     standard = [view.home, f"/var/log/{name}", f"/run/{name}", f"/run/lock/{name}"]
     return {
         "daemon": daemon,
+        "service": name,
         "homepage": service.homepage,
         "after": list(NEIGHBOURS),
         "more_after": list(daemon.after),

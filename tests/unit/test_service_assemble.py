@@ -1,0 +1,87 @@
+"""debian/assemble.py: options set in a sample configuration."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "debian-templates/service/assemble.py"
+SAMPLE = """\
+[DEFAULT]
+
+#
+# From toy
+#
+
+# Where logs go. (string value)
+#log_dir = <None>
+
+# Several. (multi valued)
+#filter = a
+#filter = b
+# A word about
+# the option below.
+live = 1
+
+
+[database]
+
+#
+# From oslo.db
+#
+
+# The connection. (string value)
+#connection = <None>
+"""
+
+
+@pytest.fixture(scope="module")
+def assemble():
+    spec = importlib.util.spec_from_file_location("assemble", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def preset(section, option, value):
+    return {"section": section, "option": option, "value": value}
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (
+            preset("DEFAULT", "log_dir", "/var/log/toy"),
+            "#log_dir = <None>\nlog_dir = /var/log/toy\n\n# Several.",
+        ),
+        (preset("DEFAULT", "filter", "c"), "#filter = b\nfilter = c\n# A word about"),
+        (preset("DEFAULT", "live", "2"), "# the option below.\nlive = 2\n\n\n[database]"),
+        (preset("DEFAULT", "new", "3"), "live = 1\nnew = 3\n\n\n[database]"),
+        (preset("database", "connection", "x"), "#connection = <None>\nconnection = x\n"),
+        (preset("other", "a", "b"), "#connection = <None>\n\n[other]\na = b\n"),
+    ],
+    ids=["commented", "multi-valued", "live", "unknown-option", "last-section", "new-section"],
+)
+def test_an_option_goes_where_its_reader_looks_for_it(assemble, one, expected):
+    text = assemble.set_presets(SAMPLE, [one])
+    assert expected in text
+    added = set(text.splitlines()) - set(SAMPLE.splitlines())
+    assert f"{one['option']} = {one['value']}" in added
+    if one["option"] != "live":  # which is replaced: nothing else is lost
+        assert set(SAMPLE.splitlines()) <= set(text.splitlines())
+
+
+def test_an_option_of_several_values_gets_several_lines(assemble):
+    presets = [preset("DEFAULT", "filter", "x"), preset("DEFAULT", "filter", "y")]
+    assert "#filter = b\nfilter = x\nfilter = y\n" in assemble.set_presets(SAMPLE, presets)
+
+
+def test_setting_the_same_twice_changes_nothing_more(assemble):
+    presets = [preset("DEFAULT", "log_dir", "/x"), preset("other", "a", "b")]
+    once = assemble.set_presets(SAMPLE, presets)
+    assert assemble.set_presets(once, presets) == once
+
+
+def test_a_file_with_sections_of_the_same_option_is_set_in_the_right_one(assemble):
+    text = assemble.set_presets("[a]\n#x = 1\n[b]\n#x = 1\n", [preset("b", "x", "2")])
+    assert text == "[a]\n#x = 1\n[b]\n#x = 1\nx = 2\n"

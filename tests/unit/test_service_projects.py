@@ -1,0 +1,133 @@
+"""What the project files of the services say, held against itself in every series built."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from builder import catalogue
+
+CATALOGUE = catalogue.load(Path(__file__).parents[2] / "projects")
+ORDER = catalogue.order(CATALOGUE)
+SERIES = ("2025.1", "2025.2", "2026.1")
+CASES = [(name, series) for name in sorted(CATALOGUE.services) for series in SERIES]
+# Name and script or arguments of what an OpenStack cloud's install guide starts.
+AGENTS = {"neutron-dhcp-agent", "neutron-l3-agent", "neutron-openvswitch-agent", "nova-compute"}
+
+each_service = pytest.mark.parametrize(("name", "series"), CASES)
+
+
+def narrowed(name, series):
+    return CATALOGUE.services[name].for_series(series, ORDER)
+
+
+def needed(service, package):
+    """The packages of this service that are installed wherever `package` is."""
+    found, names = set(), {p.name: p for p in service.packages}
+    todo = [package, service.common]
+    while todo:
+        name = todo.pop()
+        if name in names and name not in found:
+            found.add(name)
+            todo += [relation.split()[0] for relation in names[name].depends]
+    return found
+
+
+def shipped(service):
+    """Path of each file -> its package."""
+    root = f"/etc/{service.name}/"
+    return {
+        f.path if f.path.startswith("/") else root + f.path: f.package or service.common
+        for f in service.files
+    }
+
+
+def read_by(daemon):
+    words = [*daemon.args, *daemon.environment.values()]
+    return re.findall(r"/etc/[^;=\s]+", " ".join(words))
+
+
+@each_service
+def test_each_daemon_has_the_files_it_reads(name, series):
+    service = narrowed(name, series)
+    files = shipped(service)
+    for daemon in service.daemons:
+        for path in read_by(daemon):
+            assert files[path] in needed(service, daemon.package), f"{daemon.name}: {path}"
+
+
+@each_service
+def test_sudo_runs_linked_scripts_with_shipped_files(name, series):
+    """sudo finds its command in /usr/bin, and a missing file there could be anyone's."""
+    service = narrowed(name, series)
+    linked = next(p for p in service.packages if p.name == service.common).scripts
+    for command in service.sudoers:
+        script, configuration, *rest = command.split()
+        assert script in linked
+        assert configuration in shipped(service)
+        assert rest in ([], ["*"])
+        assert "rootwrap" in script
+
+
+@each_service
+def test_rootwrap_finds_the_scripts_of_the_tree_last(name, series):
+    service = narrowed(name, series)
+    for file in (f for f in service.files if f.path == "rootwrap.conf"):
+        (directories,) = [p.value for p in file.presets if p.option == "exec_dirs"]
+        assert directories.split(",")[-1] == "{tree}/bin"
+
+
+@each_service
+def test_no_service_writes_its_root_rules(name, series):
+    service = narrowed(name, series)
+    for directory in (d for d in service.directories if "rootwrap" in d.path):
+        assert directory.owner == "root"
+    for file in (f for f in service.files if "rootwrap" in f.path):
+        assert file.owner == "root"
+        assert not int(file.mode, 8) & 0o022
+
+
+@each_service
+def test_ports_and_ids_are_debians(name, series):
+    service = narrowed(name, series)
+    ports = {d.name: d.port for d in service.daemons if d.port}
+    known = {
+        "cinder-api": 8776,
+        "glance-api": 9292,
+        "keystone": 5000,
+        "neutron-api": 9696,
+        "nova-api": 8774,
+        "nova-api-metadata": 8775,
+        "placement-api": 8778,
+    }
+    assert ports.items() <= known.items()
+    ids = {"cinder": 64061, "glance": 64062, "nova": 64060}
+    assert service.user.uid == ids.get(name, 0)
+
+
+@pytest.mark.parametrize("series", SERIES)
+def test_what_agents_started_outlives_them_and_is_seen_by_others(series):
+    daemons = [d for name in ("neutron", "nova") for d in narrowed(name, series).daemons]
+    agents = {d.name: d for d in daemons if d.name in AGENTS}
+    assert agents.keys() == AGENTS
+    for agent in agents.values():
+        assert agent.kill_mode == "process"
+        assert agent.sandbox == "host"
+
+
+@pytest.mark.parametrize("series", SERIES)
+def test_nova_has_the_time_its_graceful_stop_takes(series):
+    for daemon in narrowed("nova", series).daemons:
+        if daemon.kind == "daemon" and daemon.name != "nova-novncproxy":
+            assert daemon.timeout_stop > 180
+
+
+@pytest.mark.parametrize("series", SERIES)
+def test_neutron_server_brings_all_of_the_server(series):
+    service = narrowed("neutron", series)
+    parts = {"neutron-api", "neutron-rpc-server", "neutron-periodic-workers"}
+    assert parts <= needed(service, "neutron-server")
+    together = {d.name for d in service.daemons if "neutron-server.service" in d.part_of}
+    assert parts <= together
+    api = next(d for d in service.daemons if d.name == "neutron-api")
+    assert api.uwsgi["start-time"] == "%t"

@@ -1,0 +1,266 @@
+"""The source package of a service: its texts, its bits, its failures."""
+
+import dataclasses
+import gzip
+import io
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from builder.debs.source import build, render
+from builder.errors import BuildError
+from builder.model import Series, ServiceBuild, Target
+from builder.schema import load
+from builder.service import Service
+
+ROOT = Path(__file__).parents[2]
+TEMPLATES = ROOT / "debian-templates"
+BOOKWORM = Target("bookworm", 12, "3.11.2", "2.36", "zstd", 3, "amd64", "4.6.2")
+GAZPACHO = Series("2026.1", "gazpacho", "2026-04-01", "maintained", True, (), ("bookworm",), "", {})
+ORDER = ("ocata", "pike", "rocky", "stein", "ussuri", "2023.1", "2023.2", "2024.1", "2024.2")
+ORDER = (*ORDER, "2025.1", "2025.2", "2026.1")
+VERSIONS = {
+    "cinder": "28.0.0",
+    "glance": "32.0.0",
+    "keystone": "29.0.2",
+    "neutron": "28.0.1",
+    "nova": "33.0.2",
+    "placement": "15.0.0",
+}
+DEPENDS = ("openstack-2026.1-base", "openstack-2026.1-oslo-config (>= 10.0.0)")
+EPOCH = 1775000000
+
+
+def service_build(name, tmp_path=Path("/nowhere")):
+    service = load(ROOT / f"projects/services/{name}.toml", Service)
+    return ServiceBuild(
+        service=service.for_series("2026.1", ORDER),
+        series=GAZPACHO,
+        target=BOOKWORM,
+        version=VERSIONS[name],
+        tarball=tmp_path / "x.tar.gz",
+        wheel=tmp_path / "x.whl",
+        tree=tmp_path,
+        revision=1,
+        epoch_seconds=EPOCH,
+    )
+
+
+@pytest.mark.parametrize("name", sorted(VERSIONS))
+def test_every_text_is_the_golden_one(name, golden):
+    files = render(service_build(name), DEPENDS, TEMPLATES)
+    texts = {p: f for p, f in files.items() if p != "debian/assemble.py"}
+    for path, rendered in texts.items():
+        golden(f"service/{name}/{path}", rendered.text)
+    listing = "".join(f"{f.mode:04o} {p}\n" for p, f in texts.items())
+    golden(f"service/{name}/files", listing)
+
+
+@pytest.mark.parametrize("name", sorted(VERSIONS))
+def test_every_maintainer_script_is_valid_shell_and_swallows_nothing(name):
+    for path, rendered in render(service_build(name), DEPENDS, TEMPLATES).items():
+        if path.endswith(("inst", "rm")):
+            subprocess.run(["sh", "-n"], input=rendered.text, text=True, check=True)
+            assert "|| true" not in rendered.text
+            assert "#DEBHELPER#" in rendered.text
+
+
+def test_the_service_writes_neither_its_configuration_nor_what_makes_it_root():
+    files = render(service_build("glance"), DEPENDS, TEMPLATES)
+    postinst = files["debian/glance-common.postinst"].text
+    assert "make_directory /etc/glance root glance 0750" in postinst
+    assert "/etc/sudoers.d/glance-common root:root 0440" in postinst
+    unit = files["debian/files.d/glance-api.service"].text
+    assert "NoNewPrivileges=" not in unit  # sudo fails under it
+    strict = render(service_build("placement"), DEPENDS, TEMPLATES)
+    assert "NoNewPrivileges=yes" in strict["debian/files.d/placement-api.service"].text
+
+
+# -- a whole build, of a service small enough to build in a test
+
+TOY = """
+name = "toy"
+title = "OpenStack Toy"
+distribution = "toy.box"
+deliverable = "toy"
+description = "A toy."
+homepage = "https://docs.openstack.org/toy/"
+epoch = 2
+common = "toy-common"
+exclude = ["etc", "{site}/toy/tests"]
+sudoers = ["toy-rootwrap /etc/toy/rootwrap.conf *"]
+[user]
+name = "toy"
+[[files]]
+path = "toy.conf"
+from = "etc/toy.conf"
+presets = [{ section = "DEFAULT", option = "log_dir", value = "/var/log/toy" }]
+[[files]]
+path = "/usr/share/toy/rootwrap/"
+from = "etc/*.filters"
+[[packages]]
+name = "toy-common"
+summary = "common files"
+scripts = ["toy-run"]
+[[packages]]
+name = "toy-worker"
+summary = "worker"
+depends = ["toy-common"]
+[[daemons]]
+name = "toy-worker"
+package = "toy-worker"
+description = "Worker"
+script = "toy-run"
+"""
+WHEEL = {
+    "toy/__init__.py": "def main(): pass\n",
+    "toy/tests/test_toy.py": "",
+    "toy_box-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: toy.box\nVersion: 1.0\n",
+    "toy_box-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "toy_box-1.0.dist-info/entry_points.txt": "[console_scripts]\ntoy-run = toy:main\n",
+    "toy_box-1.0.data/data/etc/toy/toy.conf": "",
+}
+SOURCE = {
+    "toy-1.0/setup.py": "",
+    "toy-1.0/etc/toy.conf": "[DEFAULT]\n#log_dir = <None>\n\n[database]\n#connection = <None>\n",
+    "toy-1.0/etc/toy.filters": "[Filters]\n",
+}
+
+
+def toy_build(root, **changes):
+    root.mkdir()
+    (root / "toy.toml").write_text(TOY)
+    wheel, tarball = root / "toy_box-1.0-py3-none-any.whl", root / "toy-1.0.tar.gz"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in WHEEL.items():
+            archive.writestr(zipfile.ZipInfo(name), text)
+        record = "".join(f"{name},,\n" for name in WHEEL)
+        archive.writestr(zipfile.ZipInfo("toy_box-1.0.dist-info/RECORD"), record)
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        for name, text in SOURCE.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(text), EPOCH
+            archive.addfile(member, io.BytesIO(text.encode()))
+    tarball.write_bytes(gzip.compress(plain.getvalue(), mtime=EPOCH))
+    values = {
+        "service": load(root / "toy.toml", Service),
+        "version": "1.0",
+        "tarball": tarball,
+        "wheel": wheel,
+        "tree": staged_tree(root / "tree"),
+    }
+    return dataclasses.replace(service_build("placement"), **{**values, **changes})
+
+
+def staged_tree(root):
+    """Stage a tree that has what these tests run under."""
+    tree = root / "usr/lib/openstack/2026.1"
+    site = tree / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
+    site.mkdir(parents=True)
+    (site / "tools.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (tree / "bin").mkdir()
+    base = Path(sys.base_prefix, "bin", f"python{sysconfig.get_python_version()}")
+    (tree / "bin/python").symlink_to(base)
+    (tree / "pyvenv.cfg").write_text(f"home = {base.parent}\n")
+    return root
+
+
+def run_build(root, **changes):
+    made = toy_build(root, **changes)
+    return build(
+        made, DEPENDS, TEMPLATES, work=root / "work", output=root / "out", log=root / "log"
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return run_build(tmp_path_factory.mktemp("one") / "here")
+
+
+def contents(deb, kind="--contents"):
+    return subprocess.run(
+        ["dpkg-deb", kind, deb], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def unpacked(deb, root):
+    subprocess.run(["dpkg-deb", "-R", deb, root], check=True)
+    return root
+
+
+def test_the_release_tarball_is_the_orig_tarball_bit_for_bit(built, tmp_path):
+    assert built.name == "toy"
+    assert built.version == "2:1.0.0-1+deb12.1"
+    orig, debian = built.files
+    assert orig.name == "toy_1.0.0.orig.tar.gz"
+    assert debian.name == "toy_1.0.0-1+deb12.1.debian.tar.xz"
+    tarball = orig.parents[1] / "toy-1.0.tar.gz"
+    assert orig.read_bytes() == tarball.read_bytes()
+    argv = ["dpkg-source", "--extract", built.dsc.name, tmp_path / "source"]
+    subprocess.run(argv, cwd=built.dsc.parent, check=True, capture_output=True)
+    assert (tmp_path / "source/debian/control").is_file()
+
+
+def test_code_configuration_and_daemon_are_packages_of_their_own(built, tmp_path):
+    names = [d.name.split("_")[0] for d in built.debs]
+    assert names == ["openstack-2026.1-toy-box", "toy-common", "toy-worker"]
+    code, common, worker = (unpacked(d, tmp_path / d.name) for d in built.debs)
+    tree = code / "usr/lib/openstack/2026.1"
+    site = tree / "lib/python3.11/site-packages"
+    assert (tree / "bin/toy-run").read_text().startswith("#!/usr/lib/openstack/2026.1/bin/python\n")
+    assert (site / "toy/__init__.py").is_file()
+    assert not (site / "toy/tests").exists()
+    assert not (tree / "etc").exists()
+    assert not list(code.rglob("__pycache__"))
+    assert "tests" not in (site / "toy_box-1.0.dist-info/RECORD").read_text()
+    assert (common / "usr/bin/toy-run").readlink() == Path("../lib/openstack/2026.1/bin/toy-run")
+    assert (common / "usr/share/toy-common/toy.conf").read_text() == (
+        "[DEFAULT]\n#log_dir = <None>\nlog_dir = /var/log/toy\n\n[database]\n#connection = <None>\n"
+    )
+    assert (common / "usr/share/toy/rootwrap/toy.filters").is_file()
+    assert not [p for p in common.glob("etc/**/*") if p.is_file()]  # ucf brings all of it
+    assert (worker / "lib/systemd/system/toy-worker.service").is_file()
+    version = "(= 2:1.0.0-1+deb12.1)"
+    assert f"openstack-2026.1-toy-box {version}" in (common / "DEBIAN/control").read_text()
+    assert f"Depends: toy-common {version}" in (worker / "DEBIAN/control").read_text()
+    assert ", ".join(DEPENDS) in (code / "DEBIAN/control").read_text()
+
+
+def test_the_same_input_gives_the_same_bits_in_another_directory(built, tmp_path):
+    again = run_build(tmp_path / "quite-another-place")
+    first = {p.name: p.read_bytes() for p in (built.dsc, *built.files, *built.debs)}
+    second = {p.name: p.read_bytes() for p in (again.dsc, *again.files, *again.debs)}
+    assert first == second
+
+
+def test_a_build_that_fails_names_service_and_log(tmp_path):
+    root = tmp_path / "broken"
+    service = load_changed(tmp_path, 'from = "etc/*.filters"', 'from = "etc/*.none"')
+    with pytest.raises(BuildError, match=r"toy 1\.0: its packages did not build") as caught:
+        run_build(root, service=service)
+    assert any("the source holds no etc/*.none" in line for line in caught.value.details)
+    assert str(root / "log") in caught.value.hint
+    assert not (root / "out").exists()
+
+
+def test_sudoers_that_visudo_refuses_do_not_build(tmp_path):
+    service = load_changed(tmp_path, "toy-rootwrap /etc", "toy-rootwrap (/etc")
+    service = dataclasses.replace(service, sudoers=("toy-rootwrap = = oops",))
+    assert shutil.which("visudo", path="/usr/sbin")
+    with pytest.raises(BuildError) as caught:
+        run_build(tmp_path / "broken", service=service)
+    assert any("sudoers" in line for line in caught.value.details)
+
+
+def load_changed(tmp_path, old, new):
+    assert old in TOY
+    path = tmp_path / "changed.toml"
+    path.write_text(TOY.replace(old, new))
+    return load(path, Service)
