@@ -42,16 +42,18 @@ def decide(
     """Choose a package's revision, and whether it is built, taken from the cache or published.
 
     `version` gives the whole version of a revision, `known` what the repository has of the
-    package. Other bits under a version that is published get the next revision, so that
-    no file of the pool ever changes.
+    package. Other bits than those of the newest revision that is published get the next
+    one: no file of the pool ever changes, older revisions may have been pruned, and what
+    apt takes is what was asked for last.
     """
-    revision = 1
-    versions = {k.version: k for k in known}
-    while (old := versions.get(version(revision))) is not None:
-        if old.inputs == inputs:
-            reason = "in the repository, made from the same inputs"
-            return Action(package, version(revision), revision, inputs, "keep", reason)
-        revision += 1
+    stem = version(1).removesuffix("1")
+    numbers = {k.version.removeprefix(stem): k for k in known if k.version.startswith(stem)}
+    revisions = {int(n): k for n, k in numbers.items() if n.isdecimal()}
+    newest = max(revisions, default=0)
+    if newest and revisions[newest].inputs == inputs:
+        reason = "in the repository, made from the same inputs"
+        return Action(package, version(newest), newest, inputs, "keep", reason)
+    revision = newest + 1
     if is_cached(inputs, revision):
         reason = "built before from the same inputs"
         return Action(package, version(revision), revision, inputs, "reuse", reason)
