@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from builder import index, log
 from builder.errors import FetchError
@@ -167,9 +168,14 @@ class Client:
             raise _UnavailableError(_short(error)) from error
 
     def _stream(self, url: str, artifact: Artifact, destination: Path) -> None:
-        with self.session.get(url, stream=True, timeout=TIMEOUT) as answer:
+        # Some servers label a .tar.gz as an encoding: its bytes are wanted as they are.
+        plain = {"Accept-Encoding": "identity"}
+        with self.session.get(url, stream=True, timeout=TIMEOUT, headers=plain) as answer:
             answer.raise_for_status()
-            _keep(answer.iter_content(CHUNK), artifact, destination)
+            try:
+                _keep(answer.raw.stream(CHUNK, decode_content=False), artifact, destination)
+            except HTTPError as error:
+                raise DamagedError(f"the download broke off: {error}") from error
 
 
 def _places(
@@ -249,7 +255,8 @@ def retried(action: Callable[[], T], sleep: Callable[[float], None] = time.sleep
 
 
 def _short(error: BaseException) -> str:
-    text = str(error)
+    # requests puts what happened (a name not found, a connection refused) last
+    text = str(getattr(error.args[0] if error.args else None, "reason", None) or error)
     return text if len(text) < 200 else f"{text[:200]}…"
 
 
