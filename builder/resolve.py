@@ -7,6 +7,7 @@ closure with the requirement chains that put each distribution there.
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 import tomllib
 from collections import deque
@@ -169,27 +170,35 @@ def _compile(
 
 def _platform(target: Target) -> list[str]:
     glibc = min(int(target.glibc.split(".")[1]), NEWEST_PLATFORM)
-    options = ["--python-version", target.python]
-    if Path(target.interpreter).exists():
-        options += ["--python", target.interpreter]
-    return [*options, "--python-platform", f"x86_64-manylinux_2_{glibc}"]
+    platform = ["--python-platform", f"x86_64-manylinux_2_{glibc}"]
+    return [*_interpreter(target), "--python-version", target.python, *platform]
+
+
+def _interpreter(target: Target) -> list[str]:
+    """Name the target's interpreter where this machine has it, else the one this runs in."""
+    known = Path(target.interpreter).exists()
+    return ["--python", target.interpreter if known else sys.executable]
 
 
 def _metadata(
     target: Target, packages: Sequence[dict[str, Any]], site: Path
 ) -> dict[str, InstalledDistribution]:
     """Unpack every distribution, and return its metadata by normalised name."""
-    lines = [_exact(p) for p in packages]
-    requirements = site.with_suffix(".txt")
-    requirements.write_text("\n".join(lines) + "\n")
-    argv = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--target", str(site)]
-    argv += [*_platform(target), *index.uv_arguments(), "-r", str(requirements)]
-    try:
-        run(argv, index=True)
-    except BuildError as error:
-        raise ResolveError(
-            "the metadata of the closure cannot be read", details=error.details
-        ) from error
+    published = [p for p in packages if p.get("wheels")]
+    sources = [p for p in packages if not p.get("wheels")]
+    # An sdist is built for this machine, whatever the target: only its metadata is read.
+    for rows, platform in ((published, _platform(target)), (sources, _interpreter(target))):
+        if not rows:
+            continue
+        wanted = site.with_suffix(".txt")
+        wanted.write_text("".join(f"{_exact(p)}\n" for p in rows))
+        argv = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--target", str(site)]
+        try:
+            run([*argv, *platform, *index.uv_arguments(), "-r", str(wanted)], index=True)
+        except BuildError as error:
+            raise ResolveError(
+                "the metadata of the closure cannot be read", details=error.details
+            ) from error
     found = installed_distributions(path=[str(site)])
     return {canonicalize_name(d.name): d for d in found}
 

@@ -1,0 +1,74 @@
+# make repo   build 2026.1 for this machine's Debian into repo/
+# make test   everything: lint, unit tests, the repository, nodes
+# Both install what they need on a fresh Debian 12 (as root, or with sudo).
+
+SHELL = /bin/bash
+.SHELLFLAGS = -euo pipefail -c
+.DELETE_ON_ERROR:
+
+SERIES = 2026.1
+PYTHON = /usr/bin/python3
+BIN = .venv/bin
+SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
+
+# What building needs (the headers are those the recipes of projects/ name), and testing.
+TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg libc6-dev libcap-dev \
+	libpcre2-dev libpython3-dev libssl-dev libvirt-dev pkg-config python3 python3-dev \
+	python3-venv sudo xz-utils zlib1g-dev zstd
+TEST_TOOLS = buildah curl gpgv iproute2 lintian mmdebstrap procps systemd-container util-linux
+
+.PHONY: repo test test-unit test-acceptance lint format tools test-tools bench clean
+
+repo: tools
+	$(BIN)/build-debs $(SERIES)
+
+test: lint test-unit test-acceptance
+
+lint: test-tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-unit: test-tools
+	$(BIN)/pytest -n 2 --dist loadfile
+
+# The repository is built once; what follows shares it. Nodes need root.
+test-acceptance: test-tools repo
+	$(BIN)/pytest tests/acceptance
+	$(BIN)/pytest tests/node
+	tests/docker/run build-debs $(SERIES) --project keystone
+
+bench: tools
+	$(PYTHON) benchmarks/build.py
+
+tools: .venv/tools
+test-tools: .venv/test-tools
+
+.venv/tools: Makefile pyproject.toml
+	$(call debian_packages,$(TOOLS))
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/test-tools: .venv/tools
+	$(call debian_packages,$(TEST_TOOLS))
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+# Install those of a list that are not there, and ask for nothing when all are.
+define debian_packages
+missing=$$(for p in $(1); do \
+		dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; \
+	done); \
+	if [ -n "$$missing" ]; then \
+		$(SUDO) apt-get update -q && \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qy --no-install-recommends $$missing; \
+	fi
+endef
+
+format:
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build *.egg-info repo/dists repo/pool repo/*.asc repo/*.sources

@@ -1,0 +1,40 @@
+"""Fixtures of the acceptance tests, which look at a repository that `make repo` built."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def repository():
+    path = Path(os.environ.get("REPO") or CHECKOUT / "repo").resolve()
+    if not list(path.glob("dists/*/InRelease")):
+        pytest.fail(f"no repository at {path}: build it first (make repo)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def suite(repository):
+    (release,) = repository.glob("dists/*-2026.1/InRelease")
+    return release.parent.name
+
+
+@pytest.fixture(scope="session")
+def listed(repository, suite):
+    """The newest version of each package of the suite: package to pool file."""
+    index = (repository / "dists" / suite / "main/binary-amd64/Packages").read_text()
+    found = {}
+    for stanza in index.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line[:40])
+        name, version = fields["Package"], fields["Version"]
+        if name not in found or newer(version, found[name][0]):
+            found[name] = (version, repository / fields["Filename"])
+    return {name: path for name, (_, path) in found.items()}
+
+
+def newer(a, b):
+    return subprocess.run(["dpkg", "--compare-versions", a, "gt", b], check=False).returncode == 0

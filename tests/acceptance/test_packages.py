@@ -1,0 +1,55 @@
+"""Every package of the repository as a Debian developer would check it."""
+
+import subprocess
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+
+TREE = "usr/lib/openstack/2026.1/"
+SERVICES = {
+    "keystone", "glance", "glance-api", "placement-api", "nova-api", "nova-conductor",
+    "nova-scheduler", "nova-novncproxy", "nova-compute", "nova-common", "neutron-server",
+    "neutron-plugin-ml2", "neutron-openvswitch-agent", "neutron-dhcp-agent", "neutron-l3-agent",
+    "neutron-metadata-agent", "neutron-common", "cinder-api", "cinder-scheduler",
+    "cinder-volume", "cinder-backup", "cinder-common", "openstackclient",
+}  # fmt: skip
+
+
+def contents(deb):
+    out = subprocess.run(["dpkg-deb", "-c", deb], capture_output=True, text=True, check=True)
+    rows = [line.split(None, 5) for line in out.stdout.splitlines()]
+    return {row[5].split(" -> ")[0].removeprefix("./"): row[0] for row in rows}
+
+
+def test_the_install_guides_packages_are_there(listed):
+    assert SERVICES - listed.keys() == set()
+
+
+def test_no_two_packages_own_a_file(listed):
+    with ThreadPoolExecutor(2) as pool:
+        owners = defaultdict(list)
+        for name, files in zip(listed, pool.map(contents, listed.values()), strict=True):
+            for path, mode in files.items():
+                if not mode.startswith("d"):
+                    owners[path].append(name)
+    assert {p: n for p, n in owners.items() if len(n) > 1} == {}
+    strays = [p for p in owners if "dist-packages" in p or p.startswith("usr/local")]
+    assert strays == []
+    python = [p for p in owners if p.endswith((".py", ".so", ".pyc"))]
+    assert [p for p in python if not p.startswith(TREE)] == []
+    assert [p for p in python if p.endswith(".pyc")] == []
+
+
+def test_lintian_finds_no_error(listed, repository):
+    sources = sorted(repository.glob("pool/**/*.dsc"))
+    files = [*listed.values(), *sources]
+    shares = [files[i::2] for i in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        outputs = list(pool.map(lintian, shares))
+    errors = [line for text in outputs for line in text.splitlines() if line.startswith("E:")]
+    assert errors == []
+
+
+def lintian(files):
+    argv = ["lintian", "--allow-root", "--tag-display-limit", "0", "--fail-on", "none", *files]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    return done.stdout

@@ -1,0 +1,77 @@
+"""The same lock, built twice in different directories, gives the same bits."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+
+import pytest
+from conftest import CHECKOUT
+from packaging.version import Version
+
+PROJECTS = ("projects", "debian-templates", "builder")
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory, repository, suite):
+    """A repository built from a copy of the checkout, with nothing cached but downloads."""
+    root = tmp_path_factory.mktemp("a place with another name")
+    for name in PROJECTS:
+        shutil.copytree(CHECKOUT / name, root / name)
+    home = os.environ.get("XDG_CACHE_HOME") or f"{os.environ['HOME']}/.cache"
+    first = os.environ.get("BUILD_DEBS_CACHE") or f"{home}/build-debs"
+    cache = root / "cache"
+    cache.mkdir()
+    (cache / "downloads").symlink_to(f"{first}/downloads")
+    target, series = suite.split("-", 1)
+    subprocess.run(
+        [CHECKOUT / ".venv/bin/build-debs", series, "--target", target, "--offline"]
+        + ["--repo", root / "repo", "--url", "http://repository.example/"],
+        env={**os.environ, "BUILD_DEBS_DATA": str(root), "BUILD_DEBS_CACHE": str(cache)},
+        check=True,
+    )
+    return root / "repo"
+
+
+def digests(repository, pattern):
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in repository.glob(pattern)
+        if "-archive_" not in path.name  # names the repository's own address
+    }
+
+
+def test_packages_are_the_same_bits(repository, second):
+    first, again = digests(repository, "pool/**/*.deb"), digests(second, "pool/**/*.deb")
+    assert len(again) > 200
+    assert {n: d for n, d in again.items() if first.get(n) != d} == {}
+
+
+def test_source_packages_are_the_same_bits(repository, second):
+    first = digests(repository, "pool/**/*.dsc")
+    again = digests(second, "pool/**/*.dsc")
+    assert len(again) >= 6
+    assert {n: d for n, d in again.items() if first.get(n) != d} == {}
+
+
+def test_a_second_run_rewrites_nothing(second, suite, tmp_path_factory):
+    root = second.parent
+    before = {p: p.stat().st_mtime_ns for p in second.rglob("*") if p.is_file()}
+    target, series = suite.split("-", 1)
+    subprocess.run(
+        [CHECKOUT / ".venv/bin/build-debs", series, "--target", target, "--offline"]
+        + ["--repo", second, "--url", "http://repository.example/"],
+        env={**os.environ, "BUILD_DEBS_DATA": str(root), "BUILD_DEBS_CACHE": str(root / "cache")},
+        check=True,
+    )
+    assert {p: p.stat().st_mtime_ns for p in second.rglob("*") if p.is_file()} == before
+
+
+def test_tarballs_are_published_bit_for_bit(second):
+    downloads = second.parent / "cache/downloads"
+    known = {path.parent.name for path in downloads.glob("*/*/*.tar.gz")}
+    originals = list(second.glob("pool/**/*.orig.tar.gz"))
+    assert len(originals) >= 6
+    for path in originals:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in known, path.name
+        assert Version(path.name.split("_")[1].removesuffix(".orig.tar.gz"))
