@@ -1,0 +1,158 @@
+"""How long the build of 2026.1 takes, as ratios in one run.
+
+    benchmarks/build.py [--wheel2deb N]
+
+Everything runs against the caches of an earlier `make repo` (downloads and built wheels),
+in a package cache and a repository of its own. Printed, one line each:
+
+- the floor of the library packages: unzip each wheel, dpkg-deb with the same compression,
+  two at a time, nothing else;
+- the library packages as build-debs makes them (`--project` none of the services is rebuilt
+  for this: its own line of progress is read), and the ratio;
+- the whole build with the services, a second run with nothing changed, a run with one
+  dependency overridden;
+- with --wheel2deb, the same wheels (the first N by name) by wheel2deb, if it is installed.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+SERIES = "2026.1"
+COMMAND = CHECKOUT / ".venv/bin/build-debs"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--wheel2deb", type=int, default=0, metavar="N")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="build-debs-bench-") as name:
+        area = Path(name)
+        cache = own_cache(area)
+        wheels = library_wheels(cache)
+        floor = timed(lambda: bare(wheels, area / "floor"))
+        print(f"floor: unzip and dpkg-deb of {len(wheels)} wheels: {floor:.1f} s")
+        total, said = build(area, cache)
+        ours = float(re.search(r"library packages: \d+ \(([\d.]+) s\)", said)[1])
+        print(f"whole of {SERIES}, wheels cached, packages not: {total:.1f} s")
+        alone = library_alone(area, cache)
+        print(f"library packages alone: {alone:.1f} s, {alone / floor:.2f} x the floor "
+              f"({ours:.1f} s beside the services)")  # fmt: skip
+        again, _ = build(area, cache)
+        print(f"nothing changed: {again:.2f} s")
+        print(f"one dependency overridden: {overridden(area, cache)}")
+        if options.wheel2deb:
+            peer(sorted(wheels)[: options.wheel2deb], area / "peer")
+
+
+def timed(action):
+    start = time.monotonic()
+    action()
+    return time.monotonic() - start
+
+
+def own_cache(area):
+    """A cache that shares downloads and wheels with the user's, and no package."""
+    home = os.environ.get("XDG_CACHE_HOME") or f"{os.environ['HOME']}/.cache"
+    shared = Path(os.environ.get("BUILD_DEBS_CACHE") or f"{home}/build-debs")
+    cache = area / "cache"
+    cache.mkdir()
+    for room in ("downloads", "wheels"):
+        if not (shared / room).is_dir():
+            raise SystemExit(f"{shared / room} is not there: run make repo first")
+        (cache / room).symlink_to(shared / room)
+    return cache
+
+
+def library_wheels(cache):
+    """The wheel files of the libraries of the lock, as build-debs would take them."""
+    (lock,) = (CHECKOUT / "projects/locks").glob(f"{SERIES}-{suite()}.json")
+    rows = json.loads(lock.read_text())["distributions"]
+    found = []
+    for row in rows:
+        file = row["artifacts"][0]
+        if row["kind"] == "library" and file["file"].endswith(".whl"):
+            digest = file["sha256"]
+            found.append(cache / "downloads" / digest[:2] / digest / file["file"])
+    return found
+
+
+def suite():
+    text = Path("/etc/os-release").read_text()
+    return re.search(r"^VERSION_CODENAME=(\w+)", text, re.MULTILINE)[1]
+
+
+def bare(wheels, area):
+    area.mkdir()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda w: bare_package(w, area / w.stem), wheels))
+
+
+def bare_package(wheel, root):
+    (root / "DEBIAN").mkdir(parents=True)
+    subprocess.run([shutil.which("unzip") or "/usr/bin/unzip", "-qo", wheel, "-d", root], check=True)
+    fields = {"Package": "floor", "Version": "1", "Architecture": "all",
+              "Maintainer": "nobody <nobody@example.org>", "Description": "floor"}  # fmt: skip
+    text = "".join(f"{k}: {v}\n" for k, v in fields.items())
+    (root / "DEBIAN/control").write_text(text)
+    argv = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build", root, f"{root}.deb"]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+
+
+def build(area, cache, *more, repo="repo"):
+    env = {**os.environ, "BUILD_DEBS_CACHE": str(cache)}
+    start = time.monotonic()
+    done = subprocess.run(
+        [COMMAND, SERIES, "--offline", "--jobs", "2", "--repo", area / repo, *more],
+        env=env, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return time.monotonic() - start, done.stderr
+
+
+def library_alone(area, cache):
+    """Build the libraries with every service taken from the cache."""
+    for place in (cache / "debs").glob("*/*"):
+        if not list(place.glob("*.dsc")):
+            shutil.rmtree(place)
+    _, said = build(area, cache, repo="alone")
+    return float(re.search(r"library packages: \d+ \(([\d.]+) s\)", said)[1])
+
+
+def overridden(area, cache):
+    """Replace one pin by the version it has, spelled as a local file: see what is rebuilt."""
+    override = area / "override.txt"
+    override.write_text("netaddr==1.2.1\n")
+    report = area / "report.json"
+    argv = [COMMAND, SERIES, "--repo", area / "repo", "--override", override, "--report", report]
+    env = {**os.environ, "BUILD_DEBS_CACHE": str(cache)}
+    start = time.monotonic()
+    done = subprocess.run(argv, env=env, check=False, capture_output=True, text=True)
+    if done.returncode:
+        return f"not measured: {done.stderr.strip().splitlines()[-1]}"
+    rows = json.loads(report.read_text())["packages"]
+    built = sorted(r["package"] for r in rows if r["outcome"] == "built")
+    return f"{time.monotonic() - start:.1f} s with resolving, rebuilt: {', '.join(built)}"
+
+
+def peer(wheels, area):
+    area.mkdir()
+    tool = shutil.which("wheel2deb") or CHECKOUT / ".venv/bin/wheel2deb"
+    if not Path(tool).exists():
+        raise SystemExit("wheel2deb is not installed: pip install wheel2deb")
+    for wheel in wheels:
+        shutil.copy(wheel, area)
+    floor = timed(lambda: bare(wheels, area / "floor"))
+    seconds = timed(lambda: subprocess.run([tool], cwd=area, check=True, capture_output=True))
+    print(f"wheel2deb on {len(wheels)} wheels: {seconds:.1f} s, {seconds / floor:.0f} x their floor")
+
+
+if __name__ == "__main__":
+    main()
