@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import os
 import re
+import stat
 import tempfile
 import textwrap
 import warnings
@@ -31,7 +32,7 @@ from builder.run import run
 from builder.templates import MAINTAINER, date_822, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from packaging.requirements import Requirement
 
@@ -408,6 +409,7 @@ def _control(  # noqa: PLR0917 - the parts of one package
     shared: Sequence[str],
     compiled: bool,
 ) -> None:
+    files = _files(root)
     needed = {**package.relations}
     needed["Depends"] = (*needed.get("Depends", ()), *shared)
     text = render(
@@ -417,7 +419,7 @@ def _control(  # noqa: PLR0917 - the parts of one package
         version=package.version,
         architecture=context.target.architecture if compiled else "all",
         maintainer=MAINTAINER,
-        installed_size=_installed_size(root),
+        installed_size=_installed_size(root, files),
         relations=needed,
         section="net" if package.links and package.name == "openstackclient" else "python",
         homepage=package.homepage,
@@ -428,20 +430,30 @@ def _control(  # noqa: PLR0917 - the parts of one package
     (root / "DEBIAN/control").write_text(text)
     if wheel is not None:
         _prerm(context, root)
-    _md5sums(root)
+    _md5sums(root, files)
 
 
-def _installed_size(root: Path) -> int:
-    """Return KiB as deb-substvars(5) counts them: each file rounded up, 1 for anything else."""
-    total = 0
+def _files(root: Path) -> list[str]:
+    """Return the files the package installs, relative to `root`, sorted; symlinks as well."""
+    found = []
     for parent, names, files in os.walk(root):
         if parent == str(root):
             names.remove("DEBIAN")
-        for name in files:
-            path = Path(parent, name)
-            total += 1 if path.is_symlink() else -(-path.stat().st_size // 1024)
-        total += len(names)
-    return total
+        found += [os.path.relpath(os.path.join(parent, name), root) for name in files]  # noqa: PTH118 - thousands of them
+    return sorted(found)
+
+
+def _installed_size(root: Path, files: Sequence[str]) -> int:
+    """Return KiB as deb-substvars(5) counts them: each file rounded up, 1 for anything else."""
+    sizes = (os.lstat(f"{root}/{name}") for name in files)
+    directories = {parent for name in files for parent in _parents(name)}
+    regular = sum(-(-s.st_size // 1024) if stat.S_ISREG(s.st_mode) else 1 for s in sizes)
+    return regular + len(directories)
+
+
+def _parents(name: str) -> Iterator[str]:
+    while name := name.rpartition("/")[0]:
+        yield name
 
 
 def _prerm(context: Context, root: Path) -> None:
@@ -469,13 +481,12 @@ def _prerm(context: Context, root: Path) -> None:
     script.chmod(0o755)
 
 
-def _md5sums(root: Path) -> None:
-    files = [p for p in root.rglob("*") if p.is_file() and not p.is_symlink()]
+def _md5sums(root: Path, files: Sequence[str]) -> None:
     rows = []
-    for path in sorted(files):
-        name = path.relative_to(root)
-        if name.parts[0] != "DEBIAN":
-            with path.open("rb") as stream:
+    for name in files:
+        path = f"{root}/{name}"
+        if not os.path.islink(path):  # noqa: PTH114 - thousands of them
+            with open(path, "rb") as stream:  # noqa: PTH123
                 rows.append(f"{hashlib.file_digest(stream, 'md5').hexdigest()}  {name}\n")
     (root / "DEBIAN/md5sums").write_text("".join(rows))
 
