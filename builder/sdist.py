@@ -7,22 +7,31 @@ import posixpath
 import tarfile
 import tomllib
 import zipfile
+import zlib
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import BuildError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
+LONGEST_WALK = 1000  # steps; links that go in circles lead nowhere
 DEFAULT_BACKEND = ("setuptools>=40.8.0", "wheel")  # PEP 517: no pyproject.toml means setuptools
 
 
 def pyproject_requires(path: Path) -> tuple[str, ...]:
-    """Return `[build-system] requires` of an sdist file, or PEP 517's default."""
-    text = _member(path, "pyproject.toml")
-    if text is None:
-        return DEFAULT_BACKEND
-    table: dict[str, Any] = tomllib.loads(text).get("build-system", {})
+    """Return `[build-system] requires` of an sdist file, or PEP 517's default.
+
+    Raises BuildError when the file is no archive, or its pyproject.toml no TOML.
+    """
+    try:
+        text = _member(path, "pyproject.toml")
+        table: dict[str, Any] = tomllib.loads(text or "").get("build-system", {})
+    except (*UNREADABLE, ValueError) as error:
+        raise BuildError(f"{path.name}: not a usable source distribution: {error}") from error
     return tuple(table.get("requires", DEFAULT_BACKEND))
 
 
@@ -55,10 +64,9 @@ def unpack(path: Path, into: Path) -> Path:
         else:
             with tarfile.open(path) as archive:
                 # refused, not quietly cleaned, as tarfile's own filter does with a leading /
-                for member in archive:
-                    _check_member(path, member)
+                _check_members(path, archive.getmembers())
                 archive.extractall(into)  # noqa: S202 - every member was checked
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except (*UNREADABLE, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         raise BuildError(f"{path.name}: not a usable source distribution: {error}") from error
@@ -75,14 +83,44 @@ def _unpack_zip(path: Path, into: Path) -> None:
         archive.extractall(into)  # noqa: S202 - every member was checked
 
 
-def _check_member(path: Path, member: tarfile.TarInfo) -> None:
-    _check_name(path, member.name)
-    if member.issym():
-        _check_name(path, posixpath.normpath(f"{posixpath.dirname(member.name)}/{member.linkname}"))
-    elif member.islnk():
-        _check_name(path, member.linkname)
-    elif not (member.isfile() or member.isdir()):
-        raise BuildError(f"{path.name}: the member {member.name!r} is a device or a pipe")
+def _check_members(path: Path, members: Sequence[tarfile.TarInfo]) -> None:
+    """Refuse members that are, or lead, outside; links are followed as the kernel would."""
+    links = {posixpath.normpath(m.name): m.linkname for m in members if m.issym()}
+    for member in members:
+        _check_name(path, member.name)
+        if member.islnk():
+            _check_name(path, member.linkname)
+        elif not (member.isfile() or member.isdir() or member.issym()):
+            raise BuildError(f"{path.name}: the member {member.name!r} is a device or a pipe")
+        parents = PurePosixPath(posixpath.normpath(member.name)).parents
+        if any(str(parent) in links for parent in parents):
+            raise BuildError(f"{path.name}: the member {member.name!r} lies behind a link")
+        if member.issym() and not _stays(member, links):
+            raise BuildError(
+                f"{path.name}: the link {member.name!r} leads out, to {member.linkname!r}"
+            )
+
+
+def _stays(link: tarfile.TarInfo, links: Mapping[str, str]) -> bool:
+    """Whether what a link names lies in the archive; `links` are the targets of all its links."""
+    if link.linkname.startswith("/"):
+        return False
+    here, todo = posixpath.normpath(link.name).split("/")[:-1], [link.linkname]
+    for _ in range(LONGEST_WALK):
+        if not todo:
+            break
+        first, _, rest = todo.pop().partition("/")
+        todo += [rest] if rest else []
+        if first == "..":
+            if not here:
+                return False
+            here.pop()
+        elif first not in {"", "."}:
+            here.append(first)
+        if (target := links.get("/".join(here))) is not None:
+            here.pop()
+            todo.append(target)
+    return True
 
 
 def _check_name(path: Path, name: str) -> None:
