@@ -131,7 +131,7 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file of the package index: name, sha256 (hex) and size in bytes."""
+    """A file of the package index: name, sha256 (hex) and size in bytes (0 when it did not say)."""
 
     file: str
     sha256: str

@@ -24,7 +24,7 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder import index
-from builder.errors import BuildError, DataError, ResolveError
+from builder.errors import BuildError, DataError, ResolveError, nearest
 from builder.files import sha256_file, sha256_text
 from builder.model import Artifact, Distribution, Lock
 from builder.run import run
@@ -68,6 +68,8 @@ def read_constraints(source: str | None, series: Series) -> str:
             return Path(where).read_text()
         except OSError as error:
             raise DataError(f"{where}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: not a text file") from error
     try:
         answer = requests.get(where, timeout=30)
         answer.raise_for_status()
@@ -93,15 +95,21 @@ def layered(constraints: str, overrides: Iterable[str]) -> list[str]:
 
 def read_overrides(path: Path) -> tuple[str, ...]:
     """Read a user's `--override` file: one PEP 508 requirement a line, `#` begins a comment."""
+    try:
+        lines = path.read_text().splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file") from error
     found = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         text = line.split("#")[0].strip()
         if not text:
             continue
         try:
-            Requirement(text)
+            requirement = Requirement(text)
         except ValueError as error:
             raise DataError(f"{path}:{number}: not a requirement: {text!r}") from error
+        if requirement.url:
+            raise DataError(f"{path}:{number}: a version is wanted, not a URL: {text!r}")
         found.append(text)
     return tuple(found)
 
@@ -117,16 +125,18 @@ def resolve(
     lines = layered(constraints, [*(o.requirement for o in request.overrides), *user])
     roots = {d: _root(d, request.series.versions[s], tarballs) for s, d in request.services.items()}
     wanted = [*roots.values(), *(d.name for d in request.drivers)]
+    services = {canonicalize_name(d) for d in roots}
+    _check_dependencies(user, services)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         packages = _compile(request.target, wanted, lines, work / "pylock.toml")
         metadata = _metadata(request.target, packages, work / "site")
-        services = {canonicalize_name(d) for d in roots}
         sources = [p for p in packages if p["name"] in services or not p.get("wheels")]
         needed = sorted({r for p in sources for r in pyproject_requires(_source(p, work))})
         pinned = [f"{p['name']}=={p['version']}" for p in packages]
         builders = _compile(request.target, needed, [*lines, *pinned], work / "pylock.build.toml")
         rows = _rows(request, packages, metadata, services)
+    _check_effect(user, [p["name"] for p in (*packages, *builders)])
     build = tuple(
         Distribution(
             p["name"], p["version"], "build", (), {}, _artifacts(p, request.target, False), ()
@@ -137,6 +147,29 @@ def resolve(
     if user:
         inputs["override"] = sha256_text(*user)
     return Lock(request.series.id, request.target.suite, request.target.python, inputs, rows, build)
+
+
+def _check_dependencies(user: Iterable[str], services: Collection[str]) -> None:
+    """Refuse an override of a service: its version decides more than its code."""
+    for text in user:
+        name = canonicalize_name(Requirement(text).name)
+        if name in services:
+            raise DataError(
+                f"override {text!r}: {name} is a service, whose version projects/series says",
+                hint="an override is for a dependency",
+            )
+
+
+def _check_effect(user: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse an override, misspelt maybe, of what is not in the closure."""
+    names = {canonicalize_name(n) for n in known}
+    for text in user:
+        name = canonicalize_name(Requirement(text).name)
+        if name not in names:
+            raise DataError(
+                f"override {text!r}: nothing here requires {name}",
+                hint=f"nearest: {nearest(name, names)}",
+            )
 
 
 def _root(name: str, version: str, tarballs: Path | None) -> str:
@@ -211,8 +244,11 @@ def _source(package: Mapping[str, Any], work: Path) -> Path:
     if "path" in row:
         return Path(row["path"])
     path = work / row["url"].rsplit("/", 1)[1]
-    answer = requests.get(row["url"], timeout=120)
-    answer.raise_for_status()
+    try:
+        answer = requests.get(row["url"], timeout=120)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        raise ResolveError(f"{path.name} is not to be had", details=[str(error)]) from error
     path.write_bytes(answer.content)
     return path
 
@@ -261,7 +297,7 @@ def _artifacts(package: Mapping[str, Any], target: Target, source: bool) -> tupl
 
 def _artifact(row: Mapping[str, Any]) -> Artifact:
     file = row.get("name") or row["url"].rsplit("/", 1)[1]
-    return Artifact(file, row["hashes"]["sha256"], row["size"])
+    return Artifact(file, row["hashes"]["sha256"], row.get("size", 0))
 
 
 def supported_tags(target: Target) -> list[Any]:
@@ -333,6 +369,7 @@ def override(request: Request, lock: Lock, user: Sequence[str]) -> Lock:
     wanted = [d.name for d in lock.distributions if d.kind == "service"]
     wanted += [d.name for d in request.drivers]
     known = {canonicalize_name(d.name): d for d in lock.distributions}
+    _check_dependencies(user, {n for n, d in known.items() if d.kind == "service"})
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         packages = _compile(request.target, wanted, lines, work / "pylock.toml")
@@ -348,6 +385,7 @@ def override(request: Request, lock: Lock, user: Sequence[str]) -> Lock:
             reason = known[key].reason if key in known else ("required by an override",)
             fresh[key] = replace(row, requires=needs[""], extras=extras, reason=reason)
     names = {canonicalize_name(p["name"]) for p in packages}
+    _check_effect(user, [*names, *(d.name for d in lock.build)])
     rows = {**{n: d for n, d in known.items() if n in names}, **fresh}
     inputs = {**lock.inputs, "override": sha256_text(*user)}
     return replace(lock, inputs=inputs, distributions=tuple(rows[n] for n in sorted(rows)))

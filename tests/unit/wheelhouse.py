@@ -82,7 +82,7 @@ def write_wheel(path, info, rows):
 def metadata_text(name, version, **fields):
     """Return METADATA; a list is a field that is given several times, `body` the description."""
     body = fields.pop("body", "")
-    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    lines = ["Metadata-Version: 2.2", f"Name: {name}", f"Version: {version}"]
     for field, value in fields.items():
         label = field.replace("_", "-").title()
         lines += [f"{label}: {v}" for v in ([value] if isinstance(value, str) else value)]
@@ -288,3 +288,46 @@ def serving(json_api=True):
         index.server.shutdown()
         index.server.server_close()
         thread.join()
+
+
+# A build backend (PEP 517) of the standard library alone: no test needs a real one.
+BACKEND = """
+import base64, email, hashlib, os, zipfile
+from pathlib import Path
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    if Path("broken").exists():
+        raise SystemExit(Path("broken").read_text())
+    text = Path("PKG-INFO").read_text()
+    message = email.message_from_string(text)
+    stem = f"{message['Name'].replace('-', '_')}-{message['Version']}"
+    info, rows = f"{stem}.dist-info", {}
+    for path in sorted(Path(".").rglob("*.py")):
+        rows[str(path)] = path.read_bytes()
+    rows[f"{info}/METADATA"] = text.encode()
+    rows[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+    if Path("entry_points.txt").exists():
+        rows[f"{info}/entry_points.txt"] = Path("entry_points.txt").read_bytes()
+    lines = []
+    name = f"{stem}-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as archive:
+        for member, raw in sorted(rows.items()):
+            digest = base64.urlsafe_b64encode(hashlib.sha256(raw).digest()).rstrip(b"=").decode()
+            lines.append(f"{member},sha256={digest},{len(raw)}\\n")
+            archive.writestr(zipfile.ZipInfo(member), raw)
+        lines.append(f"{info}/RECORD,,\\n")
+        archive.writestr(zipfile.ZipInfo(f"{info}/RECORD"), "".join(lines))
+    return name
+"""
+PYPROJECT = '[build-system]\nrequires = ["tinybackend>=1"]\nbuild-backend = "tinybackend"\n'
+
+
+def backend(directory):
+    """Write the wheel of that backend."""
+    return wheel(directory, "tinybackend", "1.0", {"tinybackend.py": BACKEND})
+
+
+def buildable(directory, name, version="1.0", files=(), **metadata):
+    """Write an sdist that the backend builds; its metadata needs no build to be read."""
+    rows = {"pyproject.toml": PYPROJECT, **dict(files)}
+    return sdist(directory, name, version, rows, **metadata)
