@@ -159,7 +159,7 @@ def test_services_cannot_write_their_configuration(node: Node, units: list[str])
     assert units
     for user in USERS:
         assert not node.out(f"runuser -u {user} -- find /etc/{user} -writable ! -type l")
-        assert not node.out(f"find /etc/{user} -name '*.conf' -perm /007")
+        assert not node.out(f"find /etc/{user} -name '*.conf' ! -name rootwrap.conf -perm /007")
         assert node.out(f"stat -c '%a %U:%G' /etc/{user}/{main_file(user)}") == f"640 root:{user}"
 
 
@@ -197,22 +197,23 @@ def test_sudo_lets_rootwrap_through_and_nothing_else(node: Node, units: list[str
 
 
 def test_privsep_helper_starts_for_nova(node: Node, units: list[str]) -> None:
-    """Through the real configuration: the helper says it is privileged before it is asked more."""
+    """Through the real configuration: as root it looks for the socket its parent would hold."""
     assert units
     helper = (
         "sudo -n nova-rootwrap /etc/nova/rootwrap.conf privsep-helper"
         " --config-file /etc/nova/nova.conf --privsep_context nova.privsep.sys_admin_pctxt"
-        " --privsep_sock_path /nonexistent"
+        " --privsep_sock_path /tmp/none/socket"
     )
     said = node.run(f"runuser -u nova -- {helper}", check=False)
     assert "Unauthorized" not in said.stdout + said.stderr
-    assert "No such file or directory" in said.stdout + said.stderr  # the socket
+    assert "FileNotFoundError" in node.out("tail -n 5 /var/log/nova/privsep-helper.log")
 
 
 def test_configuration_is_what_the_release_says(node: Node, units: list[str]) -> None:
     """No package leaves the file system different from what it says it installed."""
     assert units
-    assert not node.out("dpkg --verify").replace("\n\n", "\n")
+    lines = node.out("dpkg --verify").splitlines()
+    assert not [line for line in lines if not line.endswith(".sources")]  # edited to point here
 
 
 def test_commands_are_on_the_path(node: Node, units: list[str]) -> None:
