@@ -10,22 +10,27 @@ import gzip
 import hashlib
 import os
 import re
+import shlex
 import stat
 import tempfile
 import textwrap
 import warnings
+import zipfile
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from installer import install
 from installer.destinations import SchemeDictionaryDestination
+from installer.exceptions import InstallerError
 from installer.sources import WheelFile
 from packaging.utils import canonicalize_name
 
 from builder import lock as locks
 from builder.debs import elf, licences
 from builder.debs.versions import debian_version, full_version, relations
+from builder.errors import BuildError
 from builder.files import sha256_text
 from builder.model import LintianOverride
 from builder.run import run
@@ -157,7 +162,8 @@ def plan(
             rows.append(_library(context, distribution, depends(context, needed, epochs)))
     members = {service: locks.closure(lock, roots) for service, roots in closures.items()}
     rows += _closures(context, members, epochs)
-    rows.append(_client(context, [known[canonicalize_name(c)] for c in clients]))
+    if members_of_client := [known[canonicalize_name(c)] for c in clients]:
+        rows.append(_client(context, members_of_client))
     recipe = context.recipe()
     return tuple(replace(row, inputs=_inputs(row, recipe)) for row in rows)
 
@@ -334,10 +340,25 @@ def _unpack(context: Context, wheel: Wheel, root: Path) -> None:
     destination = SchemeDictionaryDestination(
         scheme, f"{tree}/bin/python", "posix", destdir=str(root)
     )
-    with WheelFile.open(wheel.path) as source, warnings.catch_warnings():
-        # numpy's wheel carries stray byte code; installer leaves it out, as it should
-        warnings.filterwarnings("ignore", "Skip installing .*__pycache__", RuntimeWarning)
-        install(source, destination, INSTALLER)
+    try:
+        with WheelFile.open(wheel.path) as source, warnings.catch_warnings():
+            # numpy's wheel carries stray byte code; installer leaves it out, as it should
+            warnings.filterwarnings("ignore", "Skip installing .*__pycache__", RuntimeWarning)
+            # installer joins names to directories without a look at where that leads
+            _check_names(row[0][0] for row in source.get_contents())
+            install(source, destination, INSTALLER)
+        # a wheel that was made on Windows has no modes
+        for script in (root / tree.lstrip("/") / "bin").glob("*"):
+            script.chmod(0o755)
+    except (InstallerError, zipfile.BadZipFile, zlib.error, ValueError, KeyError) as error:
+        raise BuildError(f"{wheel.path.name}: not a usable wheel: {error}") from error
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Raise ValueError for a file that lies outside the wheel's own directory."""
+    for name in names:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"the member {name!r} lies outside it")
 
 
 def _base_files(context: Context, root: Path) -> None:
@@ -460,11 +481,11 @@ def _prerm(context: Context, root: Path) -> None:
     site = root / context.site.lstrip("/")
     entries = sorted(site.iterdir()) if site.is_dir() else []
     directories = [
-        p.name
+        shlex.quote(p.name)
         for p in entries
         if p.is_dir() and not p.name.endswith((".dist-info", ".libs")) and any(p.rglob("*.py"))
     ]
-    modules = [p.stem for p in entries if p.suffix == ".py"]
+    modules = [shlex.quote(p.stem) for p in entries if p.suffix == ".py"]
     if not directories and not modules:
         return
     script = root / "DEBIAN/prerm"

@@ -48,7 +48,7 @@ def describe(site: Path, wheel: Wheel | None) -> dict[str, object]:
             "common": "Apache-2.0",
         }
     info = next(site.glob("*.dist-info"))
-    metadata = email.message_from_string((info / "METADATA").read_text())
+    metadata = email.message_from_string((info / "METADATA").read_text(errors="replace"))
     texts = {p: p.read_text(errors="replace") for p in _licence_files(info)}
     name, common = _licence(metadata, texts)
     source = wheel.source or wheel.path
