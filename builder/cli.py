@@ -268,11 +268,11 @@ def why(release: str, distribution: str, target: str | None) -> None:
     click.echo(f"{row.name} {row.version} ({row.artifacts[0].file})")
     click.echo("because: " + " → ".join(row.reason))
     pins = {
-        canonicalize_name(o.requirement.split("=")[0]): o
+        canonicalize_name(o.requirement.split("=")[0]): f"project override: {o.reason}"
         for o in catalogue.overrides.get(series.id, ())
     }
-    override = pins.get(canonicalize_name(row.name))
-    click.echo(f"pinned by: {f'project override: {override.reason}' if override else 'the lock'}")
+    release = "the release" if row.kind == "service" else "upper-constraints"
+    click.echo(f"pinned by: {pins.get(canonicalize_name(row.name), release)}")
     for parent, text in locks.required_by(locked, row.name):
         click.echo(f"required by {parent.name} {parent.version}: {text}")
 
