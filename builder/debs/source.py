@@ -542,8 +542,10 @@ def _scripts(view: _View, binary: Binary, root: Path) -> dict[str, Rendered]:
     if values["configs"] or values["directories"] or daemons:
         directories = [] if binary.code else view.directories(binary.name)
         values["logs"] = [f"/var/log/{service.name}/{_log_of(d)}" for d in daemons]
-        values["directories"] = list(reversed(directories))
         name, common = service.name, binary.name == service.common
+        # The last of the packages to be purged, whichever it is, finds it empty.
+        shared = [Directory(f"/etc/{name}")] if values["configs"] and not common else []
+        values["directories"] = [*reversed(directories), *shared]
         # What tmpfiles.d and Python's cache of entry points leave.
         made = [f"/run/{name}", f"/run/lock/{name}", f"{view.home}/.cache"]
         values["made"] = made if common else []
