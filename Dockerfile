@@ -10,10 +10,12 @@
 ARG BASE=debian:12
 FROM ${BASE}
 
-# A package index other than the default one; unset ones stay unset.
+# A package index and certificate authorities other than the default ones.
 ARG PIP_INDEX_URL
 ARG UV_DEFAULT_INDEX
+ARG PIP_CERT
 ARG SSL_CERT_FILE
+ARG REQUESTS_CA_BUNDLE
 
 ENV DEBIAN_FRONTEND=noninteractive \
     PATH=/srv/build-debs/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
