@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from builder.model import Distribution, Lock, Series, Target, Wheel
 
 RECIPE = "1"  # raise it when a change here changes the bits of a package
+UNUSABLE = (InstallerError, zipfile.BadZipFile, zlib.error, FileExistsError, ValueError, KeyError)
 INSTALLER = {"INSTALLER": b"dpkg\n"}  # PEP 376: who owns the files, so that pip leaves them
 
 
@@ -350,7 +351,7 @@ def _unpack(context: Context, wheel: Wheel, root: Path) -> None:
         # a wheel that was made on Windows has no modes
         for script in (root / tree.lstrip("/") / "bin").glob("*"):
             script.chmod(0o755)
-    except (InstallerError, zipfile.BadZipFile, zlib.error, ValueError, KeyError) as error:
+    except UNUSABLE as error:
         raise BuildError(f"{wheel.path.name}: not a usable wheel: {error}") from error
 
 

@@ -30,6 +30,8 @@ BOOKWORM = Target("bookworm", 12, "3.11.2", "2.36", "zstd", 3, "amd64", "4.6.2")
 GAZPACHO = Series(
     "2026.1", "gazpacho", "2026-04-01", "maintained", True, ("3.11",), ("bookworm",), "", {}
 )
+# What an installer adds to a .dist-info.
+INSTALLED = ("/RECORD", "/INSTALLER", "/REQUESTED", "/direct_url.json", "/uv_cache.json")
 MADE = (2020, 1, 2, 3, 4, 6)
 
 
@@ -120,7 +122,7 @@ def installed_wheel(directory, name):
     rows = {}
     for file in found.files:
         text = str(file)
-        if text.startswith("..") or text.endswith((".pyc", "/RECORD")):
+        if text.startswith("..") or text.endswith((".pyc", *INSTALLED)):
             continue
         rows[text] = Path(file.locate()).read_bytes()
     (info,) = {k.split("/")[0] for k in rows if ".dist-info/" in k}
@@ -293,12 +295,17 @@ def serving(json_api=True):
 
 # A build backend (PEP 517) of the standard library alone: no test needs a real one.
 BACKEND = """
-import base64, email, hashlib, os, zipfile
+import base64, email, hashlib, os, time, zipfile
 from pathlib import Path
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    if Path("broken").exists():
-        raise SystemExit(Path("broken").read_text())
+    if Path("broken").exists() and Path(Path("broken").read_text()).exists():
+        raise SystemExit("no compiler of Fortran")
+    hold = Path(Path("hold").read_text()) if Path("hold").exists() else None
+    if hold and hold.is_dir():
+        (hold / "reached").touch()
+    while hold and hold.is_dir():
+        time.sleep(0.02)
     text = Path("PKG-INFO").read_text()
     message = email.message_from_string(text)
     stem = f"{message['Name'].replace('-', '_')}-{message['Version']}"

@@ -1,0 +1,308 @@
+"""A whole tiny release: lock, build, publish; and what happens when a build is disturbed.
+
+Everything is real but the release: the command in a process of its own, an index on the
+loopback interface, debhelper, dpkg, gpg.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from cloud import HERE, founded
+from publishing import Apt, snapshot
+from wheelhouse import body
+
+from builder import publish
+
+SUITE = f"{HERE}-2099.1"
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory):
+    """Found a cloud whose two releases are locked."""
+    with founded(tmp_path_factory.mktemp("cloud")) as made:
+        made.run("lock", "2099.1", "--constraints", made.constraints)
+        made.run("lock", "azimuth", "--constraints", made.constraints)
+        made.broken.touch()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def built(cloud):
+    """Build the first release once; the cache is then full. Returns report and messages."""
+    report = cloud.area / "report.json"
+    _, err = cloud.run("2099.1", "--report", report)
+    return json.loads(report.read_text()), err
+
+
+@pytest.fixture
+def own(cloud, built, tmp_path):
+    """Return the cloud with a repository of the test's own, a copy of the one that was built."""
+    del built
+    data = tmp_path / "data"
+    shutil.copytree(cloud.data, data, symlinks=True)
+    return cloud.with_env(BUILD_DEBS_DATA=data), data / "repo"
+
+
+def debs(repo):
+    """Return the packages of a repository: name to bytes."""
+    return {p.name: p.read_bytes() for p in (repo / "pool").rglob("*") if p.is_file()}
+
+
+def outcomes(report):
+    return {row["package"]: row["outcome"] for row in report["packages"]}
+
+
+def test_a_build_makes_every_package_of_the_release(built):
+    report, err = built
+    prefix = "openstack-2099.1"
+    assert outcomes(report) == dict.fromkeys(
+        [
+            f"{prefix}-base",
+            f"{prefix}-closure-common",
+            f"{prefix}-closure-tiny",
+            f"{prefix}-installer",
+            f"{prefix}-sourcelib",
+            f"{prefix}-tinyclient",
+            f"{prefix}-tinylib",
+            "openstackclient",
+            "tiny",
+        ],
+        "built",
+    )
+    assert (report["series"], report["target"], report["missing"]) == ("2099.1", HERE, [])
+    assert "2099.1 on" in err
+    assert "9 built" in err
+
+
+def test_apt_sees_the_packages_and_their_source(cloud, built, tmp_path):
+    del built
+    apt = Apt(tmp_path, cloud.data / "repo", SUITE)
+    apt.update()
+    assert apt.candidate("tiny").startswith("2:1.0.0-1+deb")
+    assert "tiny_1.0.0.orig.tar.gz" in apt.run("apt-cache", "showsrc", "tiny")
+    depends = apt.run("apt-cache", "depends", "--recurse", "--no-recommends", "tiny")
+    assert "openstack-2099.1-sourcelib" in depends
+
+
+def test_the_release_tarball_is_the_orig_tar_bit_for_bit(cloud, built):
+    del built
+    pool = debs(cloud.data / "repo")
+    released = cloud.index.files["tiny_service-1.0.0.tar.gz"]
+    assert pool["tiny_1.0.0.orig.tar.gz"] == released
+
+
+def test_a_second_run_of_the_same_writes_nothing(cloud, built):
+    del built
+    repo = cloud.data / "repo"
+    before = snapshot(repo), snapshot(cloud.cache)
+    asked = len(cloud.index.requests)
+    _, err = cloud.run("2099.1")
+    assert "9 unchanged" in err
+    assert (snapshot(repo), snapshot(cloud.cache)) == before
+    assert len(cloud.index.requests) == asked
+
+
+def test_an_empty_repository_is_filled_from_the_cache_with_the_same_bits(own, tmp_path):
+    cloud, repo = own
+    report = tmp_path / "report.json"
+    other = tmp_path / "other/repo"
+    cloud.run("2099.1", "--repo", other, "--url", repo.as_uri(), "--report", report, "--offline")
+    assert set(outcomes(json.loads(report.read_text())).values()) == {"reused"}
+    mine, theirs = debs(other), debs(repo)
+    assert {n: mine[n] for n in mine if "-archive_" not in n} == {
+        n: theirs[n] for n in theirs if "-archive_" not in n
+    }
+
+
+def test_the_same_lock_built_from_nothing_elsewhere_gives_the_same_bits(own, tmp_path):
+    cloud, repo = own
+    elsewhere = cloud.with_env(
+        BUILD_DEBS_CACHE=tmp_path / "another/cache of mine", HOME=cloud.env["HOME"], LANG="C"
+    )
+    other = tmp_path / "another/repo"
+    elsewhere.run("2099.1", "--repo", other, "--url", repo.as_uri(), "--jobs", "1")
+    mine, theirs = debs(other), debs(repo)
+    assert mine.keys() == theirs.keys()
+    assert [n for n in mine if mine[n] != theirs[n] and "-archive_" not in n] == []
+
+
+def test_an_override_rebuilds_what_depends_on_its_bits_and_no_more(own, tmp_path):
+    cloud, repo = own
+    override, report = tmp_path / "override.txt", tmp_path / "report.json"
+    override.write_text("tinylib==1.1  # a fix\n")
+    cloud.run("2099.1", "--override", override, "--report", report)
+    rows = outcomes(json.loads(report.read_text()))
+    assert {n for n, o in rows.items() if o == "built"} == {
+        "openstack-2099.1-tinylib",
+        "openstack-2099.1-closure-common",
+    }
+    assert rows["tiny"] == "kept"
+    apt = Apt(tmp_path, repo, SUITE)
+    apt.update()
+    assert apt.candidate("openstack-2099.1-tinylib").startswith("1.1.0-1+deb")
+    # what was published before can still be installed
+    assert "1.0.0-1+deb" in apt.run("apt-cache", "policy", "openstack-2099.1-tinylib")
+
+
+def test_the_last_build_wins_when_an_override_is_taken_back(own, tmp_path):
+    cloud, repo = own
+    override = tmp_path / "override.txt"
+    override.write_text("tinylib==1.1\n")
+    cloud.run("2099.1", "--override", override)
+    cloud.run("2099.1")
+    apt = Apt(tmp_path, repo, SUITE)
+    apt.update()
+    newest = apt.run("apt-cache", "show", "--no-all-versions", "openstack-2099.1-closure-common")
+    assert "openstack-2099.1-tinylib (>= 1.0.0)" in newest
+
+
+def wait_for(condition, process):
+    """Wait until `condition` holds while the process runs."""
+    for _ in range(6000):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    raise AssertionError("it never came to that")
+
+
+def kill(process):
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+
+
+def exists(directory, pattern):
+    return lambda: directory.exists() and any(directory.rglob(pattern))
+
+
+def test_a_build_that_was_killed_at_any_moment_is_finished_by_the_next(own, tmp_path):
+    cloud, repo = own
+    disturbed = cloud.with_env(BUILD_DEBS_CACHE=tmp_path / "cache")
+    other = tmp_path / "repo"
+    words = ("2099.1", "--repo", other, "--url", repo.as_uri())
+    moments = [
+        exists(disturbed.cache / "downloads", "*.whl"),
+        exists(cloud.hold, "reached"),
+        exists(disturbed.cache / "trees", "*"),
+        exists(disturbed.cache / "debs", "*.deb"),
+        exists(other / "pool", "*.deb"),
+    ]
+    for moment in moments:
+        if moment is moments[1]:
+            cloud.hold.mkdir()
+        process = disturbed.start(*words)
+        wait_for(moment, process)
+        kill(process)
+        shutil.rmtree(cloud.hold, ignore_errors=True)
+        assert not (other / "dists" / SUITE / "InRelease").exists() or not publish.verify(other)
+    disturbed.run(*words)
+    mine, theirs = debs(other), debs(repo)
+    assert {n: mine[n] for n in mine if "-archive_" not in n} == {
+        n: theirs[n] for n in theirs if "-archive_" not in n
+    }
+    disturbed.run("repo", "verify", "--repo", other)
+
+
+def test_a_second_build_waits_for_the_first_and_says_for_whom(own):
+    cloud, repo = own
+    shutil.rmtree(repo)
+    with publish.locked(repo, "building something else"):
+        process = cloud.start("2099.1")
+        line = ""
+        while "waiting" not in line:
+            line = process.stderr.readline()
+            assert line, process.communicate()
+        assert "building something else" in line
+        assert not (repo / "dists").exists()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    cloud.run("repo", "verify")
+
+
+def test_two_builds_into_one_repository_at_once_both_end_well(own):
+    cloud, repo = own
+    wanted = debs(repo)
+    shutil.rmtree(repo)
+    processes = [cloud.start("2099.1") for _ in range(2)]
+    for process in processes:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    assert debs(repo).keys() == wanted.keys()
+    cloud.run("repo", "verify")
+
+
+def test_a_file_that_is_not_the_locked_one_stops_the_build(own, tmp_path):
+    cloud, _ = own
+    path = "/files/tinylib-1.0-py3-none-any.whl"
+    cloud.index.answers[path] = [body(b"not the wheel that was locked")] * 9
+    new = cloud.with_env(BUILD_DEBS_CACHE=tmp_path / "cache")
+    _, err = new.run("2099.1", "--repo", tmp_path / "repo", code=5)
+    cloud.index.answers.clear()
+    assert "tinylib-1.0-py3-none-any.whl" in err
+    assert "is not the locked" in err
+    assert not (tmp_path / "repo/dists").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+@pytest.mark.parametrize("kibibytes", [8, 160])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_done(own, tmp_path, kibibytes):
+    cloud, _ = own
+    small = tmp_path / "small"
+    small.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={kibibytes}k", "small"]
+    subprocess.run(["mount", *options, small], check=True)
+    try:
+        new = cloud.with_env(BUILD_DEBS_CACHE=small)
+        process = new.start("2099.1", "--repo", tmp_path / "repo")
+        _, err = process.communicate(timeout=60)
+        assert process.returncode in {1, 6}, err
+        assert "No space left on device" in err
+        assert "Traceback" not in err
+        for path in small.glob("downloads/*/*/*"):
+            assert path.read_bytes() == cloud.index.files[path.name]
+        assert list(small.glob("debs/*/*/*.deb")) == []
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_failed_build_names_its_log_and_publishes_nothing(own, tmp_path):
+    cloud, _ = own
+    _, err = cloud.run("2099.2", "--repo", tmp_path / "repo", code=6)
+    assert "fragile-1.0: the wheel does not build" in err
+    assert "no compiler of Fortran" in err
+    log = Path(err.rsplit("log: ", 1)[1].split()[0])
+    assert "no compiler of Fortran" in log.read_text()
+    assert not (tmp_path / "repo/dists").exists()
+
+
+def test_keep_going_leaves_out_what_fails_and_says_so_everywhere(own, tmp_path):
+    cloud, _ = own
+    report, repo = tmp_path / "report.json", tmp_path / "repo"
+    words = ("azimuth", "--keep-going", "--repo", repo)
+    _, err = cloud.run(*words, "--report", report, code=10)
+    assert "fragile-1.0: the wheel does not build" in err
+    table = json.loads(report.read_text())
+    assert table["missing"] == ["fragile", "frail"]
+    rows = outcomes(table)
+    assert (rows["tiny"], rows["frail"]) == ("built", "left out")
+    assert "openstack-2099.2-closure-frail" not in rows
+    release = (repo / f"dists/{HERE}-2099.2/InRelease").read_text()
+    assert "incomplete, not built: fragile, frail" in release
+    # run again: what there is stays, what failed is tried again and fails again
+    _, err = cloud.run(*words, "--report", report, code=10)
+    assert outcomes(json.loads(report.read_text()))["tiny"] == "kept"
+
+
+def test_one_project_brings_what_it_needs_and_no_other(own, tmp_path):
+    cloud, _ = own
+    report = tmp_path / "report.json"
+    cloud.run("2099.2", "--project", "tiny", "--repo", tmp_path / "repo", "--report", report)
+    rows = outcomes(json.loads(report.read_text()))
+    assert "tiny" in rows
+    assert not any("frail" in name or "fragile" in name for name in rows)
