@@ -5,20 +5,26 @@ process does it all: the sample configurations of a service import the service, 
 that costs seconds each time.
 """
 
-import glob
+from __future__ import annotations
+
 import json
 import os
 import re
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from installer import install
 from installer.destinations import SchemeDictionaryDestination
 from installer.sources import WheelFile
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def main(plan_file, wheel):
+
+def main(plan_file: str, wheel: str) -> None:
+    """Lay out everything PLAN names."""
     plan = json.loads(Path(plan_file).read_text())
     site = install_wheel(plan["code"], wheel)
     # The service's own modules and entry points come before those of the tree.
@@ -40,7 +46,7 @@ def main(plan_file, wheel):
         shutil.rmtree(cache)
 
 
-def install_wheel(code, wheel):
+def install_wheel(code: dict, wheel: str) -> Path:
     """Install the wheel below `root`, in the layout of the tree; return its site-packages.
 
     Scripts get the interpreter of the tree on a node, wherever the tree is now.
@@ -62,7 +68,7 @@ def install_wheel(code, wheel):
     return Path(root + site).resolve()
 
 
-def exclude(tree, site, patterns):
+def exclude(tree: Path, site: Path, patterns: list[str]) -> None:
     """Remove what is not packaged, and its lines of the wheel's RECORD."""
     gone = []
     for pattern in patterns:
@@ -79,16 +85,16 @@ def exclude(tree, site, patterns):
         record.write_text("".join(kept))
 
 
-def put_file(file, here):
+def put_file(file: dict, here: dict[str, str]) -> None:
     """Write one file (or what a glob finds, into a directory)."""
     destination = Path(file["to"])
     if file["to"].endswith("/"):
         destination.mkdir(parents=True, exist_ok=True)
-        found = sorted(glob.glob(file["from"]))
+        found = sorted(Path().glob(file["from"]))
         if not found:
             sys.exit(f"the source holds no {file['from']}")
-        for name in found:
-            shutil.copyfile(name, destination / Path(name).name)
+        for path in found:
+            shutil.copyfile(path, destination / path.name)
         return
     destination.parent.mkdir(parents=True, exist_ok=True)
     text = read(file)
@@ -97,7 +103,7 @@ def put_file(file, here):
     destination.write_text(set_presets(text, file["presets"]))
 
 
-def read(file):
+def read(file: dict) -> str:
     """Return the text of a file that is generated, copied or given."""
     if "config-generator" in file:
         return sample(config_generator, file["config-generator"])
@@ -108,22 +114,22 @@ def read(file):
     return file["text"]
 
 
-def config_generator(arguments):
+def config_generator(arguments: list[str]) -> None:
     """Run oslo-config-generator."""
-    from oslo_config import generator
+    from oslo_config import generator  # noqa: PLC0415 - not every service has a need for it
 
     generator.main(arguments)
 
 
-def policy_generator(arguments):
+def policy_generator(arguments: list[str]) -> None:
     """Run oslopolicy-sample-generator, with options of its own rather than the process's."""
-    from oslo_config import cfg
-    from oslo_policy import generator
+    from oslo_config import cfg  # noqa: PLC0415 - likewise
+    from oslo_policy import generator  # noqa: PLC0415
 
     generator.generate_sample(arguments, conf=cfg.ConfigOpts())
 
 
-def sample(generate, input_file):
+def sample(generate: Callable[[list[str]], None], input_file: str) -> str:
     """Return what a generator of samples makes of its input file."""
     made = Path("debian/sample")
     generate(["--config-file", input_file, "--output-file", str(made)])
@@ -132,7 +138,7 @@ def sample(generate, input_file):
     return text
 
 
-def set_presets(text, presets):
+def set_presets(text: str, presets: list[dict[str, str]]) -> str:
     """Return the text of an ini file with options set.
 
     An option goes below its own commented default; a live line of it is replaced; where
@@ -150,7 +156,7 @@ def set_presets(text, presets):
     return "\n".join(lines)
 
 
-def section_bounds(lines, section):
+def section_bounds(lines: list[str], section: str) -> tuple[int, int]:
     """Return the first line after the section's header and the line after its last option."""
     header = f"[{section}]"
     if header not in lines:
@@ -165,22 +171,18 @@ def section_bounds(lines, section):
     return first, max(last, first)
 
 
-def option_place(lines, first, last, option):
+def option_place(lines: list[str], first: int, last: int, option: str) -> tuple[int, int]:
     """Return the line at which to set the option, and how many lines that replaces."""
     live = re.compile(rf"{re.escape(option)}\s*[=:]")
     commented = re.compile(rf"#\s?{re.escape(option)}\s*=")
     for number in range(first, last):
         if live.match(lines[number]):
             return number, 1
-    for number in range(first, last):
-        if commented.match(lines[number]):
-            while number + 1 < last and commented.match(lines[number + 1]):
-                number += 1
-            return number + 1, 0
-    return last, 0
+    defaults = [n for n in range(first, last) if commented.match(lines[n])]
+    return (defaults[-1] + 1 if defaults else last), 0
 
 
-def check_script(code, target):
+def check_script(code: dict, target: str) -> None:
     """Stop when a script that is to be linked into /usr/bin is in no package."""
     in_tree = Path(sys.prefix, os.path.relpath(target, code["tree"]))
     if not Path(code["root"] + target).is_file() and not in_tree.is_file():
