@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from builder import __version__, log
-from builder.errors import BuildDebsError, UsageError
+from builder.errors import BuildDebsError, DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from builder.pipeline import Options, Result
 
 EXIT_INCOMPLETE = 10
+# What a person can do something about: a full disk, a permission, a file for a directory.
+DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+)
 
 
 class Verbs(click.Group):
@@ -232,7 +237,10 @@ def lock(release: str, target: str | None, constraints: str | None, tarballs: st
     dirs, catalogue = setting()
     series, suite = chosen(catalogue, release, target)
     path = pipeline.lock_path(dirs, series, suite)
-    old = {d.name: d.version for d in locks.read(path).distributions} if path.exists() else {}
+    old = {}
+    if path.exists():
+        with suppress(DataError):  # a damaged one is what this verb is the remedy for
+            old = {d.name: d.version for d in locks.read(path).distributions}
     made = pipeline.make_lock(catalogue, series, suite, constraints=constraints, tarballs=tarballs)
     changed = locks.write(made, path)
     new = {d.name: d.version for d in made.distributions}
@@ -257,7 +265,7 @@ def why(release: str, distribution: str, target: str | None) -> None:
 
     dirs, catalogue = setting()
     series, suite = chosen(catalogue, release, target)
-    locked = locks.read(pipeline.lock_path(dirs, series, suite))
+    locked = pipeline.committed_lock(dirs, series, suite)
     known = locks.by_name(locked)
     row = known.get(canonicalize_name(distribution))
     if row is None:
@@ -412,7 +420,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except OSError as error:
         # a full disk or a missing permission may come from any stage; what was half written is gone
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}:
+        if error.errno not in DISK:
             raise
         place = f": {error.filename}" if error.filename else ""
         _say(

@@ -130,6 +130,18 @@ def lock_path(dirs: Dirs, series: Series, target: Target) -> Path:
     return dirs.locks / f"{series.id}-{target.suite}.json"
 
 
+def committed_lock(dirs: Dirs, series: Series, target: Target) -> Lock:
+    """Return the lock of a series on a target as it was made, stale or not."""
+    path = lock_path(dirs, series, target)
+    if not path.exists():
+        made = sorted(p.stem for p in dirs.locks.glob("*.json"))
+        raise DataError(
+            f"no lock of {series.id} on {target.suite} (there is: {', '.join(made) or 'none'})",
+            hint=f"make it with: build-debs lock {series.id} --target {target.suite}",
+        )
+    return locks.read(path)
+
+
 def make_lock(
     catalogue: Catalogue,
     series: Series,
@@ -160,13 +172,7 @@ def read_lock(catalogue: Catalogue, dirs: Dirs, options: Options) -> Lock:
             user=user,
             tarballs=options.tarballs,
         )
-    if not path.exists():
-        made = sorted(p.stem for p in dirs.locks.glob("*.json"))
-        raise DataError(
-            f"no lock of {series.id} on {target.suite} (there is: {', '.join(made) or 'none'})",
-            hint=f"make it with: build-debs lock {series.id} --target {target.suite}",
-        )
-    lock = locks.read(path)
+    lock = committed_lock(dirs, series, target)
     if lock.inputs["request"] != request(catalogue, series, target).digest():
         raise DataError(
             f"{path.name} was made for other versions, drivers or overrides than projects/ has",
@@ -337,9 +343,8 @@ def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: st
     if all(a.verb == "keep" for a in work.actions):
         return _publish(work, Result(work.lock), {}, {})
     with publish.locked(options.repo, f"building {options.series.id} for {options.target.suite}"):
-        # planned again: another build may have published while this one waited
-        work = prepare(catalogue, dirs, options)
-        return _build(work, suite_of_machine)
+        # decided again: another build may have published while this one waited
+        return _build(_decided(work), suite_of_machine)
 
 
 def _build(work: _Work, suite_of_machine: str) -> Result:

@@ -204,13 +204,15 @@ def release_fields(suite: Suite, description: str, missing: Sequence[str]) -> di
 
 def published(repo: Path, suite: Suite) -> dict[str, tuple[Entry, ...]]:
     """Return what the suite lists: binary package to its versions, oldest first."""
-    state = load(Layout(repo, suite.name))
+    with disk_errors(repo):
+        state = load(Layout(repo, suite.name))
     return _by_package(state.binaries if state else ())
 
 
 def published_sources(repo: Path, suite: Suite) -> dict[str, tuple[Entry, ...]]:
     """Return the suite's source packages: name to its versions, oldest first."""
-    state = load(Layout(repo, suite.name))
+    with disk_errors(repo):
+        state = load(Layout(repo, suite.name))
     return _by_package(state.sources if state else ())
 
 
