@@ -174,12 +174,16 @@ def section_bounds(lines: list[str], section: str) -> tuple[int, int]:
 def option_place(lines: list[str], first: int, last: int, option: str) -> tuple[int, int]:
     """Return the line at which to set the option, and how many lines that replaces."""
     live = re.compile(rf"{re.escape(option)}\s*[=:]")
+    # Prose may begin with the name of another option: the first one is the option's own.
     commented = re.compile(rf"#\s?{re.escape(option)}\s*=")
     for number in range(first, last):
         if live.match(lines[number]):
             return number, 1
-    defaults = [n for n in range(first, last) if commented.match(lines[n])]
-    return (defaults[-1] + 1 if defaults else last), 0
+    found = (n for n in range(first, last) if commented.match(lines[n]))
+    place = next(found, last)
+    while place < last and commented.match(lines[place]):
+        place += 1
+    return place, 0
 
 
 def check_script(code: dict, target: str) -> None:

@@ -19,8 +19,8 @@ SAMPLE = """\
 # Several. (multi valued)
 #filter = a
 #filter = b
-# A word about
-# the option below.
+# A word about the option below, which has no effect with
+# log_dir = /tmp.
 live = 1
 
 
@@ -55,7 +55,7 @@ def preset(section, option, value):
             "#log_dir = <None>\nlog_dir = /var/log/toy\n\n# Several.",
         ),
         (preset("DEFAULT", "filter", "c"), "#filter = b\nfilter = c\n# A word about"),
-        (preset("DEFAULT", "live", "2"), "# the option below.\nlive = 2\n\n\n[database]"),
+        (preset("DEFAULT", "live", "2"), "# log_dir = /tmp.\nlive = 2\n\n\n[database]"),
         (preset("DEFAULT", "new", "3"), "live = 1\nnew = 3\n\n\n[database]"),
         (preset("database", "connection", "x"), "#connection = <None>\nconnection = x\n"),
         (preset("other", "a", "b"), "#connection = <None>\n\n[other]\na = b\n"),
