@@ -24,7 +24,7 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder import index
-from builder.errors import BuildError, DataError, ResolveError, nearest
+from builder.errors import BuildError, DataError, FetchError, ResolveError, nearest
 from builder.files import sha256_file, sha256_text
 from builder.model import Artifact, Distribution, Lock
 from builder.run import run
@@ -189,14 +189,20 @@ def _compile(
     files[1].write_text("\n".join(constraints) + "\n")
     argv = [uv.find_uv_bin(), "pip", "compile", "--quiet", "--no-header", *_platform(target)]
     argv += ["--format", "pylock.toml", "-c", str(files[1]), "-o", str(output), str(files[0])]
-    try:
-        run([*argv, *index.uv_arguments()], index=True)
-    except BuildError as error:
+    done = run([*argv, *index.uv_arguments()], index=True, check=False)
+    if done.returncode != 0:
+        details = done.stderr.decode(errors="replace").strip().splitlines()
+        if not any("No solution found" in line for line in details):
+            raise FetchError(
+                f"the requirements of {target.suite} cannot be resolved",
+                details=details,
+                hint="check the network and the package index settings",
+            )
         raise ResolveError(
             f"the requirements of {target.suite} have no solution",
-            details=error.details,
+            details=details,
             hint="see the chain above; --override replaces a pin",
-        ) from error
+        )
     packages: list[dict[str, Any]] = tomllib.loads(output.read_text()).get("packages", [])
     return packages
 

@@ -156,6 +156,9 @@ class _Builder:
 
     def _tools(self, work: Path) -> list[str]:
         """Return uv's options for a build environment of exactly the locked requirements."""
+        rows = [t.artifacts[0] for t in self.lock.build]
+        if absent := [a.file for a in rows if a.sha256 not in self.fetched.files]:
+            raise BuildError(f"nothing is built without {', '.join(absent)}")
         links = work / "tools"
         links.mkdir()
         lines = []

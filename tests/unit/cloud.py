@@ -113,6 +113,8 @@ def fill(index, house, hold, broken):
         release(house, "frail", "2.0.0", "tinylib", "fragile"),
         wheel(house, "tinylib", "1.0", {"tinylib/__init__.py": "x = 1\n"}),
         wheel(house, "tinylib", "1.1", {"tinylib/__init__.py": "x = 2\n"}),
+        # one that no package can be made of: it brings what its installer writes
+        wheel(house, "tinylib", "1.2", {"{info}/INSTALLER": "me\n", "tinylib/__init__.py": ""}),
         wheel(house, "tinylib", "2.0", requires_dist=["sourcelib>=9"]),
         wheel(house, "tinyclient", "1.0", scripts={"openstack": "tinylib:main"}),
         wheel(house, "unrelated", "1.0"),

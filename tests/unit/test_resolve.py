@@ -20,7 +20,7 @@ from wheelhouse import (
 )
 
 from builder import resolve
-from builder.errors import DataError, ResolveError
+from builder.errors import DataError, FetchError, ResolveError
 from builder.model import Driver, Lock, Override
 
 CONSTRAINTS = """
@@ -188,6 +188,15 @@ def test_a_conflict_tells_the_chain_of_requirements():
     assert "bookworm" in raised.value.message
     for name in ("keystone", "oslo-db==18.0", "flask"):
         assert name in text
+
+
+def test_an_index_that_does_not_answer_as_one_is_no_conflict(resolved, monkeypatch, tmp_path):
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path))
+    resolved.index.answers["/simple/plain/"] = [body(b"Sign in to the network")] * 9
+    with pytest.raises(FetchError, match="cannot be resolved") as raised:
+        resolve.resolve(request(), CONSTRAINTS)
+    resolved.index.answers.clear()
+    assert "/simple/plain/" in "\n".join(raised.value.details)
 
 
 def test_a_pin_nobody_published_is_named():

@@ -4,11 +4,12 @@ import subprocess
 from itertools import pairwise
 
 import pytest
-from builder.debs.versions import debian_version, full_version, relations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import Specifier
 from packaging.version import Version
+
+from builder.debs.versions import debian_version, full_version, relations
 
 NUMBER = st.integers(0, 12)
 SEGMENT = st.one_of(NUMBER.map(str), st.text("ab19", min_size=1, max_size=4))
@@ -43,8 +44,11 @@ def test_debian_sorts_as_pep_440(a, b):
 
 
 def test_order_of_a_whole_release():
-    ordered = ["1.0.dev1", "1.0a1.dev1", "1.0a1", "1.0a1.post1", "1.0b2", "1.0rc1", "1.0",
-               "1.0+abc", "1.0+5", "1.0.post1.dev1", "1.0.post1", "1.0.0.1", "1.0.1", "1!0.1"]  # fmt: skip
+    text = """
+        1.0.dev1 1.0a1.dev1 1.0a1 1.0a1.post1 1.0b2 1.0rc1 1.0
+        1.0+abc 1.0+5 1.0.post1.dev1 1.0.post1 1.0.0.1 1.0.1 1!0.1
+    """
+    ordered = text.split()
     for a, b in pairwise(ordered):
         assert dpkg(debian_version(a), "lt", debian_version(b)), (a, b)
 

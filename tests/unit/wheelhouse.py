@@ -196,6 +196,7 @@ class Index:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        self.server.index = self
         self.base = f"http://127.0.0.1:{self.server.server_address[1]}"
         self.url = f"{self.base}/simple"
 
@@ -211,8 +212,13 @@ class Index:
             self.answers[path].pop(0)(handler)
         elif path.startswith("/simple/"):
             self.page(handler, path.removeprefix("/simple/").strip("/"))
-        elif path.rsplit("/", 1)[1] in self.files:
-            send(handler, 200, self.files[path.rsplit("/", 1)[1]], "application/octet-stream")
+        else:
+            self.send_file(handler)
+
+    def send_file(self, handler):
+        name = handler.path.rsplit("/", 1)[1]
+        if name in self.files:
+            send(handler, 200, self.files[name], "application/octet-stream")
         else:
             send(handler, 404, b"no such file")
 
