@@ -44,6 +44,7 @@ from builder.plan import Action, Known, Outcome, decide, summary
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from builder.dirs import Dirs
     from builder.service import Service
@@ -191,10 +192,7 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> _Work:
     order = catalogues.order(catalogue)
     lock = read_lock(catalogue, dirs, options)
     wanted = request(catalogue, series, target)
-    closures = {
-        name: [distribution, *(d.name for d in wanted.drivers if name in d.services)]
-        for name, distribution in wanted.services.items()
-    }
+    closures = _closures(wanted)
     context = library.Context(
         series, target, dirs.templates, epoch_seconds(series), catalogue.lintian
     )
@@ -217,6 +215,14 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> _Work:
         recipes={str(canonicalize_name(r.distribution)): r for r in catalogue.recipes},
     )
     return _decided(work)
+
+
+def _closures(wanted: resolve.Request) -> dict[str, list[str]]:
+    """Return the roots of each service's closure: its distribution, and its drivers."""
+    return {
+        name: [distribution, *(d.name for d in wanted.drivers if name in d.services)]
+        for name, distribution in wanted.services.items()
+    }
 
 
 def _of(
@@ -352,21 +358,34 @@ def _build(work: _Work, suite_of_machine: str) -> Result:
     to_build = [a for a in work.actions if a.verb == "build"]
     ready: tuple[Wheel, ...] = ()
     if to_build:
-        ready = _wheels(work, result, suite_of_machine)
-    work = _without_failed(work, result, ready) if result.failures else work
+        ready, lost = _wheels(work, result, suite_of_machine)
+        work = _without(work, result, lost) if lost else work
     by_name = {str(canonicalize_name(w.distribution.name)): w for w in ready}
     workers = work.options.jobs
-    with ThreadPoolExecutor(workers) as threads, ProcessPoolExecutor(workers) as processes:
+    with (
+        tempfile.TemporaryDirectory(dir=work.dirs.work, prefix="build-debs-") as area,
+        ThreadPoolExecutor(workers) as threads,
+        ProcessPoolExecutor(workers) as processes,
+    ):
         # The services run debhelper, the libraries Python: one queue each, and the services
         # are begun first because they take longest.
-        services = _start_services(work, by_name, threads)
-        debs = _libraries(work, by_name, processes, result)
+        services = _start_services(work, by_name, threads, Path(area))
+        debs, failed = _libraries(work, by_name, processes, result, Path(area))
         packages = _collect_services(work, services, result)
+    if failed:
+        work = _without(work, result, failed)
+        debs = {n: deb for n, deb in debs.items() if n in work.library_actions}
+        packages = {n: built for n, built in packages.items() if n in work.services}
     return _publish(work, result, debs, packages)
 
 
-def _wheels(work: _Work, result: Result, suite_of_machine: str) -> tuple[Wheel, ...]:
-    """Fetch and build the wheels of everything that is to be built."""
+def _wheels(
+    work: _Work, result: Result, suite_of_machine: str
+) -> tuple[tuple[Wheel, ...], set[str]]:
+    """Fetch and build the wheels of everything that is to be built; name those there are none of.
+
+    Only with --keep-going there may be such.
+    """
     options = work.options
     lock = work.lock
     if not any(a.verb == "build" for a in work.service_actions.values()):
@@ -382,6 +401,7 @@ def _wheels(work: _Work, result: Result, suite_of_machine: str) -> tuple[Wheel, 
         tarballs=options.tarballs,
         offline=options.offline,
     )
+    asked = {d.name for d in lock.distributions}
     if failure is not None:
         if not options.keep_going:
             raise failure
@@ -400,24 +420,30 @@ def _wheels(work: _Work, result: Result, suite_of_machine: str) -> tuple[Wheel, 
         keep_going=options.keep_going,
     )
     result.failures += failures
-    return ready
+    lost = asked - {w.distribution.name for w in ready}
+    return ready, {str(canonicalize_name(n)) for n in lost}
 
 
-def _without_failed(work: _Work, result: Result, ready: Sequence[Wheel]) -> _Work:
-    """Leave out what has no wheel, and the services whose closure it is in."""
-    have = {canonicalize_name(w.distribution.name) for w in ready}
-    lost = {n for n in locks.by_name(work.lock) if n not in have}
-    gone = []
-    for name, service in work.services.items():
-        if lost & locks.closure(work.lock, [service.distribution]).keys():
-            gone.append(name)
-            action = work.service_actions[name]
-            result.rows.append(
-                Row(name, action.version, "left out", f"needs {', '.join(sorted(lost))}")
-            )
+def _without(work: _Work, result: Result, lost: AbstractSet[str]) -> _Work:
+    """Leave out the distributions `lost`, and the services whose closure one of them is in."""
+    roots = _closures(request(work.catalogue, work.options.series, work.options.target))
+    closures = {n: locks.closure(work.lock, roots[n]) for n in work.services}
+    needed = {n: sorted(closures[n].keys() & lost) for n in closures}
+    gone = {n for n in needed if needed[n] and work.service_actions[n].verb != "keep"}
+    result.missing = tuple(sorted({*result.missing, *gone, *lost}))
     out = {library.package_name(work.context, n) for n in lost}
-    out |= {f"{work.context.prefix}closure-{name}" for name in gone}
-    result.missing = tuple(sorted({*gone, *(n for n in lost if n not in gone)}))
+    out |= {f"{work.context.prefix}closure-{n}" for n in gone}
+    for package in work.libraries:  # closure-common comes before the closures that need it
+        needs = {text.split(" ")[0] for text in package.relations.get("Depends", ())}
+        if package.distribution is None and needs & out:
+            out.add(package.name)
+    result.rows = [
+        *(r for r in result.rows if r.outcome == "failed" or r.package not in gone | out),
+        *(
+            Row(n, work.service_actions[n].version, "left out", f"needs {', '.join(needed[n])}")
+            for n in gone
+        ),
+    ]
     return dataclasses.replace(
         work,
         services={n: s for n, s in work.services.items() if n not in gone},
@@ -428,15 +454,19 @@ def _without_failed(work: _Work, result: Result, ready: Sequence[Wheel]) -> _Wor
 
 
 def _libraries(
-    work: _Work, by_name: Mapping[str, Wheel], pool: Executor, result: Result
-) -> dict[str, Path]:
-    """Build the library packages, largest wheel first; return each package's .deb."""
+    work: _Work, by_name: Mapping[str, Wheel], pool: Executor, result: Result, area: Path
+) -> tuple[dict[str, Path], set[str]]:
+    """Build the library packages, largest wheel first; return each package's .deb.
+
+    Beside them the distributions whose package failed, which only --keep-going lets be.
+    """
     todo = [p for p in work.libraries if work.library_actions[p.name].verb == "build"]
     wheel_of = {
         p.name: by_name[canonicalize_name(p.distribution.name)] if p.distribution else None
         for p in todo
     }
     todo.sort(key=lambda p: -(w.path.stat().st_size if (w := wheel_of[p.name]) else 0))
+    failed = set()
     with log.step("library packages", len(todo)) as step:
         futures: dict[Future[float], library.Package] = {
             pool.submit(
@@ -445,32 +475,49 @@ def _libraries(
                 p,
                 wheel_of[p.name],
                 _cached(work.dirs, p.inputs, p.revision),
+                area,
             ): p
             for p in todo
         }
         for future in as_completed(futures):
             package = futures[future]
-            seconds = future.result()
-            step.advance(f"{package.name} {package.version}")
             action = work.library_actions[package.name]
-            result.rows.append(Row(package.name, package.version, "built", action.reason, seconds))
+            try:
+                row = Row(package.name, package.version, "built", action.reason, future.result())
+            except BuildError as error:
+                if not work.options.keep_going or package.distribution is None:
+                    raise
+                result.failures.append(error)
+                row = Row(package.name, package.version, "failed", error.message)
+                failed.add(str(canonicalize_name(package.distribution.name)))
+            step.advance(f"{package.name} {package.version}")
+            result.rows.append(row)
+    lost = {library.package_name(work.context, n) for n in failed}
+    return _packed(work, lost), failed
+
+
+def _packed(work: _Work, lost: Collection[str]) -> dict[str, Path]:
+    """Return the .deb of each library package that is not published yet, but of those `lost`."""
     found = {}
     for package in work.libraries:
         action = work.library_actions[package.name]
-        if action.verb != "keep":
-            (found[package.name],) = _cached(work.dirs, action.inputs, action.revision).glob(
-                "*.deb"
-            )
+        if action.verb != "keep" and package.name not in lost:
+            place = _cached(work.dirs, action.inputs, action.revision)
+            (found[package.name],) = place.glob("*.deb")
     return found
 
 
 def _build_library(
-    context: library.Context, package: library.Package, wheel: Wheel | None, place: Path
+    context: library.Context,
+    package: library.Package,
+    wheel: Wheel | None,
+    place: Path,
+    work: Path,
 ) -> float:
     start = time.monotonic()
     try:
         with directory_atomically(place) as new:
-            library.build(context, package, wheel, new)
+            library.build(context, package, wheel, new, work)
     except BuildError as error:
         raise BuildError(
             f"{package.name} {package.version}: {error.message}",
@@ -481,17 +528,17 @@ def _build_library(
 
 
 def _start_services(
-    work: _Work, by_name: Mapping[str, Wheel], pool: Executor
+    work: _Work, by_name: Mapping[str, Wheel], pool: Executor, area: Path
 ) -> dict[str, Future[float]]:
     names = [n for n, a in work.service_actions.items() if a.verb == "build"]
     if not names:
         return {}
     with log.step("staged tree"):
-        root = tree.stage(
+        tree.stage(
             work.options.series,
             work.options.target,
             list(by_name.values()),
-            work.dirs.cache / "trees",
+            area / "tree",
             work.dirs.logs / "tree.log",
         )
     sizes = {
@@ -499,10 +546,10 @@ def _start_services(
         for n in names
     }
     names.sort(key=lambda n: -sizes[n])
-    return {n: pool.submit(_build_service, work, n, by_name, root) for n in names}
+    return {n: pool.submit(_build_service, work, n, by_name, area) for n in names}
 
 
-def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], root: Path) -> float:
+def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], area: Path) -> float:
     start = time.monotonic()
     service, action = work.services[name], work.service_actions[name]
     wheel = by_name[canonicalize_name(service.distribution)]
@@ -515,7 +562,7 @@ def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], root: P
         version=work.options.series.versions[name],
         tarball=wheel.source,
         wheel=wheel.path,
-        tree=root,
+        tree=area / "tree",
         revision=action.revision,
         epoch_seconds=work.context.epoch_seconds,
         inputs=action.inputs,
@@ -523,15 +570,12 @@ def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], root: P
     depends = library_depends(work.context, work.catalogue, work.lock, service)
     logfile = work.dirs.logs / f"{name}-{action.version.replace(':', '%')}.deb.log"
     logfile.unlink(missing_ok=True)
-    with (
-        directory_atomically(_cached(work.dirs, action.inputs, action.revision)) as new,
-        tempfile.TemporaryDirectory(prefix=f"build-debs-{name}-") as area,
-    ):
+    with directory_atomically(_cached(work.dirs, action.inputs, action.revision)) as new:
         source.build(
             build,
             depends,
             work.dirs.templates,
-            work=Path(area) / "work",
+            work=area / name,
             output=new,
             log=logfile,
         )

@@ -306,10 +306,20 @@ def _client(context: Context, members: Sequence[Distribution]) -> Package:
     )
 
 
-def build(context: Context, package: Package, wheel: Wheel | None, output: Path) -> Path:
-    """Make `package` below `output` and return the .deb; BuildError says what is wrong with it."""
+def build(
+    context: Context,
+    package: Package,
+    wheel: Wheel | None,
+    output: Path,
+    work: Path | None = None,
+) -> Path:
+    """Make `package` in the directory `output` and return the .deb.
+
+    It is laid out below `work` (default: the directory for temporary files). BuildError
+    says what is wrong with it.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix=".work-") as name:
+    with tempfile.TemporaryDirectory(dir=work, prefix="build-debs-") as name:
         root = Path(name) / "root"
         (root / "DEBIAN").mkdir(parents=True)
         if wheel is not None:
@@ -324,8 +334,7 @@ def build(context: Context, package: Package, wheel: Wheel | None, output: Path)
         architecture = context.target.architecture if binaries else "all"
         version = package.version.split(":", 1)[-1]
         deb = output / f"{package.name}_{version}_{architecture}.deb"
-        _pack(context, root, Path(name) / deb.name)
-        (Path(name) / deb.name).replace(deb)
+        _pack(context, root, deb)
     return deb
 
 

@@ -669,7 +669,7 @@ def _collect(build: ServiceBuild, version: str, work: Path, output: Path) -> Sou
     dsc = f"{name}_{file_version}.dsc"
     debs = sorted(p.name for p in work.glob("*.deb"))
     for file in (dsc, *sources, *debs):
-        (work / file).replace(output / file)
+        shutil.move(work / file, output / file)
     return SourcePackage(
         name=name,
         version=version,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import uv
 
-from builder.files import directory_atomically, sha256_text
 from builder.run import run
 
 if TYPE_CHECKING:
@@ -20,30 +19,13 @@ if TYPE_CHECKING:
     from builder.model import Series, Target, Wheel
 
 
-def stage(series: Series, target: Target, wheels: Sequence[Wheel], cache: Path, log: Path) -> Path:
-    """Return a root that holds `series.tree` with `wheels` installed; made once per set of them."""
-    key = sha256_text(series.id, target.suite, target.python, *sorted(w.sha256 for w in wheels))
-    root = cache / key[:32]
-    if root.exists():
-        return root
-    with directory_atomically(root) as new:
-        tree = new / series.tree.lstrip("/")
-        wanted = new.parent / "wheels.txt"
-        wanted.write_text("".join(f"{w.path}\n" for w in wheels))
-        quiet = ["--quiet", "--offline", "--no-config"]
-        # The environment's own paths are absolute, so it is moved before anything asks for them.
-        run(
-            [
-                uv.find_uv_bin(),
-                "venv",
-                *quiet,
-                "--relocatable",
-                "--python",
-                target.interpreter,
-                tree,
-            ],
-            log=log,
-        )
-        install = [uv.find_uv_bin(), "pip", "install", *quiet, "--no-deps", "--no-index"]
-        run([*install, "--python", tree / "bin/python", "-r", wanted], log=log)
-    return root
+def stage(series: Series, target: Target, wheels: Sequence[Wheel], root: Path, log: Path) -> None:
+    """Make `root`, below which `series.tree` holds `wheels`; BuildError names `log`."""
+    tree = root / series.tree.lstrip("/")
+    tree.parent.mkdir(parents=True)
+    wanted = root / "wheels.txt"
+    wanted.write_text("".join(f"{w.path}\n" for w in wheels))
+    quiet = ["--quiet", "--offline", "--no-config"]
+    run([uv.find_uv_bin(), "venv", *quiet, "--python", target.interpreter, tree], log=log)
+    install = [uv.find_uv_bin(), "pip", "install", *quiet, "--no-deps", "--no-index"]
+    run([*install, "--python", tree / "bin/python", "-r", wanted], log=log)
