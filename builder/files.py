@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+AREA = "build-debs-run-"
 
 
 def sha256_file(path: Path) -> str:
@@ -59,3 +63,21 @@ def directory_atomically(path: Path) -> Iterator[Path]:
         except OSError as error:
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                 raise
+
+
+@contextmanager
+def area_of_a_run(parent: Path) -> Iterator[Path]:
+    """Give a directory below `parent` for the time of a run; remove those of runs that were killed.
+
+    A run holds a lock on its own (flock(2), which ends with the last process of the run).
+    """
+    for left in parent.glob(f"{AREA}*"):
+        with suppress(OSError), (left / ".lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left)
+    with (
+        tempfile.TemporaryDirectory(dir=parent, prefix=AREA) as name,
+        (Path(name) / ".lock").open("wb") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Path(name)

@@ -29,7 +29,7 @@ from builder import lock as locks
 from builder.debs import archive, library, source, tree
 from builder.debs.versions import full_version
 from builder.errors import BuildDebsError, BuildError, DataError
-from builder.files import directory_atomically, sha256_text
+from builder.files import area_of_a_run, directory_atomically, sha256_text
 from builder.model import (
     Catalogue,
     Lock,
@@ -363,14 +363,14 @@ def _build(work: _Work, suite_of_machine: str) -> Result:
     by_name = {str(canonicalize_name(w.distribution.name)): w for w in ready}
     workers = work.options.jobs
     with (
-        tempfile.TemporaryDirectory(dir=work.dirs.work, prefix="build-debs-") as area,
+        area_of_a_run(work.dirs.work) as area,
         ThreadPoolExecutor(workers) as threads,
         ProcessPoolExecutor(workers) as processes,
     ):
         # The services run debhelper, the libraries Python: one queue each, and the services
         # are begun first because they take longest.
-        services = _start_services(work, by_name, threads, Path(area))
-        debs, failed = _libraries(work, by_name, processes, result, Path(area))
+        services = _start_services(work, by_name, threads, area)
+        debs, failed = _libraries(work, by_name, processes, result, area)
         packages = _collect_services(work, services, result)
     if failed:
         work = _without(work, result, failed)

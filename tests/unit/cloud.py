@@ -197,10 +197,11 @@ class Cloud:
 
 
 def environment(area, index):
-    passed = {k: v for k, v in os.environ.items() if k in {"PATH", "TMPDIR", "LANG"}}
+    passed = {k: v for k, v in os.environ.items() if k in {"PATH", "LANG"}}
     return {
         **passed,
         "HOME": str(area / "home"),
+        "TMPDIR": str(area / "tmp"),
         "BUILD_DEBS_DATA": str(area / "data"),
         "BUILD_DEBS_CACHE": str(area / "cache"),
         "UV_DEFAULT_INDEX": index.url,
@@ -212,6 +213,7 @@ def environment(area, index):
 def founded(area):
     """Make the cloud below `area`; its index serves for the block."""
     (area / "home").mkdir(parents=True)
+    (area / "tmp").mkdir()
     write_data(area / "data")
     with serving() as index:
         cloud = Cloud(area, index, environment(area, index))

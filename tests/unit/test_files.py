@@ -1,5 +1,8 @@
 """Files and directories are whole or not there, whatever happens while they are written."""
 
+import subprocess
+import sys
+
 import pytest
 from wheelhouse import names
 
@@ -63,3 +66,21 @@ def test_two_that_make_one_directory_both_end_well(tmp_path):
 def test_a_checksum_of_texts_knows_where_each_ends():
     assert files.sha256_text("ab", "c") != files.sha256_text("a", "bc")
     assert files.sha256_text("a") != files.sha256_text("a", "")
+
+
+def test_the_area_of_a_run_is_gone_when_it_ends(tmp_path):
+    with files.area_of_a_run(tmp_path) as area:
+        (area / "tree").mkdir()
+        assert names(tmp_path) == [area.name]
+    assert names(tmp_path) == []
+
+
+def test_the_area_of_a_killed_run_is_removed_by_the_next_and_a_live_one_s_is_not(tmp_path):
+    code = (
+        "import os, pathlib, sys; from builder.files import area_of_a_run\n"
+        "with area_of_a_run(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
+    assert len(names(tmp_path)) == 1
+    with files.area_of_a_run(tmp_path) as first, files.area_of_a_run(tmp_path) as second:
+        assert names(tmp_path) == sorted([first.name, second.name])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cloud import HERE, founded
 from publishing import Apt, snapshot
-from wheelhouse import body
+from wheelhouse import body, status
 
 from builder import publish
 
@@ -189,7 +189,7 @@ def test_a_build_that_was_killed_at_any_moment_is_finished_by_the_next(own, tmp_
     moments = [
         exists(disturbed.cache / "downloads", "*.whl"),
         exists(cloud.hold, "reached"),
-        exists(disturbed.cache / "trees", "*"),
+        exists(cloud.area / "tmp", "tree"),
         exists(disturbed.cache / "debs", "*.deb"),
         exists(other / "pool", "*.deb"),
     ]
@@ -207,6 +207,8 @@ def test_a_build_that_was_killed_at_any_moment_is_finished_by_the_next(own, tmp_
         n: theirs[n] for n in theirs if "-archive_" not in n
     }
     disturbed.run("repo", "verify", "--repo", other)
+    # the killed ones left nothing where packages are laid out, which may be memory
+    assert list((cloud.area / "tmp").glob("*/tree")) == []
 
 
 def test_a_second_build_waits_for_the_first_and_says_for_whom(own):
@@ -306,3 +308,60 @@ def test_one_project_brings_what_it_needs_and_no_other(own, tmp_path):
     rows = outcomes(json.loads(report.read_text()))
     assert "tiny" in rows
     assert not any("frail" in name or "fragile" in name for name in rows)
+
+
+def gone_for_us(handler):
+    """Serve a file to uv, which reads its metadata, and not to the fetch stage."""
+    if handler.headers["User-Agent"].startswith("uv/"):
+        handler.server.index.send_file(handler)
+    else:
+        status(404)(handler)
+
+
+@pytest.mark.parametrize(
+    ("version", "answers"), [("1.2", []), ("1.1", [gone_for_us] * 99)], ids=["build", "fetch"]
+)
+def test_keep_going_past_one_library_leaves_all_else_as_it_is(own, tmp_path, version, answers):
+    cloud, repo = own
+    override, report = tmp_path / "override.txt", tmp_path / "report.json"
+    override.write_text(f"tinylib=={version}\n")
+    new = cloud.with_env(BUILD_DEBS_CACHE=tmp_path / "cache")
+    words = ("2099.1", "--override", override, "--keep-going", "--report", report)
+    cloud.index.answers[f"/files/tinylib-{version}-py3-none-any.whl"] = answers
+    _, err = new.run(*words, code=10)
+    cloud.index.answers.clear()
+    assert f"tinylib-{version}-py3-none-any.whl" in err
+    table = json.loads(report.read_text())
+    assert table["missing"] == ["tinylib"]
+    rows = outcomes(table)
+    assert rows["tiny"] == "kept"
+    assert rows.get("openstack-2099.1-tinylib", "failed") == "failed"
+    # a closure that asks for what is not there could not be installed
+    assert "openstack-2099.1-closure-common" not in rows
+    apt = Apt(tmp_path, repo, SUITE)
+    apt.update()
+    assert apt.candidate("openstack-2099.1-closure-common").endswith(".1")
+
+
+def test_a_library_nothing_can_be_made_of_stops_a_build_that_is_not_to_go_on(own, tmp_path):
+    cloud, repo = own
+    before = snapshot(repo / "dists")
+    override = tmp_path / "override.txt"
+    override.write_text("tinylib==1.2\n")
+    _, err = cloud.run("2099.1", "--override", override, code=6)
+    assert "openstack-2099.1-tinylib 1.2.0" in err
+    assert "tinylib-1.2-py3-none-any.whl: not a usable wheel" in err
+    assert snapshot(repo / "dists") == before
+
+
+def test_without_what_builds_them_the_sources_are_left_out(own, tmp_path):
+    cloud, _ = own
+    new = cloud.with_env(BUILD_DEBS_CACHE=tmp_path / "cache")
+    cloud.index.answers["/files/tinybackend-1.0-py3-none-any.whl"] = [status(404)] * 9
+    _, err = new.run("2099.1", "--keep-going", "--repo", tmp_path / "repo", code=10)
+    cloud.index.answers.clear()
+    assert "nothing is built without tinybackend-1.0-py3-none-any.whl" in err
+    assert (
+        "openstack-2099.1-tinylib"
+        in new.run("repo", "list", f"{HERE}-2099.1", "--repo", tmp_path / "repo")[0]
+    )
