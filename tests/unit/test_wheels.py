@@ -105,7 +105,7 @@ def test_another_tool_or_recipe_builds_anew(make, tmp_path):
 def test_a_tool_of_other_bits_than_the_locked_is_not_used(tmp_path, tool):
     path = source(tmp_path)
     locked = distribution("tinybackend", "1.0", kind="build", path=tool)
-    tool.write_bytes(tool.read_bytes() + b"\n")
+    wheel(tool.parent, "tinybackend", "1.0", {"tinybackend.py": TELLING + "# other\n"})
     row = distribution("thing", "1.0", path=path)
     fetched = Fetched({row.artifacts[0].sha256: path, locked.artifacts[0].sha256: tool})
     with pytest.raises(BuildError) as raised:
