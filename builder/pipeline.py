@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import calendar
 import dataclasses
+import multiprocessing
 import tempfile
 import time
 from concurrent.futures import (
@@ -362,10 +363,12 @@ def _build(work: _Work, suite_of_machine: str) -> Result:
         work = _without(work, result, lost) if lost else work
     by_name = {str(canonicalize_name(w.distribution.name)): w for w in ready}
     workers = work.options.jobs
+    # A process forked while a thread starts another one may wait for a lock for ever.
+    context = multiprocessing.get_context("forkserver")
     with (
         area_of_a_run(work.dirs.work) as area,
         ThreadPoolExecutor(workers) as threads,
-        ProcessPoolExecutor(workers) as processes,
+        ProcessPoolExecutor(workers, mp_context=context) as processes,
     ):
         # The services run debhelper, the libraries Python: one queue each, and the services
         # are begun first because they take longest.
