@@ -98,7 +98,9 @@ def bare(wheels, area):
 
 def bare_package(wheel, root):
     (root / "DEBIAN").mkdir(parents=True)
-    subprocess.run([shutil.which("unzip") or "/usr/bin/unzip", "-qo", wheel, "-d", root], check=True)
+    subprocess.run(
+        [shutil.which("unzip") or "/usr/bin/unzip", "-qo", wheel, "-d", root], check=True
+    )
     fields = {"Package": "floor", "Version": "1", "Architecture": "all",
               "Maintainer": "nobody <nobody@example.org>", "Description": "floor"}  # fmt: skip
     text = "".join(f"{k}: {v}\n" for k, v in fields.items())
@@ -151,7 +153,9 @@ def peer(wheels, area):
         shutil.copy(wheel, area)
     floor = timed(lambda: bare(wheels, area / "floor"))
     seconds = timed(lambda: subprocess.run([tool], cwd=area, check=True, capture_output=True))
-    print(f"wheel2deb on {len(wheels)} wheels: {seconds:.1f} s, {seconds / floor:.0f} x their floor")
+    print(
+        f"wheel2deb on {len(wheels)} wheels: {seconds:.1f} s, {seconds / floor:.0f} x their floor"
+    )
 
 
 if __name__ == "__main__":

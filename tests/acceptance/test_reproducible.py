@@ -1,4 +1,8 @@
-"""The same lock, built twice in different directories, gives the same bits."""
+"""The same lock, built twice in different directories, gives the same bits.
+
+The repository compared with must have been built from nothing (make clean repo): one with
+a history has later revisions.
+"""
 
 import hashlib
 import os
@@ -13,24 +17,25 @@ PROJECTS = ("projects", "debian-templates", "builder")
 
 
 @pytest.fixture(scope="module")
-def second(tmp_path_factory, repository, suite):
+def second(tmp_path_factory, suite):
     """A repository built from a copy of the checkout, with nothing cached but downloads."""
-    root = tmp_path_factory.mktemp("a place with another name")
+    root = tmp_path_factory.mktemp("elsewhere")
     for name in PROJECTS:
         shutil.copytree(CHECKOUT / name, root / name)
     home = os.environ.get("XDG_CACHE_HOME") or f"{os.environ['HOME']}/.cache"
     first = os.environ.get("BUILD_DEBS_CACHE") or f"{home}/build-debs"
-    cache = root / "cache"
-    cache.mkdir()
-    (cache / "downloads").symlink_to(f"{first}/downloads")
-    target, series = suite.split("-", 1)
-    subprocess.run(
-        [CHECKOUT / ".venv/bin/build-debs", series, "--target", target, "--offline"]
-        + ["--repo", root / "repo", "--url", "http://repository.example/"],
-        env={**os.environ, "BUILD_DEBS_DATA": str(root), "BUILD_DEBS_CACHE": str(cache)},
-        check=True,
-    )
+    (root / "cache").mkdir()
+    (root / "cache/downloads").symlink_to(f"{first}/downloads")
+    build(root, suite)
     return root / "repo"
+
+
+def build(root, suite):
+    target, series = suite.split("-", 1)
+    argv = [CHECKOUT / ".venv/bin/build-debs", series, "--target", target, "--offline"]
+    argv += ["--repo", root / "repo", "--url", "http://repository.example/"]
+    env = {"BUILD_DEBS_DATA": str(root), "BUILD_DEBS_CACHE": str(root / "cache")}
+    subprocess.run(argv, env={**os.environ, **env}, check=True)
 
 
 def digests(repository, pattern):
@@ -54,16 +59,9 @@ def test_source_packages_are_the_same_bits(repository, second):
     assert {n: d for n, d in again.items() if first.get(n) != d} == {}
 
 
-def test_a_second_run_rewrites_nothing(second, suite, tmp_path_factory):
-    root = second.parent
+def test_a_second_run_rewrites_nothing(second, suite):
     before = {p: p.stat().st_mtime_ns for p in second.rglob("*") if p.is_file()}
-    target, series = suite.split("-", 1)
-    subprocess.run(
-        [CHECKOUT / ".venv/bin/build-debs", series, "--target", target, "--offline"]
-        + ["--repo", second, "--url", "http://repository.example/"],
-        env={**os.environ, "BUILD_DEBS_DATA": str(root), "BUILD_DEBS_CACHE": str(root / "cache")},
-        check=True,
-    )
+    build(second.parent, suite)
     assert {p: p.stat().st_mtime_ns for p in second.rglob("*") if p.is_file()} == before
 
 
