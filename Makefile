@@ -34,8 +34,8 @@ test-unit: test-tools
 
 # The repository is built once; what follows shares it. Nodes need root.
 test-acceptance: test-tools repo
-	$(BIN)/pytest tests/acceptance
-	$(BIN)/pytest tests/node
+	$(BIN)/pytest -n 2 --dist loadfile tests/acceptance
+	$(BIN)/pytest -n 2 --dist loadfile tests/node
 	tests/docker/run build-debs $(SERIES) --project keystone
 
 bench: tools
