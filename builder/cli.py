@@ -217,7 +217,11 @@ def _report(result: Result, options: Options, report: Path | None) -> None:
             "target": options.target.suite,
             "repository": str(options.repo),
             "missing": result.missing,
-            "tarballs": dict(result.tarballs),
+            "tarballs": {
+                d.name: {"file": d.artifacts[0].file, "sha256": d.artifacts[0].sha256}
+                for d in result.lock.distributions
+                if d.kind == "service"
+            },
             "packages": rows,
         }
         write_atomically(report, (json.dumps(table, indent=1) + "\n").encode())

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from builder.model import Artifact, Distribution
 
 TARBALL_SITE = "https://tarballs.opendev.org/openstack"
+SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 ATTEMPTS = 4
 PASSING = frozenset({408, 429})  # of the 4xx, those that a later try may not meet
 T = TypeVar("T")
@@ -137,6 +138,8 @@ class Client:
         """The thread's own session (requests' are not thread-safe)."""
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
+            if SYSTEM_CERTIFICATES.exists():  # an operator's own authority is known there
+                self._local.session.verify = str(SYSTEM_CERTIFICATES)
         session: requests.Session = self._local.session
         return session
 
@@ -239,7 +242,8 @@ def _keep(chunks: Iterable[bytes], artifact: Artifact, destination: Path) -> Non
 def retried(action: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
     """Call `action`, up to ATTEMPTS times with 0.5, 1, 2 s between, while it fails in passing.
 
-    What a server says of the request itself (4xx but 408 and 429) and a full disk are final.
+    What a server says of the request itself (4xx but 408 and 429), a certificate that is
+    not trusted and a full disk are final.
     """
     for attempt in range(ATTEMPTS):
         try:
@@ -248,6 +252,7 @@ def retried(action: Callable[[], T], sleep: Callable[[float], None] = time.sleep
             answer = getattr(error, "response", None)
             status = answer.status_code if answer is not None else 0
             final = 400 <= status < 500 and status not in PASSING
+            final = final or isinstance(error, requests.exceptions.SSLError)
             if final or attempt == ATTEMPTS - 1:
                 raise
             sleep(0.5 * 2**attempt)

@@ -89,7 +89,6 @@ class Result:
     failures: list[BuildDebsError] = field(default_factory=list)
     missing: tuple[str, ...] = ()
     published: publish.Published | None = None
-    tarballs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
