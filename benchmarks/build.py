@@ -152,7 +152,9 @@ def peer(wheels, area):
     for wheel in wheels:
         shutil.copy(wheel, area)
     floor = timed(lambda: bare(wheels, area / "floor"))
-    seconds = timed(lambda: subprocess.run([tool], cwd=area, check=True, capture_output=True))
+    seconds = timed(
+        lambda: subprocess.run([tool, "default"], cwd=area, check=True, capture_output=True)
+    )
     print(
         f"wheel2deb on {len(wheels)} wheels: {seconds:.1f} s, {seconds / floor:.0f} x their floor"
     )

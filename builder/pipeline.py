@@ -197,7 +197,13 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> _Work:
         series, target, dirs.templates, epoch_seconds(series), catalogue.lintian
     )
     clients = [d.name for d in wanted.drivers if d.client]
-    libraries = library.plan(context, lock, _epochs(catalogue, lock), closures, clients)
+    recipes = {str(canonicalize_name(r.distribution)): r for r in catalogue.recipes}
+    built = {
+        d.name: wheels.cache_key(d, lock, target, recipes.get(canonicalize_name(d.name)))
+        for d in lock.distributions
+        if not d.artifacts[0].is_wheel
+    }
+    libraries = library.plan(context, lock, _epochs(catalogue, lock), closures, clients, built)
     if set(options.services) != set(series.versions):
         others = [d.name for d in wanted.drivers if not d.services]
         lock = _restricted(lock, {n: closures[n] for n in options.services}, others)
@@ -212,7 +218,7 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> _Work:
         libraries=libraries,
         library_actions={},
         service_actions={},
-        recipes={str(canonicalize_name(r.distribution)): r for r in catalogue.recipes},
+        recipes=recipes,
     )
     return _decided(work)
 

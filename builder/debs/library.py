@@ -19,6 +19,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from installer import install
@@ -143,17 +144,19 @@ def depends(
     return tuple(rows)
 
 
-def plan(
+def plan(  # noqa: PLR0917 - what a lock leaves open
     context: Context,
     lock: Lock,
     epochs: Mapping[str, int],
     closures: Mapping[str, Iterable[str]],
     clients: Iterable[str],
+    built: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Package, ...]:
     """Return every library package of the lock: base, distributions, closures and client.
 
     `closures` maps a service to the roots of its closure, `clients` are the distributions
     the command line client brings. The code of a service comes from its source package.
+    `built` has, for each wheel that is built here, a checksum of what decides its bits.
     """
     known = locks.by_name(lock)
     rows = [_base(context)]
@@ -166,11 +169,12 @@ def plan(
     if members_of_client := [known[canonicalize_name(c)] for c in clients]:
         rows.append(_client(context, members_of_client))
     recipe = context.recipe()
-    return tuple(replace(row, inputs=_inputs(row, recipe)) for row in rows)
+    return tuple(replace(row, inputs=_inputs(row, recipe, built)) for row in rows)
 
 
-def _inputs(package: Package, recipe: str) -> str:
-    source = package.distribution.artifacts[0].sha256 if package.distribution else ""
+def _inputs(package: Package, recipe: str, built: Mapping[str, str]) -> str:
+    row = package.distribution
+    source = built.get(row.name, row.artifacts[0].sha256) if row else ""
     control = (package.name, package.upstream, package.summary, *package.description)
     needs = [f"{k}: {', '.join(v)}" for k, v in package.relations.items()]
     return sha256_text(
