@@ -95,8 +95,9 @@ def publish(
             rewritten: list[str] = []
             if plan.suite_changes:
                 added, rewritten = _add(wanted, plan, signer, epoch_seconds)
-            for name in plan.top:
-                write_atomically(repo / name, wanted.top[name])
+            else:
+                for name in plan.top:
+                    write_atomically(repo / name, wanted.top[name])
             return Published(added, plan.kept, (*rewritten, *plan.top))
 
 
@@ -161,6 +162,12 @@ def _add(
         sources = stage_sources(layout.repo, change.staging, plan.sources)
         for staged, target in (*debs.moves, *sources.moves):
             change.rename(staged, target)
+        # The key goes before the suite: one that is visible can be verified, whenever a run
+        # is killed.
+        for name in plan.top:
+            staged = change.staging / name
+            staged.write_bytes(wanted.top[name])
+            change.rename(staged, layout.repo / name)
         rewritten = write(
             change,
             fields,
