@@ -406,7 +406,9 @@ def _homepage(distribution: InstalledDistribution) -> str:
     urls = [u.split(",", 1) for u in info.get_all("Project-URL") or []]
     named = [u.strip() for label, u in urls if label.strip().lower() in {"homepage", "home"}]
     found = [info["Home-page"] or "", *named, *(u.strip() for _, u in urls)]
-    return next((u for u in found if re.match(r"https?://\S+$", u)), "")
+    # A page of a package index is not the project's own, and the lock names no index.
+    own = re.compile(r"https?://(?!(?:\w+\.)?(?:pypi|pythonhosted)\b)\S+$")
+    return next((u for u in found if own.match(u)), "")
 
 
 def _requires(
