@@ -46,7 +46,7 @@ test-tools: .venv/test-tools
 
 .venv/tools: Makefile pyproject.toml
 	$(call debian_packages,$(TOOLS))
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
