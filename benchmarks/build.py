@@ -7,8 +7,8 @@ in a package cache and a repository of its own. Printed, one line each:
 
 - the floor of the library packages: unzip each wheel, dpkg-deb with the same compression,
   two at a time, nothing else;
-- the library packages as build-debs makes them (`--project` none of the services is rebuilt
-  for this: its own line of progress is read), and the ratio;
+- the library packages as build-debs makes them, every service taken from the cache (its own
+  line of progress is read), and the ratio;
 - the whole build with the services, a second run with nothing changed, a run with one
   dependency overridden;
 - with --wheel2deb, the same wheels (the first N by name) by wheel2deb, if it is installed.
@@ -129,7 +129,7 @@ def library_alone(area, cache):
 
 
 def overridden(area, cache):
-    """Replace one pin by the version it has, spelled as a local file: see what is rebuilt."""
+    """Replace one pin by an older version: see what is rebuilt."""
     override = area / "override.txt"
     override.write_text("netaddr==1.2.1\n")
     report = area / "report.json"

@@ -25,7 +25,7 @@ from builder.errors import FetchError
 from builder.model import Fetched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from builder.model import Artifact, Distribution
 
@@ -263,8 +263,3 @@ def _short(error: BaseException) -> str:
     # requests puts what happened (a name not found, a connection refused) last
     text = str(getattr(error.args[0] if error.args else None, "reason", None) or error)
     return text if len(text) < 200 else f"{text[:200]}…"
-
-
-def by_checksum(fetched: Fetched, distributions: Iterable[Distribution]) -> Mapping[str, Path]:
-    """Map distribution name to its fetched file."""
-    return {d.name: fetched.files[d.artifacts[0].sha256] for d in distributions}

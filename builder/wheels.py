@@ -23,7 +23,7 @@ from builder.model import Wheel
 from builder.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from builder.model import Distribution, Fetched, Lock, Recipe, Target
 
@@ -196,8 +196,3 @@ class _Builder:
         if version != Version(distribution.version):
             raise BuildError(f"{name}: its build made version {version}")
         found[0].with_suffix(".sha256").write_text(sha256_file(found[0]))
-
-
-def built_here(rows: Sequence[Wheel]) -> list[Wheel]:
-    """Return the wheels that were built on this machine."""
-    return [w for w in rows if w.built]
