@@ -34,8 +34,10 @@ import images
 from mirror import Mirror
 
 HOST_PACKAGES = ("ca-certificates", "iproute2", "mmdebstrap", "systemd-container", "util-linux")
-NETWORK = "10.213.0"
+# The addresses of the official install guide: management, and the provider network.
+NETWORK = "10.0.0"
 GATEWAY = f"{NETWORK}.1"
+PROVIDER_GATEWAY = "203.0.113.1"
 REPO_DIR = "/srv/repo"  # where a node sees the repository as files
 BOOT_SECONDS = 120
 STOP_SECONDS = 120
@@ -69,12 +71,20 @@ ExecStart=/sbin/ip link set host0 name eth0 up
 ExecStart=/sbin/ip addr add {address}/24 dev eth0
 ExecStart=/sbin/ip route add default via {gateway}
 """
+# The guide's second interface, which has no address.
+PROVIDER_LINES = """\
+ExecStart=/sbin/ip link set {name} name eth1
+ExecStart=/sbin/ip link set eth1 up
+"""
 # In a mount namespace of its own: nspawn, and so the node, sees control groups of
-# version 2 alone, and has a /run/systemd to write in that is not the host's.
+# version 2 alone, and has a /run/systemd to write in that is not the host's. It takes an
+# interface without a word from udev only where /sys says that there is none.
 START = """\
 set -e
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
 umount -R /sys/fs/cgroup
+mount -t sysfs sysfs /sys
+mount -o remount,bind,ro /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /run/systemd
 mount -t tmpfs tmpfs /run/systemd
@@ -146,11 +156,14 @@ class _Group:
 class Node:
     """One machine of a lab, down until `boot`."""
 
-    def __init__(self, lab: Lab, name: str, image: Path, address: str) -> None:
+    def __init__(
+        self, lab: Lab, name: str, image: Path, address: str, *, provider: bool = False
+    ) -> None:
         self.lab = lab
         self.name = name
         self.address = address
         self.image = image
+        self.provider = provider
         self.dir = lab.dir / name
         self._group = _Group(lab.group.path / name)
         self._lay_down()
@@ -165,7 +178,10 @@ class Node:
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n")
         (etc / "machine-id").write_text("")
         unit = etc / "systemd/system/node-network.service"
-        unit.write_text(NETWORK_UNIT.format(address=self.address, gateway=GATEWAY))
+        text = NETWORK_UNIT.format(address=self.address, gateway=GATEWAY)
+        if self.provider:
+            text += PROVIDER_LINES.format(name=self.name)
+        unit.write_text(text)
         (wants / unit.name).symlink_to(f"../{unit.name}")
         proxy = f'Acquire::http::Proxy "http://{GATEWAY}";\n'
         direct = f'Acquire::http::Proxy::{GATEWAY} "DIRECT";\n'
@@ -178,6 +194,8 @@ class Node:
         """
         self._group.end()
         self._group.path.mkdir(parents=True)
+        if self.provider:
+            self.lab.plug(self.name)
         join = 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
         argv = [
             *("setpriv", "--pdeathsig=KILL", "sh", "-ec", join, "sh", str(self._group.path)),
@@ -195,7 +213,10 @@ class Node:
         return wait_until(f"{self.name} to boot", lambda: self._state(states), BOOT_SECONDS)
 
     def _nspawn_options(self) -> list[str]:
+        provider = [f"--network-interface={self.name}"] if self.provider else []
         return [
+            *provider,
+            *self.lab.options,
             *("--quiet", "--register=no", "--keep-unit", "--boot"),
             f"--directory={self.dir / 'root'}",
             f"--machine={self.name}",
@@ -311,12 +332,15 @@ class Node:
 class Lab:
     """A bridge, its web server, and nodes; one at a time per `tag` on a machine."""
 
-    def __init__(self, repo: Path, tag: str = "main") -> None:
+    def __init__(self, repo: Path, tag: str = "main", options: tuple[str, ...] = ()) -> None:
+        """`options`: further options of systemd-nspawn for every node."""
         self.repo = repo.resolve()
+        self.options = options
         self.tag = f"build-debs-{tag}"
         self.dir = images.cache_dir() / "nodes" / tag
         self.namespace = Path("/run/netns") / self.tag
         self.bridge = "lab0"
+        self.provider_bridge = "lab1"
         self.group = _Group(cgroup_root() / self.tag)
         self.nodes: list[Node] = []
         self._lock = None
@@ -346,14 +370,43 @@ class Lab:
         inside = ("ip", "-n", self.tag)
         _run("ip", "netns", "add", self.tag)
         _run(*inside, "link", "set", "lo", "up")
-        _run(*inside, "link", "add", self.bridge, "type", "bridge")
-        _run(*inside, "addr", "add", f"{GATEWAY}/24", "dev", self.bridge)
-        _run(*inside, "link", "set", self.bridge, "up")
+        bridges = {self.bridge: GATEWAY, self.provider_bridge: PROVIDER_GATEWAY}
+        for bridge, address in bridges.items():
+            _run(*inside, "link", "add", bridge, "type", "bridge")
+            _run(*inside, "addr", "add", f"{address}/24", "dev", bridge)
+            _run(*inside, "link", "set", bridge, "up")
 
-    def node(self, name: str, suite: str = "bookworm") -> Node:
-        """Return a new node that runs."""
-        address = f"{NETWORK}.{10 + len(self.nodes)}"
-        node = Node(self, name, images.image(suite), address)
+    def plug(self, name: str) -> None:
+        """Make the pair of interfaces by which node `name` is on the provider network.
+
+        One end, called as the node, is for nspawn to take; the other goes when that does.
+        """
+        inside = ("ip", "-n", self.tag)
+        outside = f"to-{name}"
+        _run(*inside, "link", "del", outside, check=False)
+        _run(*inside, "link", "add", outside, "type", "veth", "peer", "name", name)
+        _run(*inside, "link", "set", outside, "master", self.provider_bridge, "up")
+
+    def run(self, command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run shell text beside the bridges, as a machine that is no node."""
+        return _run("ip", "netns", "exec", self.tag, "sh", "-c", command, check=check)
+
+    def node(
+        self,
+        name: str,
+        suite: str = "bookworm",
+        *,
+        address: str = "",
+        extra: tuple[str, ...] = (),
+        provider: bool = False,
+    ) -> Node:
+        """Return a new node that runs.
+
+        `extra`: Debian packages its image has besides the base. `provider`: whether it has
+        a second interface, eth1, without an address, on the provider network.
+        """
+        address = address or f"{NETWORK}.{10 + len(self.nodes)}"
+        node = Node(self, name, images.image(suite, extra), address, provider=provider)
         self.nodes.append(node)
         node.boot()
         return node
