@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from builder import schema
 from builder.errors import DataError, UsageError, nearest
 from builder.model import Catalogue, Driver, LintianOverride, Override, Recipe, Series, Target
-from builder.service import Service
+from builder.service import Package, Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +39,11 @@ class _LintianFile:
 
 
 @dataclass(frozen=True, slots=True)
+class _RoleFile:
+    role: tuple[Package, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _OverrideFile:
     override: tuple[Override, ...] = ()
 
@@ -52,7 +57,7 @@ def load(root: Path) -> Catalogue:
     targets = _load_each(root / "targets", Target, "suite")
     series = _load_each(root / "series", Series, "id")
     drivers, recipes = root / "drivers.toml", root / "recipes.toml"
-    lintian = root / "lintian.toml"
+    lintian, roles = root / "lintian.toml", root / "roles.toml"
     overrides = {p.stem: load_overrides(p) for p in sorted((root / "overrides").glob("*.toml"))}
     catalogue = Catalogue(
         root=root,
@@ -63,6 +68,7 @@ def load(root: Path) -> Catalogue:
         overrides=overrides,
         lintian=schema.load(lintian, _LintianFile).override if lintian.exists() else (),
         recipes=schema.load(recipes, _RecipeFile).recipe if recipes.exists() else (),
+        roles=schema.load(roles, _RoleFile).role if roles.exists() else (),
     )
     _check(catalogue)
     return catalogue
@@ -95,6 +101,9 @@ def _check(catalogue: Catalogue) -> None:
     for service in catalogue.services.values():
         file = catalogue.root / "services" / f"{service.name}.toml"
         _check_bounds(service, catalogue.series, file, "")
+    for i, role in enumerate(catalogue.roles):
+        file, where = catalogue.root / "roles.toml", f"role[{i}] ({role.name})"
+        _check_bounds(role, catalogue.series, file, where)
     for series in catalogue.series.values():
         _check_series(series, catalogue, catalogue.root / "series" / f"{series.id}.toml")
     for id_ in catalogue.overrides:

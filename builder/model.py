@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from builder.service import Service
+    from builder.service import Package, Service
 
 
 def _frozen(rows: dict[Any, Any]) -> MappingProxyType[Any, Any]:
@@ -127,6 +127,7 @@ class Catalogue:
     overrides: Mapping[str, tuple[Override, ...]]
     recipes: tuple[Recipe, ...]
     lintian: tuple[LintianOverride, ...] = ()
+    roles: tuple[Package, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

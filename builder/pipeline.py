@@ -27,7 +27,9 @@ from packaging.utils import canonicalize_name
 from builder import catalogue as catalogues
 from builder import fetch, log, publish, resolve, wheels
 from builder import lock as locks
-from builder.debs import archive, library, source, tree
+from builder.debs import archive, library, node, source, tree
+from builder.debs.pack import own_version
+from builder.debs.roles import role_packages
 from builder.debs.versions import full_version
 from builder.errors import BuildDebsError, BuildError, DataError
 from builder.files import area_of_a_run, directory_atomically, sha256_text
@@ -42,11 +44,13 @@ from builder.model import (
     Wheel,
 )
 from builder.plan import Action, Known, Outcome, decide, summary
+from builder.service import roles_for
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from builder.debs.pack import Plain
     from builder.dirs import Dirs
     from builder.service import Service
 
@@ -645,7 +649,7 @@ def _publish(
     url = options.url or options.repo.resolve().as_uri()
     sources = archive.suite_sources(options.series, options.target, url, work.dirs.templates)
     with tempfile.TemporaryDirectory(prefix="build-debs-") as area:
-        extra = _archive(work, signer, url, Path(area), suite)
+        extra = _own(work, signer, url, Path(area), suite)
         with log.step(f"publish {suite.name}"):
             result.published = publish.publish(
                 options.repo,
@@ -659,37 +663,57 @@ def _publish(
     return result
 
 
-def _archive(
+def _own(
     work: _Work, signer: publish.Signer, url: str, area: Path, suite: publish.Suite
 ) -> list[Path]:
-    """Build the package with the repository's key and source, unless it is published already."""
+    """Build the packages that are of no release, but for those that are published already.
+
+    They are the one with the repository's key and source, the command of a node, and the
+    roles of nodes.
+    """
     options, templates = work.options, work.dirs.templates
-    key = signer.export_key()
-    name = archive.archive_name(options.series)
-    known = [
-        Known(e.version, e.inputs) for e in publish.published(options.repo, suite).get(name, ())
-    ]
-    action = decide(
-        name,
-        archive.archive_inputs(options.series, options.target, key, url, templates),
-        lambda n: archive.archive_version(options.series, options.target, n),
-        known,
-        lambda _inputs, _revision: False,
-    )
-    if action.verb == "keep":
-        return []
-    return [
-        archive.build_archive_package(
-            options.series,
-            options.target,
-            key,
-            url,
-            area,
-            revision=action.revision,
-            epoch_seconds=work.context.epoch_seconds,
-            templates=templates,
+    series, target = options.series, options.target
+    key, seconds = signer.export_key(), work.context.epoch_seconds
+    published = publish.published(options.repo, suite)
+    made = {
+        archive.archive_name(series): (
+            archive.archive_inputs(series, target, key, url, templates),
+            partial(
+                archive.build_archive_package,
+                *(series, target, key, url, area),
+                epoch_seconds=seconds,
+                templates=templates,
+            ),
         )
-    ]
+    }
+    for package in (node.node_package(series, target, templates), *_roles(work)):
+        build = partial(package.build, area, epoch_seconds=seconds)
+        made[package.name] = (package.inputs(), build)
+    debs = []
+    for name, (inputs, build) in made.items():
+        action = decide(
+            name,
+            inputs,
+            partial(own_version, series, target),
+            [Known(e.version, e.inputs) for e in published.get(name, ())],
+            lambda _inputs, _revision: False,
+        )
+        if action.verb != "keep":
+            debs.append(build(revision=action.revision))
+    return debs
+
+
+def _roles(work: _Work) -> list[Plain]:
+    """Return the role packages all of whose parts this build has."""
+    options, catalogue = work.options, work.catalogue
+    built = {p.name for s in work.services.values() for p in s.packages}
+    built |= {p.name for p in work.libraries} | {node.NAME}
+    ours = {p.name for s in catalogue.services.values() for p in s.packages}
+    ours |= {"openstackclient", node.NAME}
+    roles = roles_for(catalogue.roles, options.series.id, catalogues.order(catalogue))
+    return role_packages(
+        roles, options.series, options.target, work.dirs.templates, ours=ours, built=built
+    )
 
 
 def _remaining_rows(work: _Work, result: Result) -> None:

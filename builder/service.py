@@ -283,6 +283,97 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """What the command `openstack-node` knows of the service as a whole (`[node]`).
+
+    `order`: services are set up from the lowest to the highest.
+    `upgrade_check`: a script of the tree and its arguments; exit status 0 is well, 1 a
+    warning, 2 a failure (oslo.upgradecheck). Left out where the tree has no such script.
+    """
+
+    order: int = 100
+    upgrade_check: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A database of the service (`[[schemas]]`): where its address is, what its code wants.
+
+    `section`, `option`: what holds the address. `suffix`: goes behind the name of the
+    database in that address. `migrations`: the directory of revisions, below
+    site-packages. `table`: where the database keeps its revision; `migrate_version` is
+    sqlalchemy-migrate's, whose revisions are numbers. `cells`: the schema of the
+    databases that nova's table cell_mappings, in this one, lists.
+    """
+
+    name: str
+    migrations: str
+    section: str = "database"
+    option: str = "connection"
+    suffix: str = ""
+    table: str = "alembic_version"
+    cells: str = ""
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A command that brings databases to what the code wants (`[[setup]]`), in order.
+
+    `title`: what it does, for the person who watches. `command`: a script of the tree and
+    its arguments. `schemas`: the databases it needs. `done`: an SQL query on the first of
+    them that gives a row when the step is not needed any more, or the word `current`: it
+    is not needed while all of them are at the code's revision. A step without it is run
+    each time, and must then do no harm. `secret`: an environment variable that has to be
+    given, by the question that is asked for it on a terminal. `environment`: further
+    variables, where `{keystone_url}` and `{region}` are put in. `package`: the step is
+    for nodes that have it.
+    """
+
+    title: str
+    command: tuple[str, ...]
+    schemas: tuple[str, ...] = ("main",)
+    done: str = ""
+    secret: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    environment: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    package: str = ""
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Options a daemon cannot do its work without (`[[settings]]`); their lack is told.
+
+    They are looked for in what the daemons of `package` read, unless the section has an
+    `auth_section`, by which another one has them.
+    """
+
+    package: str
+    section: str
+    options: tuple[str, ...]
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """Sections whose names an administrator chooses (`[[dynamic]]`), so no sample has them.
+
+    `named_by`: the option, `section/option`, that lists them; what follows a colon is no
+    part of the name. `pattern`: a regular expression of the whole name. `like`: the
+    sections of the sample whose options they take.
+    """
+
+    like: tuple[str, ...]
+    named_by: str = ""
+    pattern: str = ""
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A service of OpenStack.
 
@@ -317,6 +408,11 @@ class Service:
     logs: tuple[str, ...] = ()
     tmpfiles: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    node: Node = field(default_factory=Node)
+    schemas: tuple[Schema, ...] = ()
+    setup: tuple[Setup, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    dynamic: tuple[Dynamic, ...] = ()
     since: str = ""
     until: str = ""
 
@@ -327,6 +423,8 @@ class Service:
             *(f.package for f in self.files),
             *(d.package for d in self.daemons),
             *(s.package for s in self.steps),
+            *(s.package for s in self.setup),
+            *(s.package for s in self.settings),
         ]
         for name in [self.common, *filter(None, owners)]:
             if name not in names:
@@ -351,12 +449,22 @@ class Service:
         _check_unique(self.name, series, "package", (p.name for p in narrowed.packages))
         _check_unique(self.name, series, "daemon", (d.name for d in narrowed.daemons))
         _check_unique(self.name, series, "file", (f.path for f in narrowed.files))
+        _check_unique(self.name, series, "schema", (s.name for s in narrowed.schemas))
+        for setup in narrowed.setup:
+            for schema in set(setup.schemas) - {s.name for s in narrowed.schemas}:
+                raise DataError(f"{self.name}: setup: no schema {schema!r} in {series}")
         for daemon in narrowed.daemons:
             if daemon.kind == "uwsgi" and len(daemon.wsgi) != 1:
                 raise DataError(
                     f"{self.name}: {daemon.name} has {len(daemon.wsgi)} WSGI entries in {series}"
                 )
         return narrowed
+
+
+def roles_for(roles: Sequence[Package], series: str, order: Sequence[str]) -> list[Package]:
+    """Return what the role packages are in `series`; `order` is all ids, oldest first."""
+    held = (role for role in roles if _holds(role, series, order))
+    return [_narrow(role, series, order).folded() for role in held]
 
 
 def _check_mode(mode: str) -> None:

@@ -7,17 +7,16 @@ It carries the repository's key, a deb822 source (sources.list(5)) and a pin
 from __future__ import annotations
 
 import gzip
-import hashlib
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import BuildError, UsageError
+from builder.debs.pack import installed_size, md5sums, own_version, pack
+from builder.errors import UsageError
 from builder.files import sha256_text
-from builder.run import run
 from builder.templates import MAINTAINER, date_822, render
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from builder.model import Series, Target
 
 DIRECTORY = "archive"
@@ -30,7 +29,7 @@ def archive_name(series: Series) -> str:
 
 def archive_version(series: Series, target: Target, revision: int) -> str:
     """Return the version of the package: the series' id, and a revision of ours."""
-    return f"{series.id}-1+deb{target.release}.{revision}"
+    return own_version(series, target, revision)
 
 
 def suite_sources(series: Series, target: Target, base_url: str, templates: Path) -> bytes:
@@ -86,12 +85,12 @@ def build_archive_package(
         templates,
         version=version,
         inputs=archive_inputs(series, target, key, base_url, templates),
-        installed_size=_installed_size(files),
+        installed_size=installed_size(files),
     )
     files["DEBIAN/control"] = control.encode()
     files["DEBIAN/conffiles"] = "".join(f"/{path}\n" for path in conffiles).encode()
-    files["DEBIAN/md5sums"] = _md5sums(files)
-    return _pack(files, output / f"{name}_{version}_all.deb", epoch_seconds)
+    files["DEBIAN/md5sums"] = md5sums(files)
+    return pack(files, output / f"{name}_{version}_all.deb", epoch_seconds)
 
 
 def _files(
@@ -144,38 +143,3 @@ def _stem(series: Series) -> str:
 
 def _keyring(series: Series) -> str:
     return f"usr/share/keyrings/{_stem(series)}-archive-keyring.asc"
-
-
-def _installed_size(files: dict[str, bytes]) -> int:
-    """Return KiB as dpkg-gencontrol counts: each file rounded up, 1 for each directory."""
-    parents = {str(parent) for path in files for parent in Path(path).parents}
-    return sum(-(-len(data) // 1024) for data in files.values()) + len(parents)
-
-
-def _md5sums(files: dict[str, bytes]) -> bytes:
-    """Return md5sums as dh_md5sums has it: without conffiles, which dpkg tracks itself."""
-    listed = sorted(path for path in files if path.startswith("usr/"))
-    rows = (f"{hashlib.md5(files[p], usedforsecurity=False).hexdigest()}  {p}\n" for p in listed)
-    return "".join(rows).encode()
-
-
-def _pack(files: dict[str, bytes], deb: Path, epoch_seconds: int) -> Path:
-    deb.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=deb.parent, prefix=f".{deb.name}.") as name:
-        root = Path(name) / "root"
-        for path, data in files.items():
-            file = root / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-            file.chmod(0o644)
-        for directory in (root, *(p for p in root.rglob("*") if p.is_dir())):
-            directory.chmod(0o755)
-        made = Path(name) / deb.name
-        # Two KiB gain nothing from zstd, and every dpkg there is reads xz.
-        argv = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(made)]
-        try:
-            run(argv, env={"SOURCE_DATE_EPOCH": str(epoch_seconds)})
-        except BuildError as error:
-            raise BuildError(f"{deb.name}: {error.message}", details=error.details) from error
-        made.replace(deb)
-    return deb

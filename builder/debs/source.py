@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from builder import templates as jinja
+from builder.debs.manifest import OPTIONS, SERVICES, manifest
 from builder.debs.stdeb_adapter import binary_name
 from builder.debs.versions import debian_version, full_version
 from builder.errors import BuildError
@@ -180,6 +181,7 @@ def render(
         "debian/rules": Rendered(_rules(view, binaries, root), 0o755),
         "debian/assemble.py": Rendered((root / "assemble.py").read_text(), 0o644),
         "debian/plan.json": Rendered(_plan(view, binaries)),
+        f"debian/files.d/{build.service.name}.json": Rendered(_manifest(view)),
     }
     files |= _shared_files(view, root)
     for daemon in build.service.daemons:
@@ -230,7 +232,7 @@ def _binaries(view: _View, library_depends: Sequence[str]) -> list[Binary]:
     code = Binary(
         name=view.code,
         summary=f"{service.title} - Python code for OpenStack {series.id}",
-        description=_paragraphs(
+        description=paragraphs(
             f"This package holds the Python code of {service.name}, in the tree {series.tree} "
             f"that all of OpenStack {series.id} shares.",
             service.description,
@@ -265,11 +267,11 @@ def _binary(view: _View, package: Package) -> Binary:
         relations[label] = tuple(_exact(service, getattr(package, name)))
     relations["Provides"] = package.provides
     if package.name == service.common:
-        relations["Recommends"] = (*relations["Recommends"], "logrotate")
+        relations["Recommends"] = (*relations["Recommends"], "logrotate", "openstack-node")
     return Binary(
         name=package.name,
         summary=package.summary,
-        description=_paragraphs(package.description, service.description),
+        description=paragraphs(package.description, service.description),
         section="net",
         relations={k: v for k, v in relations.items() if v},
         groups=package.groups,
@@ -282,7 +284,7 @@ def _exact(service: Service, relations: Iterable[str]) -> list[str]:
     return [f"{r} (= ${{binary:Version}})" if r in own else r for r in relations]
 
 
-def _paragraphs(*texts: str) -> tuple[str, ...]:
+def paragraphs(*texts: str) -> tuple[str, ...]:
     """Return paragraphs as the lines of an extended description (policy 5.6.13), unindented."""
     lines: list[str] = []
     for text in filter(None, (t.strip() for t in texts)):
@@ -381,6 +383,7 @@ def _plan(view: _View, binaries: Sequence[Binary]) -> str:
     """
     service, tree = view.service, view.build.series.tree
     site = PurePosixPath(view.site).relative_to(tree)
+    pristine = {c.destination: c.pristine for c in view.configs}
     plan = {
         "code": {
             "root": f"debian/{view.code}",
@@ -395,8 +398,30 @@ def _plan(view: _View, binaries: Sequence[Binary]) -> str:
             for p in service.packages
             for s in p.scripts
         ],
+        "options": {
+            "to": f"debian/{service.common}{SERVICES}/{service.name}{OPTIONS}",
+            "from": [
+                f"debian/{f.package or service.common}{pristine.get(p := _absolute(service, f), p)}"
+                for f in service.files
+                if f.config_generator
+            ],
+        },
     }
     return json.dumps(plan, indent=1, sort_keys=True) + "\n"
+
+
+def _manifest(view: _View) -> str:
+    """Return what `openstack-node` reads of the service."""
+    pristine = {c.destination: c.pristine for c in view.configs}
+    text = manifest(
+        view.service,
+        view.build.series,
+        site=view.site,
+        code=view.code,
+        pristine=pristine,
+        fill=view.fill,
+    )
+    return json.dumps(text, indent=1, sort_keys=True) + "\n"
 
 
 def _foreign_directories(view: _View) -> set[str]:
@@ -435,6 +460,7 @@ def _planned_texts(view: _View, binaries: Sequence[Binary]) -> Iterable[Mapping[
     for binary in binaries:
         overrides = f"debian/{binary.name}/usr/share/lintian/overrides/{binary.name}"
         yield _copy(f"{binary.name}.lintian-overrides", overrides)
+    yield _copy(f"{service.name}.json", f"debian/{common}{SERVICES}/{service.name}.json")
     for kind in (*(["sudoers"] if service.sudoers else []), "logrotate"):
         yield _copy(f"{common}.{kind}", f"debian/{common}/usr/share/{common}/{kind}")
     for daemon in service.daemons:

@@ -36,6 +36,7 @@ def main(plan_file: str, wheel: str) -> None:
     here = {str(site): plan["code"]["site"], sys.prefix: plan["code"]["tree"]}
     for file in plan["files"]:
         put_file(file, here)
+    put_options(plan["options"])
     for link in plan["links"]:
         check_script(plan["code"], link["target"])
         target = Path(link["path"])
@@ -136,6 +137,44 @@ def sample(generate: Callable[[list[str]], None], input_file: str) -> str:
     text = made.read_text()
     made.unlink()
     return text
+
+
+def put_options(plan: dict) -> None:
+    """Write which options the sample files have, all together, for `openstack-node`.
+
+    A daemon reads several files, and any of its options may be in any of them.
+    """
+    known: dict = {"options": {}, "renamed": {}}
+    for path in plan["from"]:
+        add_options(known, Path(path).read_text())
+    target = Path(plan["to"])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(known, indent=0, sort_keys=True) + "\n")
+
+
+def add_options(known: dict, text: str) -> None:
+    """Add the options of a sample: section, name, and `m` multi-valued, `d` deprecated."""
+    old_name = re.compile(r"^# Deprecated group/name - \[(.+)\]/(\S+)$", re.MULTILINE)
+    section, comments = "DEFAULT", []
+    for line in text.split("\n"):
+        header = re.match(r"\[([^\]]+)\]$", line)
+        option = re.match(r"#?([A-Za-z][\w.-]*)\s*=", line)
+        if header:
+            section = header[1]
+            known["options"].setdefault(section, {})
+        elif option:
+            about = "\n".join(comments)
+            flags = "m" if "(multi valued)" in about else ""
+            flags += "d" if "option is deprecated for removal" in about else ""
+            # A preset's line, below the sample's own, says nothing new.
+            known["options"].setdefault(section, {}).setdefault(option[1], flags)
+            for group, old in old_name.findall(about):
+                name = old.replace("-", "_")
+                known["renamed"].setdefault(group, {})[name] = f"[{section}] {option[1]}"
+        if line.startswith("# "):
+            comments.append(line)
+        elif line != "#":
+            comments = []
 
 
 def set_presets(text: str, presets: list[dict[str, str]]) -> str:

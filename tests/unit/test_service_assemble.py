@@ -1,6 +1,7 @@
 """debian/assemble.py: options set in a sample configuration."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,45 @@ def test_setting_the_same_twice_changes_nothing_more(assemble):
 def test_a_file_with_sections_of_the_same_option_is_set_in_the_right_one(assemble):
     text = assemble.set_presets("[a]\n#x = 1\n[b]\n#x = 1\n", [preset("b", "x", "2")])
     assert text == "[a]\n#x = 1\n[b]\n#x = 1\nx = 2\n"
+
+
+GENERATED = """\
+[DEFAULT]
+
+#
+# From toy
+#
+
+# DEPRECATED: Words. (string value)
+# Deprecated group/name - [old]/for-mer
+# This option is deprecated for removal since 1.0.
+# Its value may be silently ignored in the future.
+#gone_soon = <None>
+gone_soon = x
+
+# Where one example = 2. (multi valued)
+#filter = a
+#filter = b
+
+
+[made up]
+
+# (integer value)
+size=1
+"""
+
+
+def test_the_options_of_all_samples_are_known_together(assemble, tmp_path):
+    for name, text in (("a", GENERATED), ("b", SAMPLE)):
+        (tmp_path / name).write_text(text)
+    target = tmp_path / "usr/share/toy.options.json"
+    plan = {"to": str(target), "from": [str(tmp_path / "a"), str(tmp_path / "b")]}
+    assemble.put_options(plan)
+    assert json.loads(target.read_text()) == {
+        "options": {
+            "DEFAULT": {"gone_soon": "d", "filter": "m", "log_dir": "", "live": ""},
+            "made up": {"size": ""},
+            "database": {"connection": ""},
+        },
+        "renamed": {"old": {"for_mer": "[DEFAULT] gone_soon"}},
+    }

@@ -43,7 +43,8 @@ def shipped(service):
 
 
 def read_by(daemon):
-    words = [*daemon.args, *daemon.environment.values()]
+    words = [a for a in daemon.args if not a.startswith("--config-dir=")]
+    words += daemon.environment.values()
     return re.findall(r"/etc/[^;=\s]+", " ".join(words))
 
 
@@ -54,6 +55,14 @@ def test_each_daemon_has_the_files_it_reads(name, series):
     for daemon in service.daemons:
         for path in read_by(daemon):
             assert files[path] in needed(service, daemon.package), f"{daemon.name}: {path}"
+
+
+@each_service
+def test_each_daemon_reads_its_drop_ins_last(name, series):
+    """oslo.config reads its default directories before the files a command line names."""
+    for daemon in narrowed(name, series).daemons:
+        if any(a.startswith("--config-file=") for a in daemon.args):
+            assert daemon.args[-1] == f"--config-dir=/etc/{name}/{name}.conf.d"
 
 
 @each_service

@@ -1,0 +1,107 @@
+"""What a service's package tells `openstack-node` of it: one JSON file per service."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from builder.model import Series
+    from builder.service import Daemon, Service
+
+SERVICES = "/usr/share/openstack-node/services"
+OPTIONS = ".options.json"
+FORMAT = 1  # raise it when an older openstack-node would misread the file
+
+
+def manifest(
+    service: Service,
+    series: Series,
+    *,
+    site: str,
+    code: str,
+    pristine: Mapping[str, str],
+    fill: Callable[[str], str],
+) -> Mapping[str, object]:
+    """Return the manifest of a service that is narrowed to `series`.
+
+    `site`: site-packages of the tree on a node. `code`: the package of the Python code.
+    `pristine`: where the original of each file below /etc is. `fill` puts the series into
+    a text of the project file.
+    """
+    generated = [f for f in service.files if f.config_generator]
+    paths = [
+        f.path if f.path.startswith("/") else f"/etc/{service.name}/{f.path}" for f in generated
+    ]
+    live = [p for p in paths if p.startswith("/etc/")]
+    return {
+        "format": FORMAT,
+        "service": service.name,
+        "title": service.title,
+        "series": series.id,
+        "tree": series.tree,
+        "site": site,
+        "user": service.user.name,
+        "order": service.node.order,
+        "package": service.common,
+        "packages": [code, *(p.name for p in service.packages)],
+        "directory": f"/etc/{service.name}",
+        "configs": [{"live": path, "pristine": pristine[path]} for path in live],
+        "options": f"{SERVICES}/{service.name}{OPTIONS}",
+        "units": [_unit(service, daemon, live, fill) for daemon in service.daemons],
+        "upgrade_check": list(service.node.upgrade_check),
+        "schemas": [_entry(s) for s in service.schemas],
+        "setup": [_entry(s) for s in service.setup],
+        "settings": [_entry(s) for s in service.settings],
+        "dynamic": [_entry(d) for d in service.dynamic],
+    }
+
+
+def _unit(
+    service: Service, daemon: Daemon, live: Sequence[str], fill: Callable[[str], str]
+) -> Mapping[str, object]:
+    """Return a daemon's unit, and all it reads that would take effect on a restart.
+
+    `configs` are the configuration files in the order in which they are read; one that
+    ends in `/` is a directory of further ones (oslo.config reads those of the service and
+    of the program when it is told of files alone).
+    """
+    given = [fill(a) for a in daemon.args]
+    configs = []
+    for option, _, path in (text.partition("=") for text in given):
+        if option == "--config-file":
+            configs.append(path)
+        elif option == "--config-dir":
+            configs.append(path.rstrip("/") + "/")
+    for name, value in daemon.environment.items():
+        if name.endswith("_CONFIG_FILES"):
+            configs += re.split("[;,]", fill(value))
+    configs = configs or list(live[:1])
+    if not any(c.endswith("/") for c in configs):
+        program = "uwsgi" if daemon.kind == "uwsgi" else PurePosixPath(daemon.script).name
+        standard = dict.fromkeys((service.name, program))
+        configs += [f"/etc/{service.name}/{name}.conf.d/" for name in standard]
+    ini = [f"/etc/{service.name}/{daemon.name}-uwsgi.ini"] if daemon.kind == "uwsgi" else []
+    paste = [f"/etc/{service.name}/{f.path}" for f in service.files if f.path.endswith("paste.ini")]
+    reads = not (daemon.kind == "oneshot" or daemon.script.startswith("/"))
+    return {
+        "name": f"{daemon.name}.service",
+        "package": daemon.package,
+        "kind": daemon.kind,
+        "start": daemon.start,
+        "needs": list(daemon.needed),
+        "configs": configs if reads else [],
+        "others": [*ini, *paste] if reads else [],
+    }
+
+
+def _entry(value: object) -> Mapping[str, object]:
+    """Return a dataclass as a table, without what says in which series it holds."""
+    fields = dataclasses.fields(value)  # type: ignore[arg-type]
+    rows = {f.name: getattr(value, f.name) for f in fields if f.name not in {"since", "until"}}
+    return {k: dict(v) if isinstance(v, Mapping) else v for k, v in rows.items()}

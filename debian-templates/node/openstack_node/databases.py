@@ -1,0 +1,148 @@
+"""The databases of a service, asked by `probe.py` in a process of the service's user."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openstack_node import system
+
+if TYPE_CHECKING:
+    from openstack_node.manifest import Service
+
+PROBE = Path(__file__).with_name("probe.py")
+SECONDS = 45
+STATES = {
+    "current": "is at this release's revision",
+    "behind": "is behind the code",
+    "ahead": "is of a later release than the code",
+    "empty": "has no tables yet",
+    "unset": "has no address",
+    "malformed": "has an address that is none",
+    "unreachable": "cannot be reached",
+    "denied": "refuses the user or its password",
+    "missing": "does not exist, or its user has no right to it",
+    "unknown": "has a revision that cannot be told",
+    "error": "cannot be used",
+}
+USABLE = {"current", "behind", "ahead", "empty", "unknown"}
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A database: its state (a key of STATES), and what is known of where it is."""
+
+    name: str
+    state: str
+    detail: str = ""
+    user: str = ""
+    host: str = ""
+    database: str = ""
+
+    @property
+    def where(self) -> str:
+        """`keystone at controller`."""
+        return f"{self.database} at {self.host}" if self.database else ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the probe found; `error` says why it found nothing."""
+
+    schemas: dict[str, Schema] = field(default_factory=dict)
+    done: dict[int, bool] = field(default_factory=dict)
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    writable: list[str] = field(default_factory=list)
+    error: str = ""
+
+
+def ask(service: Service, files: list[str]) -> Answer:
+    """Look at the databases of a service, and at the files as its user sees them.
+
+    `files` are to be readable by that user.
+    """
+    question = {
+        "service": service.name,
+        "site": service.data["site"],
+        "configs": service.configs,
+        "files": files,
+        "directories": [
+            service.data["directory"],
+            f"{service.data['directory']}/{service.name}.conf.d",
+        ],
+        "schemas": service.data["schemas"] if service.wants_database else [],
+        "done": [
+            {"schema": s["schemas"][0], "query": s["done"]}
+            for s in service.steps
+            if s["done"] not in ("", "current")
+        ],
+    }
+    python = str(service.tree / "bin/python")
+    argv = [python, "-B", str(PROBE)]
+    done = system.run(argv, user=service.user, seconds=SECONDS, stdin=json.dumps(question))
+    if done.code is None:
+        return Answer(error=f"no answer within {SECONDS} s")
+    try:
+        return _answer(json.loads(done.out), service)
+    except ValueError:
+        return Answer(error=f"{python} ended with status {done.code}")
+
+
+def _answer(found: dict[str, Any], service: Service) -> Answer:
+    derived = {s["name"] for s in service.data["schemas"] if s["suffix"]}
+    states = {n: Schema(name=n, **s) for n, s in found["schemas"].items()}
+    queries = [i for i, s in enumerate(service.steps) if s["done"] not in ("", "current")]
+    return Answer(
+        # An address that is another's with a suffix is not to be set by itself.
+        schemas={n: s for n, s in states.items() if n not in derived or s.state != "unset"},
+        done={queries[int(i)]: yes for i, yes in found["done"].items()},
+        cells=found["cells"],
+        unreadable=found["files"]["unreadable"],
+        writable=found["files"]["writable"],
+        error=found.get("error", ""),
+    )
+
+
+def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]]:
+    """Return in a line what is wrong with a database, and what to do about it.
+
+    `place` is the file (and line) where its address is.
+    """
+    data = next((s for s in service.data["schemas"] if s["name"] == schema.name), None)
+    data = data or service.data["schemas"][0]  # a cell's
+    option = f"[{data['section']}] {data['option']}"
+    where, form = f"{option} in {place}", "mysql+pymysql://USER:PASSWORD@HOST/DATABASE"
+    name = f"the database {schema.database} at {schema.host}"
+    setup = f"openstack-node setup {service.name}"
+    known = {
+        "unset": (f"{option} is not set", [f"set {where}, to {form}"]),
+        "malformed": (f"{option} is no address of a database", [f"correct {where}: {form}"]),
+        "denied": (
+            f"{name} refuses the user {schema.user} or its password",
+            [f"correct the user or the password of {where}", schema.detail],
+        ),
+        "unreachable": (
+            f"{name} cannot be reached",
+            [f"start the database server, or correct the host of {where}", schema.detail],
+        ),
+        "missing": (
+            f"{name} does not exist, or {schema.user} has no right to it",
+            ["as the database's administrator:", *statements(schema)],
+        ),
+        "error": (f"{name} cannot be used", [f"see {where}", schema.detail]),
+        "empty": (f"{name} has no tables yet", [setup]),
+        "behind": (f"{name} is behind the code", [setup, schema.detail]),
+    }
+    return known.get(schema.state, (f"{name} {STATES[schema.state]}", [schema.detail]))
+
+
+def statements(schema: Schema) -> list[str]:
+    """Return the install guide's SQL that makes a database and lets its user in."""
+    grant = (
+        f"  GRANT ALL PRIVILEGES ON {schema.database}.* TO '{schema.user}'@'%s'"
+        " IDENTIFIED BY 'PASSWORD';"
+    )
+    return [f"  CREATE DATABASE {schema.database};", grant % "localhost", grant % "%"]

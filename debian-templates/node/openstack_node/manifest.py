@@ -1,0 +1,116 @@
+"""What the packages installed here say of their services, and which of it is installed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openstack_node import system
+
+SERVICES = Path("/usr/share/openstack-node/services")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A systemd unit of a service; see `builder`'s manifest for the fields' meaning."""
+
+    name: str
+    package: str
+    kind: str
+    start: str
+    needs: list[str]
+    configs: list[str]
+    others: list[str]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service as installed on this node: only the units of installed packages.
+
+    `data` is the manifest whole, for what is only looked at in one place.
+    """
+
+    name: str
+    title: str
+    series: str
+    version: str
+    tree: Path
+    user: str
+    order: int
+    installed: frozenset[str]
+    units: list[Unit]
+    data: dict[str, Any]
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The setup steps that are for this node."""
+        return [s for s in self.data["setup"] if not s["package"] or s["package"] in self.installed]
+
+    @property
+    def configs(self) -> list[str]:
+        """What the command-line tools and the services with a database read, in order."""
+        chains = [u.configs for u in self.units if u.kind == "uwsgi" or "connection" in u.needs]
+        if chains:
+            return max(chains, key=len)
+        main = [c["live"] for c in self.data["configs"][:1]]
+        return [*main, f"{self.data['directory']}/{self.name}.conf.d/"]
+
+    @property
+    def wants_database(self) -> bool:
+        """Whether a service is installed here that works on the database itself."""
+        return any(u.kind == "uwsgi" or "connection" in u.needs for u in self.units)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options the series' sample files have, and former names of some."""
+        text = Path(self.data["options"]).read_text(encoding="utf-8")
+        known: dict[str, Any] = json.loads(text)
+        return known
+
+
+def load(names: list[str], directory: Path = SERVICES) -> list[Service]:
+    """Return the services installed here, in the order of setup; all, or those named.
+
+    Raises NodeError for a name that is none of them, and for a manifest of a later format.
+    """
+    manifests = [_read(p) for p in sorted(directory.glob("*.json")) if p.suffixes == [".json"]]
+    versions = system.versions([p for m in manifests for p in m["packages"]])
+    found = [s for s in (_service(m, versions) for m in manifests) if s]
+    known = {s.name for s in found}
+    for name in names:
+        if name not in known:
+            raise system.NodeError(
+                f"no service {name} is installed here",
+                f"installed: {', '.join(sorted(known)) or 'none'}",
+            )
+    return sorted((s for s in found if not names or s.name in names), key=lambda s: s.order)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if data["format"] > FORMAT:
+        raise system.NodeError(
+            f"{path} is of a later release than this openstack-node",
+            "apt-get install openstack-node",
+        )
+    return data
+
+
+def _service(data: dict[str, Any], versions: dict[str, str]) -> Service | None:
+    if data["package"] not in versions:  # removed, and its file is about to be
+        return None
+    units = [Unit(**u) for u in data["units"] if u["package"] in versions]
+    return Service(
+        name=data["service"],
+        title=data["title"],
+        series=data["series"],
+        version=versions[data["package"]],
+        tree=Path(data["tree"]),
+        user=data["user"],
+        order=data["order"],
+        installed=frozenset(p for p in data["packages"] if p in versions),
+        units=units,
+        data=data,
+    )

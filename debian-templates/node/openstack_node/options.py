@@ -1,0 +1,150 @@
+"""The options in the live files, judged by those the series' sample files have.
+
+The samples know all but what is made up as a service starts: the options of keystoneauth's
+plugins (known.json lists them), and sections whose names an administrator chooses (each
+service's manifest says how they come about).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openstack_node import ini
+
+if TYPE_CHECKING:
+    from openstack_node.manifest import Service
+
+KNOWN = Path(__file__).with_name("known.json")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about the configuration: `level` is `note` or `warning`."""
+
+    level: str
+    place: str
+    text: str
+    hint: str = ""
+
+
+class Judge:
+    """Knows which options a service of a series has."""
+
+    def __init__(self, service: Service, settings: ini.Settings) -> None:
+        known, extra = service.options(), json.loads(KNOWN.read_text(encoding="utf-8"))
+        self._options = {ini.normal(s): o for s, o in known["options"].items()}
+        self._renamed = {ini.normal(s): o for s, o in known["renamed"].items()}
+        self._series = service.series
+        plugins = dict.fromkeys(extra["plugin_options"], "")
+        for options in self._options.values():
+            if "auth_type" in options:
+                options.update({n: f for n, f in plugins.items() if n not in options})
+        for section, names in extra["options"].items():
+            self._options.setdefault(section, {}).update(dict.fromkeys(names, ""))
+        self._add_dynamic(service.data["dynamic"], settings)
+        self._patterns = [d for d in service.data["dynamic"] if d["pattern"]]
+
+    def _add_dynamic(self, dynamic: list[dict[str, Any]], settings: ini.Settings) -> None:
+        for rule in (d for d in dynamic if d["named_by"]):
+            section, _, option = rule["named_by"].partition("/")
+            for name in filter(None, re.split(r"[\s,]+", settings.value(section, option))):
+                self._accept(name.split(":")[0], rule["like"])
+
+    def _accept(self, section: str, like: list[str]) -> None:
+        own = self._options.setdefault(ini.normal(section), {})
+        for other in like:
+            for name, flags in self._options.get(ini.normal(other), {}).items():
+                own.setdefault(name, flags)
+
+    def section(self, name: str) -> bool:
+        """Whether the service looks at a section."""
+        name = ini.normal(name)
+        for rule in self._patterns:
+            if re.fullmatch(rule["pattern"], name):
+                self._accept(name, rule["like"])
+        return name in self._options or name in self._renamed
+
+    def option(self, entry: ini.Entry) -> list[Problem]:
+        """Return what there is to say about an option that is set."""
+        section, name = ini.normal(entry.section), f"[{entry.section}] {entry.option}"
+        flags = self._options.get(section, {}).get(entry.option)
+        if flags is None:
+            new = self._renamed.get(section, {}).get(entry.option)
+            if new is None:
+                text = f"{name} is no option of {self._series}; it has no effect"
+                return [Problem("warning", entry.place, text)]
+            return [Problem("note", entry.place, f"{name} is called {new} now")]
+        if "d" in flags:
+            return [Problem("note", entry.place, f"{name} is deprecated and will be removed")]
+        return []
+
+    def many(self, entry: ini.Entry) -> bool:
+        """Whether an option takes several values, each on a line of its own."""
+        return "m" in self._options.get(ini.normal(entry.section), {}).get(entry.option, "m")
+
+
+def problems(service: Service) -> list[Problem]:
+    """Return all there is to say about the live files of a service's units, and its tools'."""
+    chains = {tuple(u.configs): None for u in service.units}
+    chains[tuple(service.configs)] = None
+    judge = Judge(service, ini.Settings([p for chain in chains for p in chain]))
+    found = []
+    for path in dict.fromkeys(f for chain in chains for f in ini.files(list(chain))):
+        entries, mistakes = ini.read(path)
+        found += [Problem("warning", f"{m.path}:{m.line}", m.text) for m in mistakes]
+        found += _file(judge, entries)
+    return found + _missing(service)
+
+
+def _file(judge: Judge, entries: list[ini.Entry]) -> list[Problem]:
+    found: list[Problem] = []
+    before: dict[tuple[str, str], ini.Entry] = {}
+    strange: set[str] = set()
+    for entry in entries:
+        if not judge.section(entry.section):
+            if entry.section not in strange:
+                text = f"[{entry.section}] is no section this release reads"
+                found.append(Problem("warning", entry.place, text))
+            strange.add(entry.section)
+            continue
+        found += judge.option(entry)
+        key = ini.normal(entry.section), entry.option
+        if key in before and not judge.many(entry):
+            text = f"[{entry.section}] {entry.option} is set on line {before[key].line} already"
+            found.append(Problem("warning", entry.place, text, "this line counts; delete one"))
+        before[key] = entry
+    return found
+
+
+def _missing(service: Service) -> list[Problem]:
+    """Return the options without which a daemon installed here cannot do its work."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for rule in service.data["settings"]:
+        for unit in (u for u in service.units if u.package == rule["package"] and u.configs):
+            lack = lacking(ini.Settings(unit.configs), rule["section"], rule["options"])
+            if lack:
+                key = unit.configs[0], rule["section"], ", ".join(lack)
+                found.setdefault(key, []).append(unit.name)
+    return [
+        Problem(
+            "warning",
+            place,
+            f"[{section}] {names}: not set",
+            f"for {', '.join(dict.fromkeys(wanting))}",
+        )
+        for (place, section, names), wanting in found.items()
+    ]
+
+
+def lacking(settings: ini.Settings, section: str, options: list[str]) -> list[str]:
+    """Return those of a section's options that are not set and would have to be."""
+    if settings.value(section, "auth_section"):
+        return []
+    kind = settings.value(section, "auth_type")
+    if kind and not kind.endswith("password"):  # other plugins have other options
+        return []
+    return [o for o in options if not settings.value(section, o)]

@@ -1,0 +1,171 @@
+"""Everything this asks of the machine: dpkg, systemd, commands run as a service's user.
+
+Each call has a time limit, so that a database or a disk that hangs cannot hang the check.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+
+UNIT_PROPERTIES = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "Result",
+    "ConditionResult",
+    "ExecMainStatus",
+    "Job",
+    "ActiveEnterTimestampMonotonic",
+    "ExecMainStartTimestampMonotonic",
+    "InactiveExitTimestampMonotonic",
+)
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class NodeError(Exception):
+    """Something a person has to put right: one line, where it is, and what to do."""
+
+    def __init__(self, message: str, *hints: str, details: str = "") -> None:
+        super().__init__(message)
+        self.hints = [h for h in hints if h]
+        self.details = details
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended; `code` is None when its time was up."""
+
+    code: int | None
+    out: str
+    seconds: float = 0.0
+
+    def tail(self, lines: int = 8) -> str:
+        """Return the last lines it said, passwords in addresses blotted out."""
+        said = [line.rstrip() for line in self.out.splitlines() if line.strip()]
+        return masked("\n".join(said[-lines:]))
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """A unit as systemd has it. Times are seconds since the epoch, 0 for never.
+
+    `pending`: systemd has something to do with it still.
+    """
+
+    name: str
+    load: str = "not-found"
+    active: str = "inactive"
+    sub: str = "dead"
+    enabled: str = ""
+    result: str = ""
+    condition: bool = True
+    exit_status: int = 0
+    pending: bool = False
+    since: float = 0.0
+    started: float = 0.0
+
+    @property
+    def waits(self) -> bool:
+        """Whether it was not started because its ExecCondition did not hold."""
+        return self.active == "inactive" and self.result == "exec-condition"
+
+
+def masked(text: str) -> str:
+    """Return `text` without the passwords of the addresses in it."""
+    return re.sub(r"(://[^:/@\s'\"]*:)[^@\s'\"]*@", r"\1***@", text)
+
+
+def run(
+    argv: list[str],
+    *,
+    user: str = "",
+    seconds: float,
+    env: dict[str, str] | None = None,
+    stdin: str = "",
+    merged: bool = False,
+) -> Done:
+    """Run a command, as `user` if one is given; its standard error goes away unless `merged`.
+
+    Nothing of the caller's environment is passed on: it may hold passwords.
+    """
+    if user:
+        argv = ["runuser", "-u", user, "--", *argv]
+    start = time.monotonic()
+    clean = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/", **(env or {})}
+    try:
+        done = subprocess.run(
+            argv,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merged else subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            env=clean,
+            cwd="/",
+            check=False,
+        )
+    except subprocess.TimeoutExpired as slow:
+        said = slow.stdout or ""
+        text = said.decode(errors="replace") if isinstance(said, bytes) else said
+        return Done(None, text, time.monotonic() - start)
+    return Done(done.returncode, done.stdout, time.monotonic() - start)
+
+
+def is_root() -> bool:
+    """Whether this runs as root, who alone can become the services' users."""
+    return os.geteuid() == 0
+
+
+def versions(packages: list[str]) -> dict[str, str]:
+    """Return the version of each of `packages` that is installed."""
+    if not packages:
+        return {}
+    fields = "${Package}\\t${Version}\\t${db:Status-Status}\\n"
+    done = run(["dpkg-query", "-W", "-f", fields, *packages], seconds=20)
+    rows = (line.split("\t") for line in done.out.splitlines())
+    return {name: version for name, version, status in rows if status == "installed"}
+
+
+def unit_states(names: list[str]) -> dict[str, UnitState]:
+    """Return how systemd has each unit, in one call; nothing where systemd does not run."""
+    if not names or not os.path.isdir("/run/systemd/system"):  # noqa: PTH112
+        return {}
+    properties = ",".join(UNIT_PROPERTIES)
+    done = run(["systemctl", "show", f"--property={properties}", *names], seconds=20)
+    boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    blocks = (dict(re.findall(r"^(\w+)=(.*)$", b, re.MULTILINE)) for b in done.out.split("\n\n"))
+    states = [_state(block, boot) for block in blocks if "Id" in block]
+    return {state.name: state for state in states}
+
+
+def _state(block: dict[str, str], boot: float) -> UnitState:
+    def at(name: str) -> float:
+        micro = int(block.get(f"{name}TimestampMonotonic") or 0)
+        return boot + micro / 1e6 if micro else 0.0
+
+    active = block["ActiveState"]
+    return UnitState(
+        name=block["Id"],
+        load=block["LoadState"],
+        active=active,
+        sub=block["SubState"],
+        enabled=block["UnitFileState"],
+        result=block["Result"],
+        condition=block["ConditionResult"] == "yes",
+        exit_status=int(block.get("ExecMainStatus") or 0),
+        pending=block.get("Job", "0") not in {"", "0"},
+        since=at("ActiveEnter" if active == "active" else "InactiveExit"),
+        started=at("ExecMainStart") or at("InactiveExit"),
+    )
+
+
+def systemctl(verb: str, units: list[str]) -> Done:
+    """Have systemd do something to units, without waiting for it."""
+    return run(["systemctl", "--no-block", verb, *units], seconds=30, merged=True)

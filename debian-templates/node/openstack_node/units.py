@@ -1,0 +1,103 @@
+"""The units of a service: how each is, in words, and what starting it takes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openstack_node import ini
+
+if TYPE_CHECKING:
+    from openstack_node.manifest import Service, Unit
+    from openstack_node.system import UnitState
+
+STARTING_SECONDS = 60  # a daemon that is not up by then is more than slow
+Verdict = tuple[str, str, list[str]]  # level, text, hints
+
+
+def judge(service: Service, unit: Unit, state: UnitState | None) -> Verdict:
+    """Return how a unit is."""
+    if state is None:
+        return "unknown", "systemd does not run here", []
+    if state.load == "not-found":
+        return "critical", "not there", [f"apt-get install --reinstall {unit.package}"]
+    if state.load == "masked" or state.enabled in {"disabled", "masked"}:
+        return _switched_off(unit, state)
+    if state.active == "active":
+        return _active(service, unit, state)
+    if state.active in {"activating", "reloading", "deactivating"}:
+        return _moving(service, unit, state)
+    return _down(service, unit, state)
+
+
+def _log(service: Service, unit: Unit) -> str:
+    return f"see journalctl -u {unit.name} and /var/log/{service.name}"
+
+
+def _moving(service: Service, unit: Unit, state: UnitState) -> Verdict:
+    log = _log(service, unit)
+    if state.sub == "auto-restart":
+        return "critical", f"ended with status {state.exit_status}, is tried again", [log]
+    seconds = int(time.time() - state.since)
+    text = f"{state.active} for {span(seconds)}"
+    if seconds <= STARTING_SECONDS:
+        return "note", text, []
+    return "warning", text, [f"it waits for its database or broker; {log}"]
+
+
+def _down(service: Service, unit: Unit, state: UnitState) -> Verdict:
+    setup = f"openstack-node setup {service.name}"
+    if state.waits:
+        option = needed(service, unit)
+        if not option:
+            return "warning", "not started since it was configured", [setup]
+        return "warning", f"waits for {option}", [f"set it, then {setup}"]
+    if state.active == "inactive" and (unit.start != "now" or not state.condition):
+        return "note", "not started, and need not be", []
+    text = "failed" if state.active == "failed" else "stopped"
+    return "critical", text, [setup, _log(service, unit)]
+
+
+def _switched_off(unit: Unit, state: UnitState) -> Verdict:
+    running = state.active == "active"
+    text = f"{state.enabled or 'masked'}, {'but running' if running else 'not running'}"
+    level = "warning" if running else "note"
+    return level, text, [f"systemctl enable {unit.name}"] if running else []
+
+
+def _active(service: Service, unit: Unit, state: UnitState) -> Verdict:
+    text = f"active for {span(int(time.time() - state.since))}"
+    later = changed(unit, state)
+    if later:
+        hint = f"openstack-node setup {service.name} restarts it"
+        return "warning", f"{text}, but {later} was changed since", [hint]
+    return "ok", text, []
+
+
+def needed(service: Service, unit: Unit) -> str:
+    """Return the option a unit that was not started waits for, and where to set it."""
+    sections = {s["option"]: s["section"] for s in service.data["schemas"][:1]}
+    settings = ini.Settings(unit.configs)
+    for option in unit.needs:
+        section = sections.get(option, "DEFAULT")
+        if not settings.value(section, option):
+            return f"[{section}] {option} in {unit.configs[0] if unit.configs else 'its files'}"
+    return ""
+
+
+def changed(unit: Unit, state: UnitState) -> str:
+    """Return a file that was written after the unit was started, or nothing."""
+    for path in (*ini.files(unit.configs), *unit.others):
+        file = Path(path)
+        if file.exists() and file.stat().st_mtime > state.started > 0:
+            return path
+    return ""
+
+
+def span(seconds: int) -> str:
+    """Return a time in words: `42 s`, `17 min`, `5 h`, `3 days`."""
+    for size, name in ((172800, "days"), (7200, "h"), (120, "min")):
+        if seconds >= size:
+            return f"{seconds // {'days': 86400, 'h': 3600, 'min': 60}[name]} {name}"
+    return f"{max(seconds, 0)} s"

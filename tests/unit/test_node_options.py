@@ -1,0 +1,91 @@
+"""openstack-node on configuration files: what is told, and where."""
+
+import pytest
+from nodeside import service, unit, write
+from openstack_node import ini, options
+
+
+def told(toy):
+    return [(p.level, p.place.rpartition("/")[2], p.text) for p in options.problems(toy)]
+
+
+def test_files_as_they_should_be_are_passed_over_in_silence(tmp_path):
+    toy = service(tmp_path)
+    write(
+        toy,
+        "# words\n[DEFAULT]\ndebug = true\nfilters = a\nfilters = b\n enabled = on\n"
+        "enabled_backends = lvm, nfs:x\n[LVM]\nvolume_group=vg\n[nfs]\nvolume_group: x\n"
+        "[mdev_nvidia-35]\nvolume_group = y\n"
+        "[placement]\nauth_type = password\nusername = u\nproject_domain_name = d\n",
+    )
+    assert told(toy) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[DEFAULT]\nverbose = 1\n", ("warning", "toy.conf:2", "[DEFAULT] verbose is no option")),
+        ("[old]\na = 1\nb = 2\n", ("warning", "toy.conf:2", "[old] is no section")),
+        ("[DEFAULT]\nold = 1\n", ("note", "toy.conf:2", "[DEFAULT] old is deprecated")),
+        (
+            "[DEFAULT]\nsql_connection = 1\n",
+            ("note", "toy.conf:2", "[DEFAULT] sql_connection is called [database] connection now"),
+        ),
+        (
+            "[DEFAULT]\ndebug = 1\n\ndebug = 1\n",
+            ("warning", "toy.conf:4", "[DEFAULT] debug is set on line 2 already"),
+        ),
+        ("[DEFAULT]\ndebug\n", ("warning", "toy.conf:2", "neither [section] nor option = value")),
+        ("debug = 1\n", ("warning", "toy.conf:1", "an option before the first [section]")),
+        ("[lvm]\nvolume_group = x\n", ("warning", "toy.conf:2", "[lvm] is no section")),
+    ],
+    ids=["option", "section", "deprecated", "renamed", "twice", "no-option", "no-section", "back"],
+)
+def test_each_mistake_is_told_once_and_where(tmp_path, text, expected):
+    toy = service(tmp_path)
+    write(toy, text)
+    ((level, place, said),) = told(toy)
+    assert (level, place) == expected[:2]
+    assert said.startswith(expected[2])
+
+
+def test_drop_in_files_are_looked_at_as_well(tmp_path):
+    toy = service(tmp_path)
+    write(toy, "[DEFAULT]\n")
+    write(toy, "[DEFAULT]\nverbose = 1\n", "site.conf")
+    write(toy, "[DEFAULT]\nverbose = 1\n", "site.conf.bak")
+    assert [place for _, place, _ in told(toy)] == ["site.conf:2"]
+
+
+def test_no_value_is_ever_told(tmp_path):
+    toy = service(tmp_path)
+    write(toy, "[database]\nconection = mysql://u:SECRET@h/d\n[DEFAULT]\nSECRET\n")
+    said = " ".join(f"{p.place} {p.text} {p.hint}" for p in options.problems(toy))
+    assert "SECRET" not in said
+
+
+def test_what_a_daemon_cannot_do_without_is_missed(tmp_path):
+    rule = {"package": "toy-agent", "section": "placement", "options": ["auth_url", "password"]}
+    chain = [f"{tmp_path}/etc/toy/toy.conf", f"{tmp_path}/etc/toy/toy.conf.d/"]
+    units = [unit("toy-agent", chain), unit("toy-other", chain)]
+    toy = service(tmp_path, units=units, settings=[rule])
+    write(toy, "[placement]\npassword = x\n")
+    assert told(toy) == [("warning", "toy.conf", "[placement] auth_url: not set")]
+    assert options.problems(toy)[0].hint == "for toy-agent.service"
+    write(toy, "[placement]\nauth_url = x\n", "site.conf")
+    assert told(toy) == []
+    write(toy, "[placement]\nauth_type = v3applicationcredential\n")
+    write(toy, "", "site.conf")
+    assert told(toy) == []
+
+
+def test_the_last_file_wins_as_it_does_for_the_service(tmp_path):
+    toy = service(tmp_path)
+    write(toy, "[database]\nconnection = a\nconnection = b\n[Database]\nconnection = c\n")
+    settings = ini.Settings(toy.configs)
+    assert settings.value("database", "connection") == "c"
+    later = write(toy, "[database]\nconnection = d\n", "z.conf")
+    settings = ini.Settings(toy.configs)
+    assert settings.value("database", "connection") == "d"
+    assert settings.place("database", "connection") == f"{later}:2"
+    assert settings.place("database", "other") == toy.configs[0]

@@ -1,0 +1,133 @@
+"""openstack-node on databases: revisions, and what a driver's error means."""
+
+import pytest
+from nodeside import SCHEMA
+from openstack_node import databases, probe
+
+REVISION = '"""What it does."""\nrevision = {!r}\ndown_revision = {!r}\ndepends_on = {!r}\n'
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Return site-packages with two branches, the second depending on the first."""
+    directory = tmp_path / "toy/versions/release"
+    directory.mkdir(parents=True)
+    rows = [
+        ("base", None, None),
+        ("expand1", "base", None),
+        ("expand2", "expand1", None),
+        ("contract1", ("base",), "expand1"),
+    ]
+    for name, *before in rows:
+        (directory / f"{name}_x.py").write_text(REVISION.format(name, *before))
+    (tmp_path / "toy/versions/__init__.py").touch()
+    # never run: importing it would need all of the service
+    (directory / "helper.py").write_text("import no_such_module\nrevision = f()\n")
+    return tmp_path
+
+
+class Fake(probe.Database):
+    """A database with the tables it is given, behind no driver."""
+
+    def __init__(self, site, tables, **schema):
+        super().__init__("toy://", "", str(site), {**SCHEMA, **schema})
+        self.tables = tables
+
+    def _connect(self):
+        self.connection = self
+
+    def close(self):
+        """Nothing is open."""
+
+    def _rows(self, query):
+        return self.tables.get(query.split(" FROM ")[1].split()[0])
+
+
+def state(site, *revisions):
+    return Fake(site, {"alembic_version": [(r,) for r in revisions]}).look()
+
+
+@pytest.mark.parametrize(
+    ("revisions", "expected"),
+    [
+        (["expand2", "contract1"], "current"),
+        (["expand1", "contract1"], "behind"),
+        (["expand2"], "behind"),
+        (["base"], "behind"),
+        (["expand2", "contract1", "of-a-later-release"], "ahead"),
+        ([], "empty"),
+    ],
+)
+def test_a_revision_is_compared_with_the_codes(site, revisions, expected):
+    assert state(site, *revisions).state == expected
+
+
+def test_a_head_that_includes_the_other_branch_is_enough(site):
+    (site / "toy/versions/merge.py").write_text(
+        REVISION.format("contract2", "contract1", "expand2")
+    )
+    assert state(site, "contract2").state == "current"
+    assert state(site, "contract1").detail == "revision contract1, the code wants contract2"
+
+
+def test_a_database_without_tables_is_empty_and_one_without_address_unset(site):
+    assert Fake(site, {}).look().state == "empty"
+    nowhere = Fake(site, {})
+    nowhere.url = ""
+    assert nowhere.look().state == "unset"
+
+
+def test_code_without_revisions_is_no_reason_to_fail(tmp_path):
+    assert Fake(tmp_path, {}).look().state == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [(1, "behind"), (12, "current"), (13, "ahead"), (0, "empty")]
+)
+def test_the_numbers_of_old_series_are_compared(tmp_path, version, expected):
+    versions = tmp_path / "toy/versions"
+    versions.mkdir(parents=True)
+    for name in ("001_a.py", "012_b.py", "__init__.py"):
+        (versions / name).touch()
+    (tmp_path / "toy/migrate.cfg").write_text("[db_settings]\nrepository_id=toy\n")
+    rows = {"migrate_version": [("other", 99), ("toy", version)]}
+    assert Fake(tmp_path, rows, table="migrate_version").look().state == expected
+
+
+def driver_error(*arguments):
+    wrapper = Exception("wrapped")
+    wrapper.orig = Exception(*arguments)
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (driver_error(1045, "Access denied for user 'toy'@'localhost'"), "denied"),
+        (driver_error(1049, "Unknown database 'toy'"), "missing"),
+        (driver_error(1044, "Access denied for user to database 'toy'"), "missing"),
+        (driver_error(2003, "Can't connect to MySQL server on 'db'"), "unreachable"),
+        (driver_error('FATAL: password authentication failed for user "toy"'), "denied"),
+        (driver_error('FATAL: database "toy" does not exist'), "missing"),
+        (ModuleNotFoundError("No module named 'MySQLdb'"), "error"),
+    ],
+)
+def test_an_error_is_told_from_another(error, expected):
+    assert probe.classified(error, "")[0] == expected
+
+
+def test_an_error_does_not_carry_the_password():
+    assert "SECRET" not in probe.classified(driver_error("bad SECRET here"), "SECRET")[1]
+
+
+def test_a_cells_template_takes_the_configured_parts():
+    template = "{scheme}://{username}:{password}@{hostname}/nova_cell0?{query}"
+    default = "mysql+pymysql://nova:pw@db/nova?charset=utf8"
+    assert probe.filled(template, default) == "mysql+pymysql://nova:pw@db/nova_cell0?charset=utf8"
+    assert probe.filled("mysql://a/b", default) == "mysql://a/b"
+
+
+def test_what_a_missing_database_takes_is_the_guides_sql():
+    schema = databases.Schema("main", "missing", "", "keystone", "db", "keystone")
+    assert databases.statements(schema)[0].strip() == "CREATE DATABASE keystone;"
+    assert "'keystone'@'%'" in databases.statements(schema)[2]

@@ -1,0 +1,215 @@
+"""openstack-node status: verdicts, exit status, what a program reads."""
+
+import json
+import os
+import time
+
+import pytest
+from nodeside import BOOTSTRAP, SYNC, service, write
+from openstack_node import cli, databases, manifest, status, system, units
+
+NAME = "toy-api.service"
+CONNECTION = "[database]\nconnection = mysql+pymysql://toy:SECRET@db/toy\n"
+
+
+def state(**values):
+    known = {"load": "loaded", "enabled": "enabled", "since": time.time() - 300, "started": 4e9}
+    return system.UnitState(NAME, **{**known, **values})
+
+
+def verdict(tmp_path, found):
+    toy = service(tmp_path)
+    return units.judge(toy, toy.units[0], found)
+
+
+@pytest.mark.parametrize(
+    ("found", "level", "words"),
+    [
+        (state(active="active"), "ok", "active for 5 min"),
+        (state(active="inactive", result="exec-condition"), "warning", "waits for [database]"),
+        (state(active="inactive"), "critical", "stopped"),
+        (state(active="failed"), "critical", "failed"),
+        (state(active="activating", since=time.time()), "note", "activating"),
+        (state(active="activating"), "warning", "activating for 5 min"),
+        (
+            state(active="activating", sub="auto-restart", exit_status=3),
+            "critical",
+            "ended with status 3, is tried again",
+        ),
+        (state(enabled="disabled"), "note", "disabled, not running"),
+        (state(active="active", enabled="disabled"), "warning", "disabled, but running"),
+        (state(load="not-found"), "critical", "not there"),
+        (None, "unknown", "systemd does not run here"),
+    ],
+)
+def test_a_units_verdict(tmp_path, found, level, words):
+    judged = verdict(tmp_path, found)
+    assert judged[0] == level
+    assert judged[1].startswith(words)
+
+
+def test_a_configuration_newer_than_its_daemon_is_told(tmp_path):
+    toy = service(tmp_path)
+    path = write(toy, CONNECTION)
+    level, text, hints = units.judge(toy, toy.units[0], state(active="active", started=1.0))
+    assert level == "warning"
+    assert path in text
+    assert "setup toy" in hints[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200000, "2 days")],
+)
+def test_times_are_told_in_words(seconds, words):
+    assert units.span(seconds) == words
+
+
+@pytest.fixture
+def shown(tmp_path, monkeypatch, capsys):
+    """Return what `status` prints of a service whose database, unit and files are given."""
+    toy = service(tmp_path, setup=[SYNC, BOOTSTRAP])
+    write(toy, CONNECTION)
+    monkeypatch.setattr(system, "is_root", lambda: True)
+    monkeypatch.setattr(manifest, "load", lambda _names: [toy])
+
+    def show(*words, schema="current", unit="active", done=True, **answer):
+        found = databases.Schema("main", schema, "", "toy", "db", "toy")
+        reply = databases.Answer({"main": found}, {1: done}, **answer)
+        monkeypatch.setattr(databases, "ask", lambda _toy, _files: reply)
+        monkeypatch.setattr(system, "unit_states", lambda _names: {NAME: state(active=unit)})
+        code = cli.main(["status", *words])
+        out = capsys.readouterr().out
+        assert "SECRET" not in out
+        return code, out
+
+    show.toy = toy
+    return show
+
+
+def test_all_well_is_0(shown):
+    code, out = shown()
+    assert code == 0
+    assert out.startswith("toy  2099.1  1.0-1\n")
+    assert out.endswith("OK: 1 service\n")
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "words"),
+    [
+        ({"schema": "behind"}, 1, "is behind the code"),
+        ({"schema": "ahead"}, 1, "is of a later release"),
+        ({"schema": "empty"}, 2, "openstack-node setup toy"),
+        ({"schema": "denied"}, 2, "refuses the user toy or its password"),
+        ({"schema": "unreachable"}, 2, "cannot be reached"),
+        ({"unit": "failed"}, 2, "failed"),
+        ({"done": False}, 2, "make the first user: not done"),
+        ({"unreadable": ["/etc/toy/x"]}, 2, "the user toy cannot read it"),
+        ({"writable": ["/etc/toy"]}, 1, "the user toy can write in it"),
+        ({"error": "no answer within 45 s"}, 3, "no answer within 45 s"),
+        (
+            {"cells": [{"uuid": "1-2", "name": "cell1", "database": True, "transport": False}]},
+            1,
+            "nova-manage cell_v2 update_cell --cell_uuid 1-2",
+        ),
+    ],
+)
+def test_monitoring_gets_its_exit_status_and_a_person_words(shown, found, code, words):
+    ended, out = shown(**found)
+    assert ended == code
+    assert words in out
+
+
+def test_the_worst_counts(shown):
+    write(shown.toy, CONNECTION + "[no]\na = 1\n")
+    code, out = shown(unit="failed")
+    assert code == 2
+    assert "critical: 1, warning: 1" in out
+
+
+def test_programs_read_json(shown):
+    code, out = shown("--json", schema="behind")
+    data = json.loads(out)
+    (found,) = data["services"]
+    assert (code, data["status"], found["status"]) == (1, "warning", "warning")
+    assert {f["kind"] for f in found["findings"]} == {"unit", "database"}
+    assert found["series"] == "2099.1"
+
+
+TABLE = """\
++----------------------------+
+| Upgrade Check Results      |
++----------------------------+
+| Check: Cells v2            |
+| Result: Success            |
+| Details: None              |
++----------------------------+
+| Check: Placement API       |
+| Result: Failure            |
+| Details: No credentials,   |
+|   set [placement].         |
++----------------------------+
+"""
+
+
+def checked(tmp_path, monkeypatch, code):
+    toy = service(tmp_path, upgrade_check=["toy-status", "upgrade", "check"])
+    script = tmp_path / "tree/bin/toy-status"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.touch()
+    monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(code, TABLE))
+    schema = databases.Schema("main", "current")
+    return status._upgrade_check(toy, databases.Answer({"main": schema}))
+
+
+def test_the_services_own_check_says_what_fails(tmp_path, monkeypatch):
+    (line,) = checked(tmp_path, monkeypatch, 2)
+    assert line.level == "warning"
+    assert line.hints == ["Placement API: No credentials, set [placement]."]
+    assert checked(tmp_path, monkeypatch, 0)[0].level == "ok"
+    assert checked(tmp_path, monkeypatch, None)[0].level == "unknown"
+
+
+def test_without_root_nothing_is_known(monkeypatch, capsys):
+    monkeypatch.setattr(system, "is_root", lambda: False)
+    assert cli.main(["status"]) == 3
+    assert "sudo openstack-node status" in capsys.readouterr().err
+
+
+def test_a_wrong_word_is_no_verdict(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["stauts"])
+    assert ended.value.code == 3
+    assert "stauts" in capsys.readouterr().err
+
+
+def test_a_command_that_hangs_is_given_up():
+    done = system.run(["sleep", "5"], seconds=0.1)
+    assert done.code is None
+
+
+def test_commands_do_not_see_the_callers_secrets(monkeypatch):
+    monkeypatch.setenv("OS_BOOTSTRAP_PASSWORD", "PW")
+    assert "PW" not in system.run(["env"], seconds=5).out
+    assert "passed=1" in system.run(["env"], seconds=5, env={"passed": "1"}).out
+
+
+def test_systemds_answer_is_read(monkeypatch, tmp_path):
+    answer = (
+        "Id=a.service\nLoadState=loaded\nActiveState=inactive\nSubState=dead\n"
+        "UnitFileState=enabled\nResult=exec-condition\nConditionResult=yes\nJob=\n"
+        "\nId=b.service\nLoadState=loaded\nActiveState=active\nSubState=running\n"
+        "UnitFileState=enabled\nResult=success\nConditionResult=yes\nJob=12\n"
+        "ActiveEnterTimestampMonotonic=1000000\n"
+    )
+    monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(0, answer))
+    monkeypatch.setattr(os.path, "isdir", lambda _path: True)
+    found = system.unit_states(["a.service", "b.service"])
+    assert found["a.service"].waits
+    assert found["b.service"].pending
+    assert found["b.service"].since > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_is_shown_without_its_password():
+    assert system.masked("at mysql+pymysql://u:pw@db/x") == "at mysql+pymysql://u:***@db/x"
