@@ -24,6 +24,7 @@ class Machine:
         })  # fmt: skip
         monkeypatch.setattr(system, "systemctl", self.systemctl)
         monkeypatch.setattr(setup, "UP_SECONDS", 0)
+        monkeypatch.setattr(setup, "END_SECONDS", 0)
 
     def run(self, argv, *, user="", seconds, env=None, stdin="", merged=False):
         assert seconds
@@ -107,6 +108,15 @@ def test_a_database_that_cannot_be_used_is_told_before_anything_runs(
     with pytest.raises(system.NodeError, match=message) as failed:
         machine.setup(toy)
     assert hint.format(path) in " ".join(failed.value.hints)
+    assert "SECRET" not in f"{failed.value} {failed.value.hints}"
+    assert machine.ran == []
+
+
+def test_a_line_the_service_would_stop_at_is_told_first(tmp_path, machine):
+    toy = service(tmp_path)
+    path = write(toy, "[database]\nconnection SECRET\n")
+    with pytest.raises(system.NodeError, match=f"{path}:2: neither") as failed:
+        machine.setup(toy)
     assert "SECRET" not in f"{failed.value} {failed.value.hints}"
     assert machine.ran == []
 

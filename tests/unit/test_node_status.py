@@ -31,6 +31,7 @@ def verdict(tmp_path, found):
         (state(active="failed"), "critical", "failed"),
         (state(active="activating", since=time.time()), "note", "activating"),
         (state(active="activating"), "warning", "activating for 5 min"),
+        (state(active="deactivating", pending=True), "note", "finishes its work for 5 min, then"),
         (
             state(active="activating", sub="auto-restart", exit_status=3),
             "critical",

@@ -23,7 +23,7 @@ KNOWN = Path(__file__).with_name("known.json")
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about the configuration: `level` is `note` or `warning`."""
+    """Something about the configuration: `level` as in status.py."""
 
     level: str
     place: str
@@ -95,7 +95,8 @@ def problems(service: Service) -> list[Problem]:
     found = []
     for path in dict.fromkeys(f for chain in chains for f in ini.files(list(chain))):
         entries, mistakes = ini.read(path)
-        found += [Problem("warning", f"{m.path}:{m.line}", m.text) for m in mistakes]
+        # oslo.config gives up at such a line, and so does the service.
+        found += [Problem("critical", f"{m.path}:{m.line}", m.text) for m in mistakes]
         found += _file(judge, entries)
     return found + _missing(service)
 

@@ -55,7 +55,9 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     try:
         conf = read_options(question)
     except Exception as error:  # noqa: BLE001 - whatever oslo.config has against the files
-        found["error"] = f"{type(error).__name__}: {error}"
+        # Of a line that is wrong it would quote all, a password too.
+        text = "" if "Parse" in type(error).__name__ else f": {error}"
+        found["error"] = f"{type(error).__name__}{text}"
         return found
     addresses = {s["name"]: conf[s["section"]][s["option"]] or "" for s in question["schemas"]}
     cells: list[dict[str, str]] = []

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STEP_SECONDS = 3600  # a large database may take long; nothing else does
 UP_SECONDS = 60
+END_SECONDS = 15
 # What a bootstrap takes from the environment, beside the password.
 PASSED = (
     "OS_BOOTSTRAP_ADMIN_URL",
@@ -62,17 +63,21 @@ def setup(services: list[Service], wishes: Wishes, *, named: bool) -> None:
 
 def _databases(service: Service, wishes: Wishes, *, named: bool) -> bool:
     """Run the steps that are due; return whether the service can be started."""
+    for path in status.read_files(service):
+        for mistake in ini.read(path)[1] if path.endswith(".conf") else []:
+            place = f"{mistake.path}:{mistake.line}"
+            raise system.NodeError(f"{service.name}: {place}: {mistake.text}", "correct it")
     if not service.wants_database:
         return True
     answer = databases.ask(service, status.read_files(service))
-    if answer.error:
-        raise system.NodeError(f"{service.name}: {answer.error}", "see openstack-node status")
     if answer.unreadable:
         path = answer.unreadable[0]
         raise system.NodeError(
             f"{service.name}: its user {service.user} cannot read {path}",
             f"chgrp {service.user} {path} && chmod g+r {path}",
         )
+    if answer.error:
+        raise system.NodeError(f"{service.name}: {answer.error}", "see openstack-node status")
     settings = ini.Settings(service.configs)
     unset = [s for s in answer.schemas.values() if s.state == "unset"]
     if unset and not named:
@@ -239,14 +244,19 @@ def _started(service: Service, todo: dict[str, list[str]], wishes: Wishes) -> li
 
 
 def _settled(names: list[str]) -> dict[str, system.UnitState]:
-    """Return the states of units once nothing moves, or after a minute."""
-    end = time.monotonic() + UP_SECONDS
+    """Return the states of units once nothing moves, or when that takes too long.
+
+    A service that is restarted finishes its work first, and nova's may take minutes.
+    """
+    start = time.monotonic()
     while True:
         states = system.unit_states(names)
-        moving = [
-            s for s in states.values()
-            if s.pending or (s.active == "activating" and s.sub != "auto-restart")
-        ]  # fmt: skip
-        if not moving or time.monotonic() > end:
+        moving = [s for s in states.values() if s.sub != "auto-restart" and _moves(s)]
+        ending = all(s.active == "deactivating" for s in moving)
+        if time.monotonic() - start > (END_SECONDS if ending else UP_SECONDS) or not moving:
             return states
         time.sleep(0.3)
+
+
+def _moves(state: system.UnitState) -> bool:
+    return state.pending or state.active == "activating"

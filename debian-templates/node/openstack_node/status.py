@@ -88,6 +88,8 @@ def read_files(service: Service) -> list[str]:
 
 
 def _databases(service: Service, settings: ini.Settings, answer: databases.Answer) -> list[Line]:
+    if answer.error and answer.unreadable:
+        return []  # told of the file
     if answer.error:
         return [Line("database", service.name, "unknown", answer.error)]
     lines = []
@@ -155,8 +157,9 @@ def _upgrade_check(service: Service, answer: databases.Answer) -> list[Line]:
         return [Line("upgrade-check", name, "ok", "nothing to do")]
     found = [f"{check}: {details}" for check, details in _checks(done.out)]
     if done.code in (1, 2) and found:
-        text = "warnings" if done.code == 1 else "something fails"
-        return [Line("upgrade-check", name, "warning", text, found)]
+        # About upgrades to come: what works today may well have some of them.
+        level, text = ("note", "warnings") if done.code == 1 else ("warning", "something fails")
+        return [Line("upgrade-check", name, level, text, found)]
     code = f"status {done.code}" if done.code is not None else f"no end in {CHECK_SECONDS} s"
     return [Line("upgrade-check", name, "unknown", code, done.tail(2).splitlines())]
 

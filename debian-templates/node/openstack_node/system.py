@@ -6,6 +6,7 @@ Each call has a time limit, so that a database or a disk that hangs cannot hang 
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import subprocess
 import time
@@ -22,9 +23,12 @@ UNIT_PROPERTIES = (
     "ExecMainStatus",
     "Job",
     "ActiveEnterTimestampMonotonic",
+    "ActiveExitTimestampMonotonic",
     "ExecMainStartTimestampMonotonic",
     "InactiveExitTimestampMonotonic",
 )
+# What says since when a unit is in a state.
+ENTERED = {"active": "ActiveEnter", "deactivating": "ActiveExit"}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -94,10 +98,12 @@ def run(
 
     Nothing of the caller's environment is passed on: it may hold passwords.
     """
+    home = "/"
     if user:
         argv = ["runuser", "-u", user, "--", *argv]
+        home = pwd.getpwnam(user).pw_dir
     start = time.monotonic()
-    clean = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/", **(env or {})}
+    clean = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home, **(env or {})}
     try:
         done = subprocess.run(
             argv,
@@ -161,7 +167,7 @@ def _state(block: dict[str, str], boot: float) -> UnitState:
         condition=block["ConditionResult"] == "yes",
         exit_status=int(block.get("ExecMainStatus") or 0),
         pending=block.get("Job", "0") not in {"", "0"},
-        since=at("ActiveEnter" if active == "active" else "InactiveExit"),
+        since=at(ENTERED.get(active, "InactiveExit")),
         started=at("ExecMainStart") or at("InactiveExit"),
     )
 

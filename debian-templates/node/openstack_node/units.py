@@ -40,6 +40,9 @@ def _moving(service: Service, unit: Unit, state: UnitState) -> Verdict:
     if state.sub == "auto-restart":
         return "critical", f"ended with status {state.exit_status}, is tried again", [log]
     seconds = int(time.time() - state.since)
+    if state.active == "deactivating":
+        again = ", then starts again" if state.pending else ""
+        return "note", f"finishes its work for {span(seconds)}{again}", []
     text = f"{state.active} for {span(seconds)}"
     if seconds <= STARTING_SECONDS:
         return "note", text, []
