@@ -212,6 +212,7 @@ class Daemon:
     it can only fail without them; default `connection` for uwsgi, which would load the
     application in each of its processes to find that out. An unset one is no failure.
     `kill_mode`: `process` for agents whose children must outlive them.
+    `settings`: further lines of the unit's [Service] section, which win over the others.
     `timeout_stop`, `restart_seconds`: seconds. `log_file`: below /var/log/<service>, of a
     uwsgi application (others take their script's name).
     `uwsgi`: further settings of the ini (a name with an empty value is left out).
@@ -242,6 +243,7 @@ class Daemon:
     timeout_stop: int = 90
     restart_seconds: int = 10
     environment: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
+    settings: tuple[str, ...] = ()
     read_write: tuple[str, ...] = ()
     log_file: str = ""
     since: str = ""
