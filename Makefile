@@ -15,7 +15,8 @@ SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg libc6-dev libcap-dev \
 	libpcre2-dev libpython3-dev libssl-dev libvirt-dev pkg-config python3 python3-dev \
 	python3-venv sudo xz-utils zlib1g-dev zstd
-TEST_TOOLS = buildah curl gpgv iproute2 lintian mmdebstrap procps systemd-container unzip util-linux
+TEST_TOOLS = buildah curl ethtool gpgv iproute2 iputils-ping lintian mmdebstrap openssh-client procps \
+	systemd-container unzip util-linux
 
 .PHONY: repo test test-unit test-acceptance lint format tools test-tools bench clean
 

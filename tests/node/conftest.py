@@ -17,7 +17,10 @@ from harness import HOST_PACKAGES, Lab
 from repository import Repository
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-TOOLS = ("ip", "mmdebstrap", "nsenter", "setpriv", "systemd-nspawn", "unshare")
+TOOLS = (
+    *("curl", "ethtool", "ip", "mmdebstrap", "nsenter", "ping", "setpriv", "ssh-keygen"),
+    *("systemd-nspawn", "unshare"),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

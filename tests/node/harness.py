@@ -33,7 +33,17 @@ from typing import Self
 import images
 from mirror import Mirror
 
-HOST_PACKAGES = ("ca-certificates", "iproute2", "mmdebstrap", "systemd-container", "util-linux")
+HOST_PACKAGES = (
+    "ca-certificates",
+    "curl",
+    "ethtool",
+    "iproute2",
+    "iputils-ping",
+    "mmdebstrap",
+    "openssh-client",
+    "systemd-container",
+    "util-linux",
+)
 # The addresses of the official install guide: management, and the provider network.
 NETWORK = "10.0.0"
 GATEWAY = f"{NETWORK}.1"
@@ -41,6 +51,7 @@ PROVIDER_GATEWAY = "203.0.113.1"
 REPO_DIR = "/srv/repo"  # where a node sees the repository as files
 BOOT_SECONDS = 120
 STOP_SECONDS = 120
+NODES_KB = 8 * 1024 * 1024  # what the files of all nodes of a run may need
 # What a node's commands see: a root login's environment, and no question from debconf.
 ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
@@ -130,6 +141,21 @@ def wait_until(what: str, test, seconds: float, step: float = 0.1):
         if time.monotonic() > end:
             raise NodeError(f"waited {seconds:.0f} s in vain for {what}")
         time.sleep(step)
+
+
+def nodes_dir() -> Path:
+    """Return where running nodes live: in memory where there is plenty, as dpkg syncs a lot."""
+    memory = re.search(
+        r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE
+    )
+    shared = Path("/dev/shm")  # noqa: S108
+    if (
+        memory
+        and int(memory[1]) > 2 * NODES_KB
+        and shutil.disk_usage(shared).free > NODES_KB * 1024
+    ):
+        return shared / "build-debs-nodes"
+    return images.cache_dir() / "nodes"
 
 
 class _Group:
@@ -337,7 +363,7 @@ class Lab:
         self.repo = repo.resolve()
         self.options = options
         self.tag = f"build-debs-{tag}"
-        self.dir = images.cache_dir() / "nodes" / tag
+        self.dir = nodes_dir() / tag
         self.namespace = Path("/run/netns") / self.tag
         self.bridge = "lab0"
         self.provider_bridge = "lab1"
@@ -375,6 +401,7 @@ class Lab:
             _run(*inside, "link", "add", bridge, "type", "bridge")
             _run(*inside, "addr", "add", f"{address}/24", "dev", bridge)
             _run(*inside, "link", "set", bridge, "up")
+            self._complete_checksums(bridge)
 
     def plug(self, name: str) -> None:
         """Make the pair of interfaces by which node `name` is on the provider network.
@@ -386,6 +413,11 @@ class Lab:
         _run(*inside, "link", "del", outside, check=False)
         _run(*inside, "link", "add", outside, "type", "veth", "peer", "name", name)
         _run(*inside, "link", "set", outside, "master", self.provider_bridge, "up")
+        self._complete_checksums(outside)
+
+    def _complete_checksums(self, interface: str) -> None:
+        """Have checksums computed, as on a wire: a userspace switch hands on what it gets."""
+        self.run(f"ethtool -K {interface} tx off")
 
     def run(self, command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run shell text beside the bridges, as a machine that is no node."""

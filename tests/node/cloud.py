@@ -1,0 +1,149 @@
+"""A cloud on two nodes, made by the document a reader follows, and what is asked of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import document
+import guest
+from harness import Lab, Node, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SSH = ("openssh-client", "openssh-server")
+SERVICES = ("keystone", "glance", "placement", "nova", "neutron", "cinder")
+PATTERNS = shlex.join(f"{service}*.service" for service in SERVICES)
+ANSWER_SECONDS = 120  # for a guest to boot on an emulated processor, and to be reached
+
+
+@dataclass
+class Cloud:
+    """The nodes, the storage they share, and what the document's blocks printed."""
+
+    lab: Lab
+    controller: Node
+    compute: Node
+    share: Path
+    printed: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        return {"controller": self.controller, "compute1": self.compute}
+
+    def openstack(self, command: str, user: str = "admin") -> str:
+        """Return what `openstack COMMAND` prints, typed by `user` on the controller."""
+        return self.controller.out(f". /root/{user}-openrc; openstack {command}")
+
+    def json(self, command: str, user: str = "admin"):
+        """Return the value `openstack COMMAND` prints as JSON."""
+        return json.loads(self.openstack(f"{command} -f json", user))
+
+    def address(self, server: str, network: str) -> str:
+        """Return the last address of a server on a network: a floating one, where it has one."""
+        return self.json(f"server show {server}")["addresses"][network][-1]
+
+    def page(self, address: str, path: str = "") -> str:
+        """Return a page of a guest's, or nothing: fetched from the provider network."""
+        url = shlex.quote(f"http://{address}/{path}")
+        return self.lab.run(f"curl -sS -m 5 {url}", check=False).stdout
+
+    def pings(self, address: str) -> bool:
+        return self.lab.run(f"ping -c 1 -W 2 {address}", check=False).returncode == 0
+
+    def wait_for_page(self, address: str, words: str, path: str = "") -> str:
+        """Return a guest's page once it holds `words`."""
+        return wait_until(
+            f"{words!r} at http://{address}/{path}",
+            lambda: (text := self.page(address, path)) and words in text and text,
+            ANSWER_SECONDS,
+        )
+
+    def status(self, server: str) -> str:
+        return self.json(f"server show {server}", "demo")["status"]
+
+    def volume(self, name: str) -> str:
+        """Return the state of a volume."""
+        return self.json(f"volume show {name}", "demo")["status"]
+
+
+def each(nodes: dict[str, Node], act: Callable[[Node], object]) -> None:
+    """Do something on every node at the same time; the first failure is raised."""
+    with ThreadPoolExecutor(len(nodes)) as threads:
+        list(threads.map(act, nodes.values()))
+
+
+def build(lab: Lab, share: Path, text: Path) -> Cloud:
+    """Boot two empty nodes and run the document's blocks on them."""
+    controller = lab.node("controller", address="10.0.0.11", extra=SSH, provider=True)
+    compute = lab.node("compute1", address="10.0.0.31", extra=SSH, provider=True)
+    cloud = Cloud(lab, controller, compute, share)
+    _introduce(cloud)
+    image = guest.build()
+    controller.run("mkdir /root/guest")
+    for name, file in {
+        "kernel": image.kernel,
+        "ramdisk": image.ramdisk,
+        "server": image.disk,
+    }.items():
+        controller.push(file, "/root/guest")
+        if file.name != name:
+            controller.run(f"mv /root/guest/{file.name} /root/guest/{name}")
+    cloud.printed = document.run(document.read(text), cloud.nodes)
+    return cloud
+
+
+def _introduce(cloud: Cloud) -> None:
+    """Let root of each node reach root of the others, as operators have it."""
+    key = cloud.share.parent / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    for node in cloud.nodes.values():
+        node.run("install -d -m 0700 /root/.ssh")
+        node.write("/root/.ssh/authorized_keys", key.with_suffix(".pub").read_text())
+        node.write("/root/.ssh/config", "StrictHostKeyChecking accept-new\n")
+        node.run("umask 077; cat >/root/.ssh/id_ed25519", stdin=key.read_text())
+
+
+def units(node: Node) -> dict[str, dict[str, str]]:
+    """Return the properties of our units on a node, by name."""
+    names = "Id,ActiveState,SubState,Result,NRestarts,UnitFileState,Type,User,MainPID,ControlGroup"
+    text = node.out(f"systemctl show -p {names} --all {PATTERNS}")
+    blocks = (dict(line.split("=", 1) for line in b.splitlines()) for b in text.split("\n\n"))
+    return {b["Id"]: b for b in blocks if b.get("UnitFileState")}
+
+
+def wait_for_units(node: Node, seconds: int = 180) -> None:
+    """Wait until every unit of ours is active."""
+
+    def waiting() -> list[str]:
+        return [u for u, s in units(node).items() if s["ActiveState"] != "active"]
+
+    wait_until(f"{waiting()} on {node.name}", lambda: not waiting(), seconds, 1)
+
+
+def wait_for_agents(cloud: Cloud, seconds: int = 180) -> None:
+    """Wait until all agents and compute hosts report."""
+
+    def down() -> list[str]:
+        done = cloud.controller.run(
+            ". /root/admin-openrc; openstack network agent list -f json &&"
+            " openstack compute service list -f json",
+            check=False,
+        )
+        if done.returncode != 0:
+            return ["the APIs"]
+        rows = [
+            row for part in re.split(r"(?<=\])\n(?=\[)", done.stdout) for row in json.loads(part)
+        ]
+        return [
+            row["Binary"] for row in rows if row.get("Alive", row.get("State")) not in (True, "up")
+        ]
+
+    wait_until("all agents to report", lambda: not down(), seconds, 2)

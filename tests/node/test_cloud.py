@@ -1,0 +1,326 @@
+"""The cloud of docs/install.md on two nodes: built by that file, used, broken and mended.
+
+The tests share the cloud and run in order; each leaves it whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+import document
+import pytest
+from cloud import SERVICES, Cloud, build, each, units, wait_for_agents, wait_for_units
+from guest import DISK_TEXT
+from harness import Lab, Node, NodeError, wait_until
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/install.md"
+AGENTS = ("neutron-openvswitch-agent", "neutron-dhcp-agent", "neutron-l3-agent",
+          "neutron-metadata-agent", "nova-compute")  # fmt: skip
+SETTLE_SECONDS = 45
+# What a daemon's own unit may run as root: helpers it starts through sudo and rootwrap.
+ROOT_HELPERS = re.compile(
+    r"privsep-helper|rootwrap|^sudo |dnsmasq|haproxy|keepalived|radvd|ovsdb-client|ip netns exec"
+)
+MOST_LOG = 20_000_000  # bytes a node may write in an outage of a minute
+
+
+@pytest.fixture(scope="module")
+def cloud(repository, tmp_path_factory):
+    share = tmp_path_factory.mktemp("cloud") / "share"
+    share.mkdir()
+    share.chmod(0o755)
+    tag = f"cloud-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    with Lab(repository.path, tag, options=(f"--bind={share}:/srv/share",)) as lab:
+        yield build(lab, share, DOCUMENT)
+
+
+def secrets(cloud: Cloud) -> list[str]:
+    return re.findall(r"_PASS=(\S+)", cloud.controller.read("/root/cloud.passwords"))
+
+
+def test_each_block_of_the_document_was_run(cloud: Cloud) -> None:
+    assert set(cloud.printed) == {b.line for b in document.read(DOCUMENT)}
+    assert re.search(r"\| compute1 .*\| enabled \| up", "".join(cloud.printed.values()))
+
+
+def test_units_are_active_and_enabled(cloud: Cloud) -> None:
+    for node in cloud.nodes.values():
+        found = units(node)
+        assert len(found) >= (20 if node is cloud.controller else 2)
+        assert {u: s["ActiveState"] for u, s in found.items() if s["ActiveState"] != "active"} == {}
+        assert {u for u, s in found.items() if s["UnitFileState"] != "enabled"} == set()
+
+
+def test_no_unit_runs_as_root(cloud: Cloud) -> None:
+    for node in cloud.nodes.values():
+        found = units(node)
+        assert {u for u, s in found.items() if s["User"] in {"", "root"}} == set()
+        listing = node.out("ps -e -o user:20=,cgroup:200=,args=")
+        for line in listing.splitlines():
+            user, cgroup, args = line.split(None, 2)
+            if user == "root" and any(s["ControlGroup"] in cgroup for s in found.values()):
+                assert ROOT_HELPERS.search(args), f"{node.name}: {line}"
+
+
+def test_privileged_work_goes_through_the_helpers(cloud: Cloud) -> None:
+    """What the cloud needed root for, it got by rootwrap, its daemon and privsep."""
+    listing = cloud.controller.out("ps -e -o user:20=,args=")
+    for service in ("nova", "neutron"):
+        assert re.search(rf"^root .*privsep-helper .*/etc/{service}/", listing, re.MULTILINE)
+    assert re.search(r"^root .*neutron-rootwrap-daemon", listing, re.MULTILINE)
+    for node in cloud.nodes.values():
+        node.run("visudo -c")
+        for service in set(SERVICES) & set(node.out("ls /etc").split()):
+            assert not node.out(f"runuser -u {service} -- find /etc/{service} -writable ! -type l")
+        for service in ("nova", "neutron"):
+            rootwrap = (
+                f"runuser -u {service} -- sudo -n {service}-rootwrap /etc/{service}/rootwrap.conf"
+            )
+            refused = node.run(f"runuser -u {service} -- {rootwrap} cat /etc/shadow", check=False)
+            assert refused.returncode != 0
+            assert "Unauthorized command" in refused.stdout + refused.stderr
+
+
+def test_provider_servers_answer(cloud: Cloud) -> None:
+    """Without DHCP: their addresses are from the config drive."""
+    hosts = {s["Name"]: s["Host"] for s in cloud.json("server list --long")}
+    assert hosts == {"direct-controller": "controller", "direct-compute1": "compute1"}
+    for name in hosts:
+        address = cloud.address(name, "provider")
+        cloud.wait_for_page(address, f"{name}.")
+        assert cloud.pings(address)
+        log = cloud.openstack(f"console log show {name}")
+        assert f"{address} static" in log
+        assert DISK_TEXT.strip() in log
+
+
+def test_project_server_answers_at_its_floating_address(cloud: Cloud) -> None:
+    address = cloud.address("web", "selfservice")
+    assert address.startswith("203.0.113.")
+    cloud.wait_for_page(address, "web.")
+    assert cloud.pings(address)
+    wait_until(
+        "metadata", lambda: "guest metadata: web" in cloud.openstack("console log show web"), 120, 2
+    )
+
+
+def test_volume_is_written_in_the_guest(cloud: Cloud) -> None:
+    address = cloud.address("web", "selfservice")
+    cloud.wait_for_page(address, "kept-words", "cgi-bin/write?kept-words")
+    (volume,) = cloud.share.glob("volume-*")
+    with volume.open("rb") as data:
+        assert b"kept-words" in data.read(512)
+    cloud.openstack("server remove volume web data", "demo")
+    wait_until("the volume to be free", lambda: cloud.volume("data") == "available", 60, 1)
+    assert "vdb" not in cloud.page(address, "cgi-bin/disks")
+    cloud.openstack("volume delete data", "demo")
+    wait_until("the volume's end", lambda: not list(cloud.share.glob("volume-*")), 60, 1)
+
+
+def test_stopping_agents_leaves_their_work_alone(cloud: Cloud) -> None:
+    """dnsmasq, haproxy, servers, siblings' directories; and each stops in its time."""
+    web = cloud.address("web", "selfservice")
+    count = "pgrep -c dnsmasq; pgrep -c haproxy; pgrep -c qemu-system"
+    directories = "ls -d /run/nova /run/lock/nova /run/neutron /run/lock/neutron"
+    before = {name: node.run(count, check=False).stdout for name, node in cloud.nodes.items()}
+    assert "0" not in before["controller"].split()
+    for name, node in cloud.nodes.items():
+        ours = [agent for agent in AGENTS if f"{agent}.service" in units(node)]
+        kept = node.out(directories)
+        node.run(f"systemctl stop {shlex.join(ours)}")
+        assert node.run(count, check=False).stdout == before[name]
+        assert node.out(directories) == kept
+        for unit, state in units(node).items():
+            assert state["Result"] == "success", f"{name}: {unit} ended by {state['Result']}"
+    assert "web." in cloud.page(web)
+    for node in cloud.nodes.values():
+        node.run("systemctl start nova-compute neutron-openvswitch-agent")
+    cloud.controller.run(f"systemctl start {shlex.join(AGENTS)}")
+    each(cloud.nodes, wait_for_units)
+    wait_for_agents(cloud)
+    assert "web." in cloud.page(web)
+
+
+def test_every_daemon_comes_back_after_a_kill(cloud: Cloud) -> None:
+    def kill(node: Node) -> None:
+        pids = {u: s["MainPID"] for u, s in units(node).items() if s["MainPID"] != "0"}
+        node.run(f"kill -KILL {shlex.join(pids.values())}")
+        wait_until("new processes", lambda: not set(pids.values()) &
+                   {s["MainPID"] for s in units(node).values()}, 60, 1)  # fmt: skip
+        wait_for_units(node)
+
+    each(cloud.nodes, kill)
+    wait_for_agents(cloud)
+    assert "web." in cloud.page(cloud.address("web", "selfservice"))
+
+
+def test_everything_in_one_neutron_conf_is_the_same_cloud(cloud: Cloud) -> None:
+    def agents() -> dict[tuple[str, str], object]:
+        shown = {}
+        for row in cloud.json("network agent list"):
+            details = cloud.json(f"network agent show {row['ID']}")["configuration"]
+            details = {k: v for k, v in details.items() if not isinstance(v, int)}
+            shown[row["Binary"], row["Host"]] = details
+        return shown
+
+    def merge(node: Node) -> None:
+        node.run(
+            "cd /etc/neutron && cat neutron.conf.d/*.conf >>neutron.conf && rm neutron.conf.d/*"
+            " && for f in $(find . -name '*.ini' ! -name '*paste*' ! -name '*uwsgi*'); do"
+            " : >$f; done; systemctl restart 'neutron-*'"
+        )
+        wait_for_units(node)
+
+    before = agents()
+    assert before["neutron-openvswitch-agent", "compute1"]["tunnel_types"] == ["vxlan"]
+    each(cloud.nodes, merge)
+    wait_for_agents(cloud)
+    assert agents() == before
+
+
+def test_server_after_stop_resize_and_start_answers_and_leaves_nothing(cloud: Cloud) -> None:
+    """The document resized `worker`; its ports are made anew by the merged configuration."""
+    address = cloud.json("floating ip create provider", "demo")["floating_ip_address"]
+    cloud.openstack(f"server add floating ip worker {address}", "demo")
+    cloud.openstack("server stop worker", "demo")
+    wait_until("worker to stop", lambda: cloud.status("worker") == "SHUTOFF", 90, 2)
+    cloud.openstack("server start worker", "demo")
+    wait_until("worker to start", lambda: cloud.status("worker") == "ACTIVE", 90, 2)
+    cloud.wait_for_page(address, "worker.")
+    shown = cloud.json("server show worker")
+    assert shown["flavor"]["name"] == "m1.micro"
+    domain, identity = shown["OS-EXT-SRV-ATTR:instance_name"], shown["id"]
+    cloud.openstack("server delete --wait worker", "demo")
+    cloud.openstack(f"floating ip delete {address}", "demo")
+    assert not [
+        p for p in cloud.json("port list --project demo") if p["Fixed IP Addresses"] == shown
+    ]
+    for node in cloud.nodes.values():
+        assert domain not in node.out("virsh list --all --name").split()
+        assert not node.out(f"find /var/lib/nova/instances -name '*{identity}*'")
+        taps = set(re.findall(r"tap\S+", node.out("ovs-vsctl list-ports br-int")))
+        kept = set(node.out("virsh list --name").split())
+        used = {t for d in kept for t in re.findall(r"tap\S+", node.out(f"virsh domiflist {d}"))}
+        dhcp = set(node.out("for n in $(ip netns | cut -d ' ' -f 1); do ip -n $n -o link; done"
+                            " | grep -o 'tap[^:@ ]*' || [ $? = 1 ]").split())  # fmt: skip
+        assert taps == used | dhcp
+
+
+def test_outage_of_database_and_broker_is_waited_out(cloud: Cloud) -> None:
+    node = cloud.controller
+    node.run("systemctl stop mariadb rabbitmq-server")
+    before = int(node.out("du -sbc /var/log | tail -n 1 | cut -f 1"))
+    names = " ".join(u for u in units(node) if u != "neutron-server.service")
+    node.run(f"systemctl restart --no-block {names}; sleep {SETTLE_SECONDS}")
+    for unit, state in units(node).items():
+        assert state["ActiveState"] != "failed", unit
+        assert int(state["NRestarts"]) <= SETTLE_SECONDS // 10 + 1, unit
+    grown = int(node.out("du -sbc /var/log | tail -n 1 | cut -f 1")) - before
+    assert grown < MOST_LOG
+    said = node.run("openstack-node status --quick", check=False)
+    assert said.returncode == 2
+    assert "mariadb" in said.stdout.lower() or "database" in said.stdout.lower()
+    node.run("systemctl start mariadb rabbitmq-server")
+    each(cloud.nodes, wait_for_units)
+    wait_for_agents(cloud, 300)
+    assert "web." in cloud.page(cloud.address("web", "selfservice"))
+
+
+def test_status_and_setup_say_that_all_is_well(cloud: Cloud) -> None:
+    for node in cloud.nodes.values():
+        done = node.run("openstack-node status --json", check=False)
+        shown = json.loads(done.stdout)
+        wrong = [
+            f for s in shown["services"] for f in s["findings"] if f["level"] not in ("ok", "note")
+        ]
+        assert (wrong, done.returncode) == ([], 0)
+    node.run("openstack-node setup")
+
+
+WRONG = {
+    "glance": "[database]\nconnection = mysql+pymysql://glance:nonsense@controller/glance\n",
+    "placement": "[placement_database]\nconnection = mysql+pymysql://p:p@nowhere.invalid/p\n",
+    "cinder": "[database]\nconection = x\n",
+}
+TOLD = {"glance": "password", "placement": "nowhere.invalid", "cinder": "conection"}
+
+
+@pytest.mark.parametrize("service", sorted(WRONG))
+def test_wrong_setting_is_told(cloud: Cloud, service: str) -> None:
+    path = f"/etc/{service}/{service}.conf.d/zz-wrong.conf"
+    cloud.controller.write(path, WRONG[service])
+    try:
+        done = cloud.controller.run(f"openstack-node status {service}", check=False)
+    finally:
+        cloud.controller.run(f"rm {path}")
+    assert done.returncode in (1, 2)
+    assert TOLD[service] in done.stdout
+
+
+def test_compute_host_without_placement_is_told(cloud: Cloud) -> None:
+    node = cloud.compute
+    path = "/etc/nova/nova.conf.d/cloud.conf"
+    text = node.read(path)
+    node.write(path, re.sub(r"\[placement\][^\[]*", "", text))
+    try:
+        done = node.run("openstack-node status nova", check=False)
+    finally:
+        node.write(path, text)
+    assert done.returncode != 0
+    assert "[placement]" in done.stdout
+
+
+def test_no_password_can_be_read_by_others(cloud: Cloud) -> None:
+    """Not in a file all users may read, not in a process list, not in a log."""
+    patterns = "".join(f"{secret}\n" for secret in secrets(cloud))
+    for node in cloud.nodes.values():
+        node.write("/root/patterns", patterns)
+        places = "/etc /run /tmp /usr/share /var/lib /var/log"
+        grep = f"runuser -u nobody -- grep -rlsFf /dev/stdin {places}"
+        readable = node.run(f"{grep} </root/patterns", check=False)
+        assert readable.stdout == ""
+        logs = node.run("grep -rlsFf /root/patterns /var/log", check=False)
+        assert logs.stdout == ""
+        journal = node.run("journalctl -b --no-pager | grep -cFf /root/patterns", check=False)
+        assert journal.stdout.strip() == "0"
+        processes = node.run(
+            "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -cFf /root/patterns", check=False
+        )
+        assert processes.stdout.strip() == "0"
+
+
+def test_reboot_brings_everything_back(cloud: Cloud) -> None:
+    def reboot(node: Node) -> None:
+        node.reboot(settled=False)
+        wait_for_units(node)
+
+    each(cloud.nodes, reboot)
+    wait_for_agents(cloud, 300)
+    cloud.openstack("server start web", "demo")
+    cloud.wait_for_page(cloud.address("web", "selfservice"), "web.")
+
+
+def test_deleting_everything_leaves_no_server(cloud: Cloud) -> None:
+    cloud.openstack("server delete --wait web", "demo")
+    cloud.openstack("server delete --wait direct-controller direct-compute1")
+    for node in cloud.nodes.values():
+        assert node.out("virsh list --all --name") == ""
+        left = node.out("find /var/lib/nova/instances -mindepth 1 -maxdepth 1 -type d").split()
+        assert {Path(p).name for p in left} <= {"_base", "locks"}
+
+
+def test_a_document_that_says_not_where_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "a.md"
+    text.write_text("# A\n\n```sh\ntrue\n```\n")
+    with pytest.raises(document.DocumentError, match=r"a.md:4"):
+        document.read(text)
+
+
+def test_a_command_that_fails_stops_the_document(cloud: Cloud) -> None:
+    block = document.Block("Nothing", 1, ("compute1",), "false\ntrue\n")
+    with pytest.raises((document.DocumentError, NodeError), match="line 1 on compute1"):
+        document.run([block], cloud.nodes)
