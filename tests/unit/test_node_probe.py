@@ -1,5 +1,7 @@
 """openstack-node on databases: revisions, and what a driver's error means."""
 
+import socket
+
 import pytest
 from nodeside import SCHEMA
 from openstack_node import databases, probe
@@ -118,6 +120,28 @@ def test_an_error_is_told_from_another(error, expected):
 
 def test_an_error_does_not_carry_the_password():
     assert "SECRET" not in probe.classified(driver_error("bad SECRET here"), "SECRET")[1]
+
+
+CONF = {"oslo_messaging_rabbit": {"ssl": None}}
+
+
+def test_a_broker_nobody_listens_for_is_told_without_its_password():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    found = probe.broker(f"rabbit://openstack:SECRET@127.0.0.1:{port}/", CONF)
+    assert found["state"] == "unreachable"
+    assert (found["user"], found["host"]) == ("openstack", f"127.0.0.1:{port}")
+    assert "SECRET" not in str(found)
+
+
+def test_one_broker_of_several_is_enough():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        url = f"rabbit://u:p@127.0.0.1:1,u:p@127.0.0.1:{port}/"
+        encrypted = {"oslo_messaging_rabbit": {"ssl": "true"}}
+        assert probe.broker(url, encrypted)["state"] == "current"
+    assert probe.broker("fake://", CONF) is None
+    assert probe.broker("", CONF) is None
 
 
 def test_a_cells_template_takes_the_configured_parts():

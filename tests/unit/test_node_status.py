@@ -121,6 +121,21 @@ def test_monitoring_gets_its_exit_status_and_a_person_words(shown, found, code, 
     assert words in out
 
 
+@pytest.mark.parametrize(
+    ("found", "code", "words"),
+    [
+        ("current", 0, "db:5672 answers"),
+        ("unreachable", 2, "start rabbitmq-server, or correct [DEFAULT] transport_url in"),
+        ("denied", 2, "rabbitmqctl add_user openstack PASSWORD"),
+    ],
+)
+def test_a_broker_that_cannot_be_used_is_told(shown, found, code, words):
+    broker = databases.Schema("rabbit", found, "", "openstack", "db:5672", "/")
+    ended, out = shown(broker=broker)
+    assert ended == code
+    assert words in out
+
+
 def test_the_worst_counts(shown):
     write(shown.toy, CONNECTION + "[no]\na = 1\n")
     code, out = shown(unit="failed")

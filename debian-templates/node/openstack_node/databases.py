@@ -1,4 +1,4 @@
-"""The databases of a service, asked by `probe.py` in a process of the service's user."""
+"""The databases of a service, and its broker, asked by `probe.py` as the service's user."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ class Answer:
     unreadable: list[str] = field(default_factory=list)
     writable: list[str] = field(default_factory=list)
     error: str = ""
+    broker: Schema | None = None  # its `database` is the virtual host
 
 
 def ask(service: Service, files: list[str]) -> Answer:
@@ -103,6 +104,7 @@ def _answer(found: dict[str, Any], service: Service) -> Answer:
         unreadable=found["files"]["unreadable"],
         writable=found["files"]["writable"],
         error=found.get("error", ""),
+        broker=Schema(name="rabbit", **found["broker"]) if found.get("broker") else None,
     )
 
 
@@ -137,6 +139,20 @@ def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]
         "behind": (f"{name} is behind the code", [setup, schema.detail]),
     }
     return known.get(schema.state, (f"{name} {STATES[schema.state]}", [schema.detail]))
+
+
+def broker_advice(broker: Schema, place: str) -> tuple[str, list[str]]:
+    """Return in a line what is wrong with the message broker, and what to do about it."""
+    option = f"[DEFAULT] transport_url in {place}"
+    if broker.state == "denied":
+        permissions = f"rabbitmqctl set_permissions -p {broker.database} {broker.user}"
+        return f"the broker at {broker.host} refuses the user {broker.user} or its password", [
+            f"correct {option}, or on the broker's host:",
+            f"  rabbitmqctl add_user {broker.user} PASSWORD",
+            f"  {permissions} '.*' '.*' '.*'",
+        ]
+    hint = f"start rabbitmq-server, or correct {option}"
+    return f"the broker at {broker.host} cannot be reached", [hint, broker.detail]
 
 
 def statements(schema: Schema) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a service's databases are like: run by the tree's Python as the service's user.
+"""What a service's databases and broker are like: run by the tree's Python as the service's user.
 
 It reads a question (JSON, see `ask` in databases.py) from standard input and prints the
 answer. The addresses, and the passwords in them, are read here and never leave it: what
@@ -11,11 +11,12 @@ import ast
 import configparser
 import json
 import os
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 10
@@ -50,8 +51,6 @@ def main() -> None:
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Return the state of each database, what steps are done, and what cannot be read."""
     found: dict[str, Any] = {"files": access(question), "schemas": {}, "done": {}, "cells": []}
-    if not question["schemas"]:
-        return found
     try:
         conf = read_options(question)
     except Exception as error:  # noqa: BLE001 - whatever oslo.config has against the files
@@ -59,6 +58,7 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         text = "" if "Parse" in type(error).__name__ else f": {error}"
         found["error"] = f"{type(error).__name__}{text}"
         return found
+    found["broker"] = broker(conf["DEFAULT"]["transport_url"] or "", conf)
     addresses = {s["name"]: conf[s["section"]][s["option"]] or "" for s in question["schemas"]}
     cells: list[dict[str, str]] = []
     for schema in question["schemas"]:
@@ -101,12 +101,13 @@ def access(question: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def read_options(question: dict[str, Any]) -> Any:  # noqa: ANN401 - a library's, seen by the tree alone
-    """Return oslo.config's view of the files, with the addresses of databases and broker."""
+    """Return what the files say of the addresses of databases and broker, by section."""
     from oslo_config import cfg  # noqa: PLC0415 - only the tree's Python has it
 
     conf = cfg.ConfigOpts()
     options = {(s["section"], s["option"]) for s in question["schemas"]}
-    for section, option in sorted(options | {("DEFAULT", "transport_url")}):
+    options |= {("DEFAULT", "transport_url"), ("oslo_messaging_rabbit", "ssl")}
+    for section, option in sorted(options):
         group = None if section == "DEFAULT" else section
         conf.register_opt(cfg.StrOpt(option, secret=True), group=group)
     arguments = []
@@ -118,10 +119,56 @@ def read_options(question: dict[str, Any]) -> Any:  # noqa: ANN401 - a library's
             arguments.append(f"--config-file={path}")
     conf(arguments, project=question["service"], default_config_files=[], default_config_dirs=[])
     read: dict[str, dict[str, str]] = {}
-    for section, option in options | {("DEFAULT", "transport_url")}:
+    for section, option in options:
         value = getattr(conf if section == "DEFAULT" else conf[section], option)
         read.setdefault(section, {})[option] = value
     return read
+
+
+def broker(url: str, conf: Any) -> dict[str, str] | None:  # noqa: ANN401
+    """Return how the message broker is, the best of several; None where there is none."""
+    parts = urlparse(url)
+    if not url or not parts.scheme.startswith(("rabbit", "kombu")):
+        return None
+    encrypted = str(conf["oslo_messaging_rabbit"]["ssl"]).lower() in {"true", "1", "yes", "on"}
+    host = unquote(parts.path[1:]) or "/"
+    found = [one_broker(netloc, host, encrypted=encrypted) for netloc in parts.netloc.split(",")]
+    return next((one for one in found if one["state"] == "current"), found[-1])
+
+
+def one_broker(netloc: str, virtual_host: str, *, encrypted: bool) -> dict[str, str]:
+    """Return how one broker is: whether it answers, and takes user and password."""
+    login, _, place = netloc.rpartition("@")
+    user, _, password = (unquote(text) for text in login.partition(":"))
+    server = urlparse(f"//{place}")
+    known = {"user": user, "host": place, "database": virtual_host}
+    try:
+        address = server.hostname or "localhost", server.port or 5672
+        socket.create_connection(address, CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        return {"state": "unreachable", "detail": str(error), **known}
+    if encrypted:  # its certificates are the service's own affair
+        return {"state": "current", "detail": "", **known}
+    try:
+        from amqp import Connection, exceptions  # noqa: PLC0415 - only the tree's Python has it
+    except ImportError:
+        return {"state": "current", "detail": "", **known}
+    connection = Connection(
+        f"{address[0]}:{address[1]}",
+        userid=user,
+        password=password,
+        virtual_host=virtual_host,
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=CONNECT_SECONDS,
+    )
+    try:
+        connection.connect()
+        connection.close()
+    except (exceptions.AccessRefused, exceptions.NotAllowed):
+        return {"state": "denied", "detail": "", **known}
+    except (OSError, exceptions.AMQPError) as error:
+        return {"state": "unreachable", "detail": type(error).__name__, **known}
+    return {"state": "current", "detail": "", **known}
 
 
 class Unanswered(Exception):  # noqa: N818 - an event, told in Database.state

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from openstack_node.manifest import Service
 
 STEP_SECONDS = 3600  # a large database may take long; nothing else does
-UP_SECONDS = 60
+UP_SECONDS = 30
 END_SECONDS = 15
 # What a bootstrap takes from the environment, beside the password.
 PASSED = (
@@ -237,7 +237,7 @@ def _started(service: Service, todo: dict[str, list[str]], wishes: Wishes) -> li
             said = "started" if unit.name in todo["start"] else "restarted"
         else:
             _, text, hints = units.judge(service, unit, state)
-            said = f"{text} ({hints[0]})" if hints else text
+            said = f"{text} ({hints[0]})" if hints and not (state and state.waits) else text
             down.append(unit.name)
         wishes.tell(f"  {unit.name} ... {said}")
     return down

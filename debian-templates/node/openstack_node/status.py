@@ -24,7 +24,7 @@ OF_STATE = {"current": "ok", "behind": "warning", "ahead": "warning", "unknown":
 class Line:
     """One thing looked at: how it is, and what to do when it is not well.
 
-    `kind` is `unit`, `database`, `setup`, `upgrade-check` or `configuration`.
+    `kind` is `unit`, `database`, `setup`, `broker`, `upgrade-check` or `configuration`.
     """
 
     kind: str
@@ -76,6 +76,7 @@ def _lines(
         level, text, hints = units.judge(service, unit, states.get(unit.name))
         lines.append(Line("unit", unit.name, level, text, hints))
     lines += _databases(service, settings, answer) + _steps(service, answer)
+    lines += _broker(service, settings, answer)
     if upgrade_checks:
         lines += _upgrade_check(service, answer)
     return lines + _configuration(service, answer)
@@ -101,6 +102,16 @@ def _databases(service: Service, settings: ini.Settings, answer: databases.Answe
         level = OF_STATE.get(schema.state, "warning" if schema.state == "unset" else "critical")
         lines.append(Line("database", schema.name, level, text, [h for h in hints if h]))
     return lines + _cells(answer)
+
+
+def _broker(service: Service, settings: ini.Settings, answer: databases.Answer) -> list[Line]:
+    if answer.broker is None or not service.units:
+        return []
+    if answer.broker.state == "current":
+        return [Line("broker", "rabbit", "ok", f"{answer.broker.host} answers")]
+    where = settings.place("DEFAULT", "transport_url")
+    text, hints = databases.broker_advice(answer.broker, where)
+    return [Line("broker", "rabbit", "critical", text, [h for h in hints if h])]
 
 
 def place(service: Service, settings: ini.Settings, schema: str) -> str:
