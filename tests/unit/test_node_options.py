@@ -16,6 +16,7 @@ def test_files_as_they_should_be_are_passed_over_in_silence(tmp_path):
         "# words\n[DEFAULT]\ndebug = true\nfilters = a\nfilters = b\n enabled = on\n"
         "enabled_backends = lvm, nfs:x\n[LVM]\nvolume_group=vg\n[nfs]\nvolume_group: x\n"
         "[mdev_nvidia-35]\nvolume_group = y\n"
+        "[toy_sys_admin]\nhelper_command = sudo toy\n[backend_defaults]\nbackend_host = x\n"
         "[placement]\nauth_type = password\nusername = u\nproject_domain_name = d\n",
     )
     assert told(toy) == []

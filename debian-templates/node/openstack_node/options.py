@@ -1,7 +1,7 @@
 """The options in the live files, judged by those the series' sample files have.
 
 The samples know all but what is made up as a service starts: the options of keystoneauth's
-plugins (known.json lists them), and sections whose names an administrator chooses (each
+plugins, privsep's sections (known.json has both), and sections whose names an administrator chooses (each
 service's manifest says how they come about).
 """
 
@@ -44,15 +44,21 @@ class Judge:
             if "auth_type" in options:
                 options.update({n: f for n, f in plugins.items() if n not in options})
         for section, names in extra["options"].items():
-            self._options.setdefault(section, {}).update(dict.fromkeys(names, ""))
+            if section in self._options:
+                self._add(section, names)
         self._add_dynamic(service.data["dynamic"], settings)
         self._patterns = [d for d in service.data["dynamic"] if d["pattern"]]
+        self._contexts: dict[str, list[str]] = extra["patterns"]
 
     def _add_dynamic(self, dynamic: list[dict[str, Any]], settings: ini.Settings) -> None:
         for rule in (d for d in dynamic if d["named_by"]):
             section, _, option = rule["named_by"].partition("/")
             for name in filter(None, re.split(r"[\s,]+", settings.value(section, option))):
                 self._accept(name.split(":")[0], rule["like"])
+
+    def _add(self, section: str, names: list[str]) -> None:
+        own = self._options.setdefault(section, {})
+        own.update({n: "" for n in names if n not in own})
 
     def _accept(self, section: str, like: list[str]) -> None:
         own = self._options.setdefault(ini.normal(section), {})
@@ -66,6 +72,9 @@ class Judge:
         for rule in self._patterns:
             if re.fullmatch(rule["pattern"], name):
                 self._accept(name, rule["like"])
+        for pattern, names in self._contexts.items():
+            if re.fullmatch(pattern, name):
+                self._add(name, names)
         return name in self._options or name in self._renamed
 
     def option(self, entry: ini.Entry) -> list[Problem]:
