@@ -1,8 +1,8 @@
 """The options in the live files, judged by those the series' sample files have.
 
 The samples know all but what is made up as a service starts: the options of keystoneauth's
-plugins, privsep's sections (known.json has both), and sections whose names an administrator chooses (each
-service's manifest says how they come about).
+plugins and privsep's sections (known.json has both), and sections whose names an
+administrator chooses (each service's manifest says how they come about).
 """
 
 from __future__ import annotations
