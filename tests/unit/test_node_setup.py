@@ -158,6 +158,20 @@ def test_units_that_run_with_an_older_configuration_are_restarted(tmp_path, mach
     assert machine.verbs == [("restart", [name])]
 
 
+def test_a_unit_that_does_not_come_up_is_named_and_stops_nothing(tmp_path, machine):
+    toy, other = service(tmp_path), service(tmp_path / "b", name="other")
+    machine.units = {
+        u.name: system.UnitState(
+            u.name, load="loaded", active="activating", enabled="enabled", restarts=2
+        )
+        for s in (toy, other)
+        for u in s.units
+    }
+    machine.setup(toy, other)
+    assert machine.commands == ["sync", "sync"]
+    assert "not up yet: toy-api.service, other-api.service" in machine.said
+
+
 def test_units_an_administrator_disabled_stay_so(tmp_path, machine):
     toy = service(tmp_path)
     machine.units = {toy.units[0].name: system.UnitState(toy.units[0].name, enabled="disabled")}

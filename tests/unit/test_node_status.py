@@ -31,6 +31,11 @@ def verdict(tmp_path, found):
         (state(active="failed"), "critical", "failed"),
         (state(active="activating", since=time.time()), "note", "activating"),
         (state(active="activating"), "warning", "activating for 5 min"),
+        (
+            state(active="activating", restarts=3, since=time.time()),
+            "critical",
+            "activating for 0 s, after 3 tries that failed",
+        ),
         (state(active="deactivating", pending=True), "note", "finishes its work for 5 min, then"),
         (
             state(active="activating", sub="auto-restart", exit_status=3),

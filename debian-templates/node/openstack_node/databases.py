@@ -82,7 +82,8 @@ def ask(service: Service, files: list[str]) -> Answer:
         ],
     }
     python = str(service.tree / "bin/python")
-    argv = [python, "-B", str(PROBE)]
+    # Isolated: the modules beside the probe are not for the tree's libraries to import.
+    argv = [python, "-I", "-B", str(PROBE)]
     done = system.run(argv, user=service.user, seconds=SECONDS, stdin=json.dumps(question))
     if done.code is None:
         return Answer(error=f"no answer within {SECONDS} s")

@@ -209,7 +209,7 @@ def _start(service: Service, wishes: Wishes) -> list[str]:
 
     Returns the units that are not up.
     """
-    todo: dict[str, list[str]] = {"start": [], "restart": []}
+    todo: dict[str, list[str]] = {"start": [], "restart": [], "": []}
     states = system.unit_states([u.name for u in service.units])
     for unit in service.units:
         state = states.get(unit.name)
@@ -218,8 +218,10 @@ def _start(service: Service, wishes: Wishes) -> list[str]:
                 todo["start"].append(unit.name)
             elif units.changed(unit, state):
                 todo["restart"].append(unit.name)
+            elif state.active == "activating":
+                todo[""].append(unit.name)
     for verb, names in todo.items():
-        if names:
+        if verb and names:
             done = system.systemctl(verb, names)
             if done.code != 0:
                 raise system.NodeError(f"{service.name}: {done.tail(1)}")
@@ -234,7 +236,7 @@ def _started(service: Service, todo: dict[str, list[str]], wishes: Wishes) -> li
     for unit in (u for u in service.units if u.name in names):
         state = states.get(unit.name)
         if state and state.active == "active" and not state.pending:
-            said = "started" if unit.name in todo["start"] else "restarted"
+            said = "restarted" if unit.name in todo["restart"] else "started"
         else:
             _, text, hints = units.judge(service, unit, state)
             said = f"{text} ({hints[0]})" if hints and not (state and state.waits) else text

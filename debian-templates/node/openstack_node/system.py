@@ -22,6 +22,7 @@ UNIT_PROPERTIES = (
     "ConditionResult",
     "ExecMainStatus",
     "Job",
+    "NRestarts",
     "ActiveEnterTimestampMonotonic",
     "ActiveExitTimestampMonotonic",
     "ExecMainStartTimestampMonotonic",
@@ -59,7 +60,8 @@ class Done:
 class UnitState:
     """A unit as systemd has it. Times are seconds since the epoch, 0 for never.
 
-    `pending`: systemd has something to do with it still.
+    `restarts`: by systemd itself, since a person started it. `pending`: systemd has
+    something to do with it still.
     """
 
     name: str
@@ -70,6 +72,7 @@ class UnitState:
     result: str = ""
     condition: bool = True
     exit_status: int = 0
+    restarts: int = 0
     pending: bool = False
     since: float = 0.0
     started: float = 0.0
@@ -166,6 +169,7 @@ def _state(block: dict[str, str], boot: float) -> UnitState:
         result=block["Result"],
         condition=block["ConditionResult"] == "yes",
         exit_status=int(block.get("ExecMainStatus") or 0),
+        restarts=int(block.get("NRestarts") or 0),
         pending=block.get("Job", "0") not in {"", "0"},
         since=at(ENTERED.get(active, "InactiveExit")),
         started=at("ExecMainStart") or at("InactiveExit"),

@@ -44,6 +44,8 @@ def _moving(service: Service, unit: Unit, state: UnitState) -> Verdict:
         again = ", then starts again" if state.pending else ""
         return "note", f"finishes its work for {span(seconds)}{again}", []
     text = f"{state.active} for {span(seconds)}"
+    if state.restarts:
+        return "critical", f"{text}, after {state.restarts} tries that failed", [log]
     if seconds <= STARTING_SECONDS:
         return "note", text, []
     return "warning", text, [f"it waits for its database or broker; {log}"]
