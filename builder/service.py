@@ -148,6 +148,8 @@ class Package:
     `meta`: has no files; depends on what it lists and nothing else.
     `scripts`: console scripts linked into /usr/bin.
     `groups`: further groups the service's user is put into.
+    `apparmor`: profiles of other packages, by their file in /etc/apparmor.d, that take in
+    the rules this package has as `/usr/share/<package>/apparmor/<profile>`.
     """
 
     name: str
@@ -164,6 +166,7 @@ class Package:
     provides: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    apparmor: tuple[str, ...] = ()
     when: tuple[When, ...] = ()
     since: str = ""
     until: str = ""

@@ -74,6 +74,7 @@ class Binary:
     relations: Mapping[str, tuple[str, ...]]
     code: bool = False
     groups: tuple[str, ...] = ()
+    apparmor: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +276,7 @@ def _binary(view: _View, package: Package) -> Binary:
         section="net",
         relations={k: v for k, v in relations.items() if v},
         groups=package.groups,
+        apparmor=package.apparmor,
     )
 
 
@@ -553,6 +555,7 @@ def _scripts(view: _View, binary: Binary, root: Path) -> dict[str, Rendered]:
         "user": service.user.name,
         "account": _account(view) if binary.name == service.common else None,
         "groups": binary.groups,
+        "apparmor": binary.apparmor,
         "code": binary.code,
         "configs": [c for c in view.configs if c.package == binary.name],
         "directories": [] if binary.code else view.directories(binary.name),
@@ -561,11 +564,12 @@ def _scripts(view: _View, binary: Binary, root: Path) -> dict[str, Rendered]:
         "waiting": waiting,
     }
     files = {}
-    if values["configs"] or values["directories"] or values["steps"] or waiting or binary.groups:
+    joins = bool(binary.groups or binary.apparmor)  # what is others'
+    if values["configs"] or values["directories"] or values["steps"] or waiting or joins:
         files["postinst"] = jinja.render(root, "postinst.j2", **values)
     if waiting or binary.code:
         files["prerm"] = jinja.render(root, "prerm.j2", **values)
-    if values["configs"] or values["directories"] or daemons:
+    if values["configs"] or values["directories"] or daemons or binary.apparmor:
         directories = [] if binary.code else view.directories(binary.name)
         values["logs"] = [f"/var/log/{service.name}/{_log_of(d)}" for d in daemons]
         name, common = service.name, binary.name == service.common
