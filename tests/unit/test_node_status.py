@@ -32,9 +32,9 @@ def verdict(tmp_path, found):
         (state(active="activating", since=time.time()), "note", "activating"),
         (state(active="activating"), "warning", "activating for 5 min"),
         (
-            state(active="activating", restarts=3, since=time.time()),
+            state(active="activating", restarts=3),
             "critical",
-            "activating for 0 s, after 3 tries that failed",
+            "activating for 5 min, after 3 tries that failed",
         ),
         (state(active="deactivating", pending=True), "note", "finishes its work for 5 min, then"),
         (
