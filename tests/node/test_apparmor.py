@@ -90,7 +90,7 @@ def test_libvirts_own_profile_compiles(node: Node) -> None:
 
 def test_the_profile_of_a_server_has_its_files_and_compiles(node: Node) -> None:
     node.run(DISKS)
-    files = node.run(f"{HELPER} --dryrun -r -u libvirt-{SERVER}", stdin=DOMAIN).stdout
+    files = node.run(f"{HELPER} --dryrun -r -u libvirt-{SERVER} 2>&1", stdin=DOMAIN).stdout
     for rule in (
         f'"{INSTANCE}/disk" rwk,',
         f'"{INSTANCE}/disk.config" rk,',
