@@ -21,6 +21,7 @@ With --detail, each run's dpkg.log and terminal output are kept there.
 
 import argparse
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -108,6 +109,8 @@ def main():
     repository = Repository(options.repo.resolve(), "bookworm", SERIES)
     if not repository.release.exists():
         raise SystemExit(f"{repository.release} is not there: build it first (make repo)")
+    # A terminated run takes its nodes with it, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     found = {"ours": [], "Debian": []}
     dumps = {}
     lab = Lab(repository.path, "bench")
