@@ -46,9 +46,13 @@ class Cloud:
         """Return the value `openstack COMMAND` prints as JSON."""
         return json.loads(self.openstack(f"{command} -f json", user))
 
-    def address(self, server: str, network: str) -> str:
+    def address(self, server: str, network: str, user: str = "admin") -> str:
         """Return the last address of a server on a network: a floating one, where it has one."""
-        return self.json(f"server show {server}")["addresses"][network][-1]
+        return self.json(f"server show {server}", user)["addresses"][network][-1]
+
+    def web(self) -> str:
+        """Return the floating address of the document's server `web`."""
+        return self.address("web", "selfservice", "demo")
 
     def page(self, address: str, path: str = "") -> str:
         """Return a page of a guest's, or nothing: fetched from the provider network."""
