@@ -39,8 +39,9 @@ test-acceptance: test-tools repo
 	$(BIN)/pytest -n 2 --dist loadfile tests/node
 	tests/docker/run build-debs $(SERIES) --project keystone
 
-bench: tools
+bench: test-tools repo
 	$(PYTHON) benchmarks/build.py
+	$(SUDO) $(PYTHON) benchmarks/install.py
 
 tools: .venv/tools
 test-tools: .venv/test-tools
