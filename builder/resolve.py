@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
-import uv
 from packaging.requirements import Requirement
 from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -27,7 +26,7 @@ from builder import index
 from builder.errors import BuildError, DataError, FetchError, ResolveError, nearest
 from builder.files import sha256_file, sha256_text
 from builder.model import Artifact, Distribution, Lock
-from builder.run import run
+from builder.run import run, uv_program
 from builder.sdist import pyproject_requires
 
 if TYPE_CHECKING:
@@ -187,7 +186,7 @@ def _compile(
     files = output.with_suffix(".in"), output.with_suffix(".constraints")
     files[0].write_text("\n".join(wanted) + "\n")
     files[1].write_text("\n".join(constraints) + "\n")
-    argv = [uv.find_uv_bin(), "pip", "compile", "--quiet", "--no-header", *_platform(target)]
+    argv = [uv_program(), "pip", "compile", "--quiet", "--no-header", *_platform(target)]
     argv += ["--format", "pylock.toml", "-c", str(files[1]), "-o", str(output), str(files[0])]
     done = run([*argv, *index.uv_arguments()], index=True, check=False)
     if done.returncode != 0:
@@ -231,7 +230,7 @@ def _metadata(
             continue
         wanted = site.with_suffix(".txt")
         wanted.write_text("".join(f"{_exact(p)}\n" for p in rows))
-        argv = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--target", str(site)]
+        argv = [uv_program(), "pip", "install", "--quiet", "--no-deps", "--target", str(site)]
         try:
             run([*argv, *platform, *index.uv_arguments(), "-r", str(wanted)], index=True)
         except BuildError as error:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from typing import TYPE_CHECKING, Any
+
+import uv
 
 from builder.errors import BuildError, MissingToolError
 
@@ -29,6 +32,7 @@ INDEX_PREFIXES = (
     "UV_SYSTEM_CERTS",
     "UV_CACHE_DIR",
 )
+_FINDING_UV = threading.Lock()
 
 PACKAGE_OF = {
     "apt-ftparchive": "apt-utils",
@@ -45,6 +49,16 @@ PACKAGE_OF = {
     "xz": "xz-utils",
     "zstd": "zstd",
 }
+
+
+def uv_program() -> str:
+    """Return the path of uv.
+
+    Finding it reads sysconfig, which fills its table without a lock: a second thread may
+    see half of it.
+    """
+    with _FINDING_UV:
+        return uv.find_uv_bin()
 
 
 def environment(extra: Mapping[str, str] | None = None, *, index: bool = False) -> dict[str, str]:

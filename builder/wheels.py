@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import uv
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
@@ -20,7 +19,7 @@ from builder import log, sdist
 from builder.errors import BuildError, MissingToolError
 from builder.files import directory_atomically, sha256_file, sha256_text
 from builder.model import Wheel
-from builder.run import run
+from builder.run import run, uv_program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,7 +142,7 @@ class _Builder:
             source = sdist.unpack(
                 self.fetched.files[distribution.artifacts[0].sha256], work / "source"
             )
-            argv = [uv.find_uv_bin(), "build", "--wheel", *self._tools(work), "--out-dir", str(new)]
+            argv = [uv_program(), "build", "--wheel", *self._tools(work), "--out-dir", str(new)]
             try:
                 run([*argv, str(source)], env=self._environment(distribution), log=logfile)
             except BuildError as error:

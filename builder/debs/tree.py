@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import uv
-
-from builder.run import run
+from builder.run import run, uv_program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +24,6 @@ def stage(series: Series, target: Target, wheels: Sequence[Wheel], root: Path, l
     wanted = root / "wheels.txt"
     wanted.write_text("".join(f"{w.path}\n" for w in wheels))
     quiet = ["--quiet", "--offline", "--no-config"]
-    run([uv.find_uv_bin(), "venv", *quiet, "--python", target.interpreter, tree], log=log)
-    install = [uv.find_uv_bin(), "pip", "install", *quiet, "--no-deps", "--no-index"]
+    run([uv_program(), "venv", *quiet, "--python", target.interpreter, tree], log=log)
+    install = [uv_program(), "pip", "install", *quiet, "--no-deps", "--no-index"]
     run([*install, "--python", tree / "bin/python", "-r", wanted], log=log)
