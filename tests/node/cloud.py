@@ -123,7 +123,7 @@ def units(node: Node) -> dict[str, dict[str, str]]:
     return {b["Id"]: b for b in blocks if b.get("UnitFileState")}
 
 
-def wait_for_units(node: Node, seconds: int = 180) -> None:
+def wait_for_units(node: Node, seconds: int = 300) -> None:
     """Wait until every unit of ours is active."""
 
     def waiting() -> list[str]:
@@ -132,7 +132,7 @@ def wait_for_units(node: Node, seconds: int = 180) -> None:
     wait_until(f"{waiting()} on {node.name}", lambda: not waiting(), seconds, 1)
 
 
-def wait_for_agents(cloud: Cloud, seconds: int = 180) -> None:
+def wait_for_agents(cloud: Cloud, seconds: int = 300) -> None:
     """Wait until all agents and compute hosts report."""
 
     def down() -> list[str]:
