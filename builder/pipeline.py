@@ -28,7 +28,6 @@ from builder import catalogue as catalogues
 from builder import fetch, log, publish, resolve, wheels
 from builder import lock as locks
 from builder.debs import archive, library, node, source, tree
-from builder.debs.pack import own_version
 from builder.debs.roles import role_packages
 from builder.debs.versions import full_version
 from builder.errors import BuildDebsError, BuildError, DataError
@@ -673,33 +672,23 @@ def _own(
     """
     options, templates = work.options, work.dirs.templates
     series, target = options.series, options.target
-    key, seconds = signer.export_key(), work.context.epoch_seconds
     published = publish.published(options.repo, suite)
-    made = {
-        archive.archive_name(series): (
-            archive.archive_inputs(series, target, key, url, templates),
-            partial(
-                archive.build_archive_package,
-                *(series, target, key, url, area),
-                epoch_seconds=seconds,
-                templates=templates,
-            ),
-        )
-    }
-    for package in (node.node_package(series, target, templates), *_roles(work)):
-        build = partial(package.build, area, epoch_seconds=seconds)
-        made[package.name] = (package.inputs(), build)
     debs = []
-    for name, (inputs, build) in made.items():
+    for package in (
+        archive.archive_package(series, target, signer.export_key(), url, templates),
+        node.node_package(series, target, templates),
+        *_roles(work),
+    ):
         action = decide(
-            name,
-            inputs,
-            partial(own_version, series, target),
-            [Known(e.version, e.inputs) for e in published.get(name, ())],
+            package.name,
+            package.inputs(),
+            package.version,
+            [Known(e.version, e.inputs) for e in published.get(package.name, ())],
             lambda _inputs, _revision: False,
         )
         if action.verb != "keep":
-            debs.append(build(revision=action.revision))
+            seconds = work.context.epoch_seconds
+            debs.append(package.build(area, revision=action.revision, epoch_seconds=seconds))
     return debs
 
 

@@ -25,9 +25,9 @@ class Plain:
     """A package of ours before it has a version.
 
     `templates`: a directory of `debian-templates/` with control.j2, changelog.j2 and
-    copyright.j2, and, for what `overrides` says, lintian-overrides.j2. `files`: what it
-    installs, and maintainer scripts as `DEBIAN/<name>`; `executable` names those of mode
-    0755. `values`: what the templates see, besides what every package has.
+    copyright.j2 and lintian-overrides.j2. `files`: what it installs, and maintainer scripts
+    as `DEBIAN/<name>`; `executable` names those of mode 0755, and what is below etc/ is a
+    conffile. `values`: what the templates see, besides what every package has.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Plain:
 
     def version(self, revision: int) -> str:
         """Return the version: the series' id, and a revision of ours."""
-        return own_version(self.series, self.target, revision)
+        return f"{self.series.id}-1+deb{self.target.release}.{revision}"
 
     def inputs(self) -> str:
         """Return the digest of all the package is made from, its version excepted."""
@@ -57,12 +57,13 @@ class Plain:
         change = self._render("changelog.j2", version=version, date=date_822(epoch_seconds))
         changelog = f"usr/share/doc/{self.name}/changelog.Debian.gz"
         files[changelog] = gzip.compress(change.encode(), 9, mtime=0)
-        files["DEBIAN/control"] = self._control(
-            version, self.inputs(), installed_size(files)
-        ).encode()
-        files["DEBIAN/md5sums"] = md5sums(files)
+        control = self._control(version, self.inputs(), _installed_size(files))
+        if conffiles := sorted(path for path in files if path.startswith("etc/")):
+            files["DEBIAN/conffiles"] = "".join(f"/{path}\n" for path in conffiles).encode()
+        files["DEBIAN/control"] = control.encode()
+        files["DEBIAN/md5sums"] = _md5sums(files)
         deb = output / f"{self.name}_{version}_all.deb"
-        return pack(files, deb, epoch_seconds, self.executable)
+        return _pack(files, deb, epoch_seconds, self.executable)
 
     def _all_files(self) -> dict[str, bytes]:
         """Return all files but the changelog, which has the version."""
@@ -80,40 +81,44 @@ class Plain:
             self.templates,
             template,
             package=self.name,
-            series=self.series.id,
-            title=self.series.name.title(),
-            year=self.series.date[:4],
-            suite=f"{self.target.suite}-{self.series.id}",
-            maintainer=MAINTAINER,
+            **common_values(self.series, self.target),
             **self.values,
             **values,
         )
 
 
-def own_version(series: Series, target: Target, revision: int) -> str:
-    """Return the version of a package of ours: the series' id, and a revision."""
-    return f"{series.id}-1+deb{target.release}.{revision}"
+def common_values(series: Series, target: Target) -> dict[str, object]:
+    """Return what the templates of all packages of ours see."""
+    return {
+        "series": series.id,
+        "title": series.name.title(),
+        "year": series.date[:4],
+        "target": target.suite,
+        "architecture": target.architecture,
+        "suite": f"{target.suite}-{series.id}",
+        "maintainer": MAINTAINER,
+    }
 
 
-def installed_size(files: Mapping[str, bytes]) -> int:
+def _installed_size(files: Mapping[str, bytes]) -> int:
     """Return KiB as dpkg-gencontrol counts: each file rounded up, 1 for each directory."""
     installed = {path: data for path, data in files.items() if not path.startswith("DEBIAN/")}
     parents = {str(parent) for path in installed for parent in Path(path).parents}
     return sum(-(-len(data) // 1024) for data in installed.values()) + len(parents)
 
 
-def md5sums(files: Mapping[str, bytes]) -> bytes:
+def _md5sums(files: Mapping[str, bytes]) -> bytes:
     """Return md5sums as dh_md5sums has it: without conffiles, which dpkg tracks itself."""
     listed = sorted(path for path in files if path.startswith("usr/"))
     rows = (f"{hashlib.md5(files[p], usedforsecurity=False).hexdigest()}  {p}\n" for p in listed)
     return "".join(rows).encode()
 
 
-def pack(
+def _pack(
     files: Mapping[str, bytes],
     deb: Path,
     epoch_seconds: int,
-    executable: frozenset[str] = frozenset(),
+    executable: frozenset[str],
 ) -> Path:
     """Write the .deb of `files` (paths below the root, and `DEBIAN/`): root's, mode 0644.
 

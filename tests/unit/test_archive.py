@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 from publishing import Apt, check_golden, make_deb, put, sh
 
-from builder.debs.archive import (
-    archive_inputs,
-    archive_name,
-    build_archive_package,
-    suite_sources,
-)
+from builder.debs.archive import archive_package, suite_sources
 from builder.errors import UsageError
 from builder.model import Series, Target
 from builder.publish import Signer
@@ -32,16 +27,8 @@ FLAMINGO = series("2025.2", "flamingo")
 
 
 def build(output, of=GAZPACHO, *, key=KEY, url=URL, revision=1):
-    return build_archive_package(
-        of,
-        BOOKWORM,
-        key,
-        url,
-        output,
-        revision=revision,
-        epoch_seconds=1700000000,
-        templates=TEMPLATES,
-    )
+    package = archive_package(of, BOOKWORM, key, url, TEMPLATES)
+    return package.build(output, revision=revision, epoch_seconds=1700000000)
 
 
 def files_of(deb, root):
@@ -96,7 +83,7 @@ def test_two_series_share_no_file(tmp_path):
 
 def test_inputs_change_with_what_the_package_says(tmp_path):
     def inputs(key=KEY, url=URL, of=GAZPACHO):
-        return archive_inputs(of, BOOKWORM, key, url, TEMPLATES)
+        return archive_package(of, BOOKWORM, key, url, TEMPLATES).inputs()
 
     assert len({inputs(), inputs(b"other\n"), inputs(url="file:/srv"), inputs(of=FLAMINGO)}) == 4
     control = sh("dpkg-deb", "-f", build(tmp_path, revision=7), "Version", "Build-Inputs")
@@ -133,7 +120,13 @@ def test_apt_prefers_ours_to_a_higher_version_of_debian(tmp_path):
     )
     apt.run("apt-get", "update")
     assert apt.candidate("nova-api") == "9:99.0-1"
-    unpack(repo / "pool/main/o" / archive_name(GAZPACHO) / build(tmp_path / "x").name, apt)
+    unpack(
+        repo
+        / "pool/main/o"
+        / archive_package(GAZPACHO, BOOKWORM, KEY, URL, TEMPLATES).name
+        / build(tmp_path / "x").name,
+        apt,
+    )
     apt.update()
     assert apt.candidate("nova-api") == "2:33.0.2-1+deb12.1"
     assert apt.candidate("openstack-2026.1-archive") == "2026.1-1+deb12.1"
