@@ -193,7 +193,22 @@ class Wsgi:
 
 
 Kind = Literal["daemon", "uwsgi", "oneshot"]
+KillMode = Literal["mixed", "process", "control-group"]
 Sandbox = Literal["strict", "sudo", "host"]
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonWhen:
+    """What is otherwise with a daemon in some series (`[[daemons.when]]`).
+
+    `threads` and `kill_mode` take the place of the daemon's own; `settings` are added.
+    """
+
+    threads: int = 0
+    kill_mode: KillMode | None = None
+    settings: tuple[str, ...] = ()
+    since: str = ""
+    until: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +257,14 @@ class Daemon:
     conditions: tuple[str, ...] = ()
     needs: tuple[str, ...] | None = None
     pre_start: tuple[str, ...] = ()
-    kill_mode: Literal["mixed", "process", "control-group"] = "mixed"
+    kill_mode: KillMode = "mixed"
     timeout_stop: int = 90
     restart_seconds: int = 10
     environment: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
     settings: tuple[str, ...] = ()
     read_write: tuple[str, ...] = ()
     log_file: str = ""
+    when: tuple[DaemonWhen, ...] = ()
     since: str = ""
     until: str = ""
 
@@ -257,6 +273,18 @@ class Daemon:
             raise ValueError(f"{self.name}: a uwsgi daemon has a port and a wsgi entry")
         if self.kind != "uwsgi" and not self.script:
             raise ValueError(f"{self.name}: a {self.kind} has a script")
+
+    def folded(self) -> Daemon:
+        """Return the daemon as its `when` entries make it."""
+        folded = dataclasses.replace(self, when=())
+        for when in self.when:
+            folded = dataclasses.replace(
+                folded,
+                threads=when.threads or folded.threads,
+                kill_mode=when.kill_mode or folded.kill_mode,
+                settings=folded.settings + when.settings,
+            )
+        return folded
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -449,7 +477,9 @@ class Service:
             raise DataError(f"{self.name} is not part of {series}")
         narrowed = _narrow(self, series, order)
         narrowed = dataclasses.replace(
-            narrowed, packages=tuple(p.folded() for p in narrowed.packages)
+            narrowed,
+            packages=tuple(p.folded() for p in narrowed.packages),
+            daemons=tuple(d.folded() for d in narrowed.daemons),
         )
         _check_unique(self.name, series, "package", (p.name for p in narrowed.packages))
         _check_unique(self.name, series, "daemon", (d.name for d in narrowed.daemons))
