@@ -117,10 +117,8 @@ def _introduce(cloud: Cloud) -> None:
 
 def units(node: Node) -> dict[str, dict[str, str]]:
     """Return the properties of our units on a node, by name."""
-    names = "Id,ActiveState,SubState,Result,NRestarts,UnitFileState,Type,User,MainPID,ControlGroup"
-    text = node.out(f"systemctl show -p {names} --all {PATTERNS}")
-    blocks = (dict(line.split("=", 1) for line in b.splitlines()) for b in text.split("\n\n"))
-    return {b["Id"]: b for b in blocks if b.get("UnitFileState")}
+    names = "ActiveState,SubState,Result,NRestarts,UnitFileState,Type,User,MainPID,ControlGroup"
+    return {u: s for u, s in node.units(PATTERNS, names).items() if s["UnitFileState"]}
 
 
 def wait_for_units(node: Node, seconds: int = 300) -> None:

@@ -316,6 +316,12 @@ class Node:
         """Return whether `command` exits with 0."""
         return self.run(command, check=False).returncode == 0
 
+    def units(self, units: str, properties: str) -> dict[str, dict[str, str]]:
+        """Return `properties` (with commas) of units, by name; `units` is shell text."""
+        text = self.out(f"systemctl show --all -p Id,{properties} {units}")
+        blocks = (dict(x.split("=", 1) for x in b.splitlines()) for b in text.split("\n\n"))
+        return {block["Id"]: block for block in blocks if block}
+
     def write(self, path: str, text: str) -> None:
         """Write a file, keeping owner and mode of one that is there."""
         self.run(f"cat >{shlex.quote(path)}", stdin=text)

@@ -103,10 +103,8 @@ def files(node: Node) -> dict[str, str]:
 
 def states(node: Node, units: list[str]) -> dict[str, dict[str, str]]:
     """Return the properties of each unit."""
-    names = "Id,ActiveState,SubState,Result,NRestarts,UnitFileState,ConditionResult,Type"
-    shown = node.out(f"systemctl show -p {names} {shlex.join(units)}")
-    blocks = (dict(line.split("=", 1) for line in b.splitlines()) for b in shown.split("\n\n"))
-    return {block["Id"]: block for block in blocks}
+    names = "ActiveState,SubState,Result,NRestarts,UnitFileState,ConditionResult,Type"
+    return node.units(shlex.join(units), names)
 
 
 def test_all_install_without_a_terminal(installed: str, node: Node, repository: Repository) -> None:

@@ -114,8 +114,7 @@ def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]
 
     `place` is the file (and line) where its address is.
     """
-    data = next((s for s in service.data["schemas"] if s["name"] == schema.name), None)
-    data = data or service.data["schemas"][0]  # a cell's
+    data = service.schema(schema.name)
     option = f"[{data['section']}] {data['option']}"
     where, form = f"{option} in {place}", "mysql+pymysql://USER:PASSWORD@HOST/DATABASE"
     name = f"the database {schema.database} at {schema.host}"

@@ -63,6 +63,11 @@ class Service:
         """Whether a service is installed here that works on the database itself."""
         return any(u.kind == "uwsgi" or "connection" in u.needs for u in self.units)
 
+    def schema(self, name: str) -> dict[str, Any]:
+        """Return what is known of a database; one of a further cell is as the first."""
+        schemas: list[dict[str, Any]] = self.data["schemas"]
+        return next((s for s in schemas if s["name"] == name), schemas[0])
+
     def options(self) -> dict[str, Any]:
         """Return the options the series' sample files have, and former names of some."""
         text = Path(self.data["options"]).read_text(encoding="utf-8")

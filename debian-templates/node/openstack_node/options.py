@@ -133,9 +133,11 @@ def _file(judge: Judge, entries: list[ini.Entry]) -> list[Problem]:
 def _missing(service: Service) -> list[Problem]:
     """Return the options without which a daemon installed here cannot do its work."""
     found: dict[tuple[str, str, str], list[str]] = {}
+    # The files are long, and most units of a service read the same ones.
+    read = {c: ini.Settings(list(c)) for c in {tuple(u.configs) for u in service.units}}
     for rule in service.data["settings"]:
         for unit in (u for u in service.units if u.package == rule["package"] and u.configs):
-            lack = lacking(ini.Settings(unit.configs), rule["section"], rule["options"])
+            lack = lacking(read[tuple(unit.configs)], rule["section"], rule["options"])
             if lack:
                 key = unit.configs[0], rule["section"], ", ".join(lack)
                 found.setdefault(key, []).append(unit.name)

@@ -116,8 +116,7 @@ def _broker(service: Service, settings: ini.Settings, answer: databases.Answer) 
 
 def place(service: Service, settings: ini.Settings, schema: str) -> str:
     """Return the file and line of a database's address."""
-    data = next((s for s in service.data["schemas"] if s["name"] == schema), None)
-    data = data or service.data["schemas"][0]
+    data = service.schema(schema)
     return settings.place(data["section"], data["option"])
 
 
