@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from packaging.utils import canonicalize_name
+
 from builder import schema
 from builder.errors import DataError, UsageError, nearest
-from builder.model import Catalogue, Driver, LintianOverride, Override, Recipe, Series, Target
-from builder.service import Package, Service
+from builder.model import Catalogue, Driver, LintianOverride, Overrides, Recipe, Series, Target
+from builder.service import Package, Service, holds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,11 +43,6 @@ class _LintianFile:
 @dataclass(frozen=True, slots=True)
 class _RoleFile:
     role: tuple[Package, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _OverrideFile:
-    override: tuple[Override, ...] = ()
 
 
 def load(root: Path) -> Catalogue:
@@ -79,9 +76,9 @@ def load_services(root: Path) -> Mapping[str, Service]:
     return _load_each(root / "services", Service, "name")
 
 
-def load_overrides(path: Path) -> tuple[Override, ...]:
-    """Read a file of `[[override]]` rows, the project's or the one a user gives."""
-    return schema.load(path, _OverrideFile).override
+def load_overrides(path: Path) -> Overrides:
+    """Read a file of `[[override]]` and `[[build]]` rows."""
+    return schema.load(path, Overrides)
 
 
 def _load_each(directory: Path, cls: type[T], key: str) -> dict[str, T]:
@@ -113,6 +110,9 @@ def _check(catalogue: Catalogue) -> None:
         for name in driver.services:
             _known(name, catalogue.services, file, f"{where}.services")
         _check_bounds(driver, catalogue.series, file, where)
+    for i, recipe in enumerate(catalogue.recipes):
+        file, where = catalogue.root / "recipes.toml", f"recipe[{i}] ({recipe.distribution})"
+        _check_bounds(recipe, catalogue.series, file, where)
 
 
 def _check_bounds(value: object, series: Iterable[str], file: Path, where: str) -> None:
@@ -170,23 +170,31 @@ def find_target(
     word: str | None = None,
     os_release: Path = Path("/etc/os-release"),
 ) -> Target:
-    """Return the target of this suite, or of this machine's suite when `word` is None.
+    """Return the target of the suite `word`, with the Python the series runs on.
 
-    Raises UsageError when it is no target, or none of the series'.
+    None is this machine's suite where that is a target of the series, else the first of
+    the series'. Raises UsageError when it is no target, or none of the series'.
     """
     if word is None:
-        suite = machine_suite(os_release)
-        subject = f"this machine's suite, {suite}," if suite else "this machine, no Debian release,"
+        here = machine_suite(os_release)
+        if not series.targets:
+            raise UsageError(f"{series.id} ({series.name}) has no target yet")
+        suite = here if here in series.targets else series.targets[0]
     else:
         suite = _find(catalogue.targets, word, "target").suite
-        subject = suite
     if suite not in series.targets:
         names = ", ".join(series.targets)
         raise UsageError(
-            f"{subject} is not a target of {series.id} ({series.name}), whose targets are: {names}",
-            hint="name one of them with --target" if word is None else "",
+            f"{suite} is not a target of {series.id} ({series.name}), whose targets are: {names}"
         )
-    return catalogue.targets[suite]
+    return catalogue.targets[suite].for_series(series)
+
+
+def recipes_for(catalogue: Catalogue, series: Series) -> dict[str, Recipe]:
+    """Return the recipes that hold in `series`, by normalised name of the distribution."""
+    names = order(catalogue)
+    held = (r for r in catalogue.recipes if holds(r, series.id, names))
+    return {str(canonicalize_name(r.distribution)): r for r in held}
 
 
 def _find(names: Mapping[str, T], word: str, kind: Literal["series", "project", "target"]) -> T:

@@ -245,7 +245,9 @@ def lock(release: str, target: str | None, constraints: str | None, tarballs: st
     if path.exists():
         with suppress(DataError):  # a damaged one is what this verb is the remedy for
             old = {d.name: d.version for d in locks.read(path).distributions}
-    made = pipeline.make_lock(catalogue, series, suite, constraints=constraints, tarballs=tarballs)
+    made = pipeline.make_lock(
+        catalogue, dirs, series, suite, constraints=constraints, tarballs=tarballs
+    )
     changed = locks.write(made, path)
     new = {d.name: d.version for d in made.distributions}
     for name in sorted(old.keys() | new.keys(), key=str.lower):
@@ -266,6 +268,7 @@ def why(release: str, distribution: str, target: str | None) -> None:
     from builder import lock as locks  # noqa: PLC0415
     from builder import pipeline  # noqa: PLC0415
     from builder.errors import nearest  # noqa: PLC0415
+    from builder.model import Overrides  # noqa: PLC0415
 
     dirs, catalogue = setting()
     series, suite = chosen(catalogue, release, target)
@@ -281,7 +284,7 @@ def why(release: str, distribution: str, target: str | None) -> None:
     click.echo("because: " + " → ".join(row.reason))
     pins = {
         canonicalize_name(o.requirement.split("=")[0]): f"project override: {o.reason}"
-        for o in catalogue.overrides.get(series.id, ())
+        for o in catalogue.overrides.get(series.id, Overrides()).override
     }
     release = "the release" if row.kind == "service" else "upper-constraints"
     click.echo(f"pinned by: {pins.get(canonicalize_name(row.name), release)}")

@@ -23,8 +23,8 @@ class Dirs:
     """The directory layout; only `projects` and `templates` need to exist.
 
     `cache` holds what can be made again (`downloads`, `wheels` and `debs`, each keyed by
-    content, and `logs`); `work` what lasts no longer than a run; `keys` holds the signing
-    keys, which cannot be made again, and never lies in `repo`.
+    content, build `roots` and `logs`); `work` what lasts no longer than a run; `keys` holds
+    the signing keys, which cannot be made again, and never lies in `repo`.
     """
 
     projects: Path
@@ -34,6 +34,7 @@ class Dirs:
     downloads: Path
     wheels: Path
     debs: Path
+    roots: Path
     logs: Path
     keys: Path
     repo: Path
@@ -63,6 +64,7 @@ def locate(env: Mapping[str, str] = os.environ) -> Dirs:
         downloads=cache / "downloads",
         wheels=cache / "wheels",
         debs=cache / "debs",
+        roots=cache / "roots",
         logs=cache / "logs",
         keys=(data_home / "build-debs/keys").absolute(),
         repo=data / "repo",

@@ -22,12 +22,14 @@ from urllib3.exceptions import HTTPError
 
 from builder import index, log
 from builder.errors import FetchError
-from builder.model import Fetched
+from builder.model import Artifact, Fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from builder.model import Artifact, Distribution
+    from pypi_simple import DistributionPackage
+
+    from builder.model import Distribution
 
 TARBALL_SITE = "https://tarballs.opendev.org/openstack"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -70,6 +72,7 @@ def fetch(
     tarballs: str | None = None,
     offline: bool = False,
     jobs: int = 8,
+    quiet: bool = False,
 ) -> tuple[Fetched, FetchError | None]:
     """Bring every file into the cache, in parallel, and return where each is.
 
@@ -86,17 +89,17 @@ def fetch(
             hint="run once without --offline",
         )
     elif absent:
-        failure = _fetch_all(absent, cache, tarballs, jobs)
+        failure = _fetch_all(absent, cache, tarballs, jobs, quiet=quiet)
     places = {w.artifact.sha256: cached(cache, w.artifact) for w in files}
     return Fetched({s: p for s, p in places.items() if failure is None or p.exists()}), failure
 
 
 def _fetch_all(
-    absent: Sequence[Wanted], cache: Path, tarballs: str | None, jobs: int
+    absent: Sequence[Wanted], cache: Path, tarballs: str | None, jobs: int, *, quiet: bool
 ) -> FetchError | None:
     client = Client()
     problems: list[str] = []
-    with log.step("fetch", len(absent)) as step, ThreadPoolExecutor(jobs) as pool:
+    with log.step("fetch", 0 if quiet else len(absent)) as step, ThreadPoolExecutor(jobs) as pool:
 
         def one(item: Wanted) -> None:
             tried = []
@@ -131,7 +134,7 @@ class Client:
 
     def __init__(self) -> None:
         self._local = threading.local()
-        self._pages: dict[str, dict[str, str]] = {}
+        self._pages: dict[str, list[DistributionPackage]] = {}
 
     @property
     def session(self) -> requests.Session:
@@ -143,25 +146,48 @@ class Client:
         session: requests.Session = self._local.session
         return session
 
-    def index_url(self, item: Wanted) -> str:
-        """Return the URL of a file on the package index (the simple API, PEP 503 and 691)."""
+    def packages(self, distribution: str) -> list[DistributionPackage]:
+        """Return what the package index has of a distribution (PEP 503 and 691)."""
         # imported here: it is slow to import and a run with a warm cache needs none of it
         from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple  # noqa: PLC0415
 
-        if item.distribution not in self._pages:
+        if distribution not in self._pages:
             endpoint = index.index_url() or PYPI_SIMPLE_ENDPOINT
             simple = PyPISimple(endpoint, session=self.session)
             try:
-                page = retried(partial(simple.get_project_page, item.distribution, timeout=TIMEOUT))
+                page = retried(partial(simple.get_project_page, distribution, timeout=TIMEOUT))
             except NoSuchProjectError as error:
-                raise _UnavailableError(f"no project {item.distribution}") from error
+                raise _UnavailableError(f"no project {distribution}") from error
             except requests.RequestException as error:
                 raise _UnavailableError(_short(error)) from error
-            self._pages[item.distribution] = {p.filename: p.url for p in page.packages}
-        url = self._pages[item.distribution].get(item.artifact.file)
-        if url is None:
-            raise _UnavailableError("no such file there")
-        return url
+            self._pages[distribution] = page.packages
+        return self._pages[distribution]
+
+    def index_url(self, item: Wanted) -> str:
+        """Return the URL of a file on the package index."""
+        for package in self.packages(item.distribution):
+            if package.filename == item.artifact.file:
+                return package.url
+        raise _UnavailableError("no such file there")
+
+    def files(self, distribution: str) -> dict[str, list[Artifact]]:
+        """Return what the index has of a distribution, by version; nothing if it has no such.
+
+        Raises FetchError when it does not answer, or gives no sha256.
+        """
+        found: dict[str, list[Artifact]] = {}
+        try:
+            packages = self.packages(distribution)
+        except _UnavailableError as error:
+            if str(error).startswith("no project"):
+                return found
+            raise FetchError(f"{distribution}: the package index: {error}") from error
+        for package in packages:
+            digest = package.digests.get("sha256")
+            if package.version and digest:
+                row = Artifact(package.filename, digest, package.size or 0)
+                found.setdefault(package.version, []).append(row)
+        return found
 
     def download(self, url: str, artifact: Artifact, destination: Path) -> None:
         """Download `url` to `destination` if its bytes are those of `artifact`."""

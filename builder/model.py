@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copyreg
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,6 +38,8 @@ class Target:
     compression_level: int
     architecture: str
     standards_version: str
+    python2: str = ""
+    build_packages: tuple[str, ...] = ()
 
     @property
     def python_minor(self) -> str:
@@ -48,6 +50,16 @@ class Target:
     def interpreter(self) -> str:
         """The target's own interpreter, as an absolute path."""
         return f"/usr/bin/python{self.python_minor}"
+
+    @property
+    def is_python2(self) -> bool:
+        """Whether the packages are for Python 2.7."""
+        return self.python.startswith("2.")
+
+    def for_series(self, series: Series) -> Target:
+        """Return the target with that of its Pythons the series runs on."""
+        old = all(minor.startswith("2.") for minor in series.python)
+        return replace(self, python=self.python2) if old and self.python2 else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +109,42 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
+class Unseen:
+    """A service whose tarball may not be to be had when a lock is made, and what it requires."""
+
+    distribution: str
+    requires: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """A file of `projects/overrides`: what a series' constraints do not say.
+
+    `override` rows replace pins. `build` rows (Python 2.7, whose sdists do not say what
+    builds them) are the pinned build requirements, each after those it is built with.
+    """
+
+    override: tuple[Override, ...] = ()
+    build: tuple[Override, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
-    """What building a distribution from its sdist needs beyond its metadata, and why."""
+    """What building a distribution from its sdist needs beyond its metadata, and why.
+
+    It holds for the series from `since` to `until`. `published`: a compiled wheel of the
+    index is taken, in a series whose compiled modules are otherwise built from sdists.
+    """
 
     distribution: str
     reason: str
     packages: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    published: bool = False
+    since: str = ""
+    until: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +165,7 @@ class Catalogue:
     targets: Mapping[str, Target]
     services: Mapping[str, Service]
     drivers: tuple[Driver, ...]
-    overrides: Mapping[str, tuple[Override, ...]]
+    overrides: Mapping[str, Overrides]
     recipes: tuple[Recipe, ...]
     lintian: tuple[LintianOverride, ...] = ()
     roles: tuple[Package, ...] = ()

@@ -25,16 +25,21 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from builder import catalogue as catalogues
-from builder import fetch, log, publish, resolve, wheels
+from builder import fetch, log, pins, publish, resolve, roots, wheels
 from builder import lock as locks
 from builder.debs import archive, library, node, source, tree
 from builder.debs.roles import role_packages
 from builder.debs.versions import full_version
 from builder.errors import BuildDebsError, BuildError, DataError
-from builder.files import area_of_a_run, directory_atomically, sha256_text
+from builder.files import area_of_a_run, directory_atomically, sha256_file, sha256_text
 from builder.model import (
+    Artifact,
     Catalogue,
+    Distribution,
+    Fetched,
     Lock,
+    Override,
+    Overrides,
     Recipe,
     Series,
     ServiceBuild,
@@ -43,7 +48,7 @@ from builder.model import (
     Wheel,
 )
 from builder.plan import Action, Known, Outcome, decide, summary
-from builder.service import roles_for
+from builder.service import holds, roles_for
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -52,6 +57,9 @@ if TYPE_CHECKING:
     from builder.debs.pack import Plain
     from builder.dirs import Dirs
     from builder.service import Service
+
+
+ROOT_DAYS = 7.0  # the age at which a build root is made anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +125,10 @@ class _Work:
 def request(catalogue: Catalogue, series: Series, target: Target) -> resolve.Request:
     """Return what a lock of `series` on `target` is resolved from."""
     order = catalogues.order(catalogue)
-    rank = order.index(series.id)
-    drivers = tuple(
-        d
-        for d in catalogue.drivers
-        if (not d.since or order.index(d.since) <= rank)
-        and (not d.until or rank <= order.index(d.until))
-    )
+    drivers = tuple(d for d in catalogue.drivers if holds(d, series.id, order))
     services = {s: catalogue.services[s].distribution for s in series.versions}
-    overrides = catalogue.overrides.get(series.id, ())
-    return resolve.Request(series, target, services, drivers, overrides)
+    rows = catalogue.overrides.get(series.id, Overrides())
+    return resolve.Request(series, target, services, drivers, rows.override, rows.build)
 
 
 def lock_path(dirs: Dirs, series: Series, target: Target) -> Path:
@@ -148,6 +150,7 @@ def committed_lock(dirs: Dirs, series: Series, target: Target) -> Lock:
 
 def make_lock(
     catalogue: Catalogue,
+    dirs: Dirs,
     series: Series,
     target: Target,
     *,
@@ -158,8 +161,99 @@ def make_lock(
     """Resolve a lock anew, from the live constraints or those given."""
     text = resolve.read_constraints(constraints, series)
     directory = Path(tarballs) if tarballs and "://" not in tarballs else None
+    wanted = request(catalogue, series, target)
     with log.step(f"resolve {series.id} on {target.suite}"):
-        return resolve.resolve(request(catalogue, series, target), text, user, directory)
+        if target.is_python2:
+            mine = tuple(Override(u, "given by the user") for u in user)
+            wanted = dataclasses.replace(wanted, overrides=(*wanted.overrides, *mine))
+            return _lock_of_pins(catalogue, dirs, wanted, text, directory)
+        return resolve.resolve(wanted, text, user, directory)
+
+
+def _lock_of_pins(
+    catalogue: Catalogue,
+    dirs: Dirs,
+    wanted: resolve.Request,
+    constraints: str,
+    tarballs: Path | None,
+) -> Lock:
+    """Resolve for Python 2.7, whose sdists say what they require only when they are built."""
+    series, target = wanted.series, wanted.target
+    index = _Index(dirs.downloads, tarballs)
+    tools = pins.build_tools(wanted, index)
+    recipes = catalogues.recipes_for(catalogue, series)
+    fetched, failure = fetch.fetch(fetch.wanted(tools), dirs.downloads)
+    if failure:
+        raise failure
+    empty = Lock(series.id, target.suite, target.python, {}, (), tools)
+    unseen = {
+        str(canonicalize_name(u.distribution)): u
+        for u in catalogue.overrides.get(series.id, Overrides()).unseen
+    }
+    with area_of_a_run(dirs.work) as area:
+        root = _open_root(dirs, target, wheels.every_build_package(target, recipes), area)
+        builder = wheels.Builder(
+            empty, fetched, target, recipes, dirs.wheels, dirs.logs, epoch_seconds(series), root
+        )
+        source = _Source(index, wheels.unpack_tools(builder, area / "tools"))
+        return pins.lock(wanted, constraints, source, tools, recipes=recipes, unseen=unseen)
+
+
+class _Index:
+    """The index, and before it a directory of tarballs, as `pins.Index`."""
+
+    def __init__(self, downloads: Path, tarballs: Path | None) -> None:
+        self.client = fetch.Client()
+        self.downloads, self.tarballs = downloads, tarballs
+
+    def files(self, name: str) -> dict[str, list[Artifact]]:
+        """Return what there is of a distribution, by version."""
+        found = self.client.files(name)
+        for path in sorted(self.tarballs.glob(f"{name}-*.tar.gz")) if self.tarballs else ():
+            version = path.name.removeprefix(f"{name}-").removesuffix(".tar.gz")
+            row = Artifact(path.name, sha256_file(path), path.stat().st_size)
+            found[version] = [row, *found.get(version, ())]
+        return found
+
+    def fetch(self, name: str, version: str, artifact: Artifact) -> Fetched:
+        """Return the file, in the cache."""
+        given = str(self.tarballs) if self.tarballs else None
+        one = fetch.Wanted(name, version, artifact, service=bool(given))
+        fetched, failure = fetch.fetch([one], self.downloads, tarballs=given, quiet=True)
+        if failure:
+            raise failure
+        return fetched
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a closure is walked with, as `pins.Source`."""
+
+    index: _Index
+    builder: wheels.Builder
+
+    def files(self, name: str) -> dict[str, list[Artifact]]:
+        """Return what there is of a distribution, by version."""
+        return self.index.files(name)
+
+    def wheel(self, name: str, version: str, artifact: Artifact) -> Path:
+        """Return the wheel that `artifact` is, or that is built from it."""
+        fetched = self.index.fetch(name, version, artifact)
+        if artifact.is_wheel:
+            return fetched.files[artifact.sha256]
+        row = Distribution(name, version, "library", (), {}, (artifact,), ())
+        return dataclasses.replace(self.builder, fetched=fetched).wheel(row).path
+
+
+def _open_root(dirs: Dirs, target: Target, packages: Collection[str], area: Path) -> roots.Root:
+    return roots.open_root(
+        target.suite,
+        packages,
+        machine=catalogues.machine_suite(),
+        cache=dirs.roots,
+        area=area,
+        days=ROOT_DAYS,
+    )
 
 
 def read_lock(catalogue: Catalogue, dirs: Dirs, options: Options) -> Lock:
@@ -170,6 +264,7 @@ def read_lock(catalogue: Catalogue, dirs: Dirs, options: Options) -> Lock:
         user = resolve.read_overrides(options.override) if options.override else ()
         return make_lock(
             catalogue,
+            dirs,
             series,
             target,
             constraints=options.constraints,
@@ -200,7 +295,7 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> _Work:
         series, target, dirs.templates, epoch_seconds(series), catalogue.lintian
     )
     clients = [d.name for d in wanted.drivers if d.client]
-    recipes = {str(canonicalize_name(r.distribution)): r for r in catalogue.recipes}
+    recipes = catalogues.recipes_for(catalogue, series)
     built = {
         d.name: wheels.cache_key(d, lock, target, recipes.get(canonicalize_name(d.name)))
         for d in lock.distributions
@@ -364,25 +459,25 @@ def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: st
 
 def _build(work: _Work, suite_of_machine: str) -> Result:
     result = Result(work.lock)
-    to_build = [a for a in work.actions if a.verb == "build"]
-    ready: tuple[Wheel, ...] = ()
-    if to_build:
-        ready, lost = _wheels(work, result, suite_of_machine)
-        work = _without(work, result, lost) if lost else work
-    by_name = {str(canonicalize_name(w.distribution.name)): w for w in ready}
     workers = work.options.jobs
     # A process forked while a thread starts another one may wait for a lock for ever.
     context = multiprocessing.get_context("forkserver")
-    with (
-        area_of_a_run(work.dirs.work) as area,
-        ThreadPoolExecutor(workers) as threads,
-        ProcessPoolExecutor(workers, mp_context=context) as processes,
-    ):
-        # The services run debhelper, the libraries Python: one queue each, and the services
-        # are begun first because they take longest.
-        services = _start_services(work, by_name, threads, area)
-        debs, failed = _libraries(work, by_name, processes, result, area)
-        packages = _collect_services(work, services, result)
+    with area_of_a_run(work.dirs.work) as area:
+        room = _room(work, suite_of_machine, area)
+        ready: tuple[Wheel, ...] = ()
+        if any(a.verb == "build" for a in work.actions):
+            ready, lost = _wheels(work, result, room)
+            work = _without(work, result, lost) if lost else work
+        by_name = {str(canonicalize_name(w.distribution.name)): w for w in ready}
+        with (
+            ThreadPoolExecutor(workers) as threads,
+            ProcessPoolExecutor(workers, mp_context=context) as processes,
+        ):
+            # The services run debhelper, the libraries Python: one queue each, and the services
+            # are begun first because they take longest.
+            services = _start_services(work, by_name, threads, room)
+            debs, failed = _libraries(work, by_name, processes, result, room)
+            packages = _collect_services(work, services, result)
     if failed:
         work = _without(work, result, failed)
         debs = {n: deb for n, deb in debs.items() if n in work.library_actions}
@@ -390,9 +485,25 @@ def _build(work: _Work, suite_of_machine: str) -> Result:
     return _publish(work, result, debs, packages)
 
 
-def _wheels(
-    work: _Work, result: Result, suite_of_machine: str
-) -> tuple[tuple[Wheel, ...], set[str]]:
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Where the builds of a run are: its directory, and the build root where one is needed."""
+
+    area: Path
+    root: roots.Root | None = None
+
+
+def _room(work: _Work, suite_of_machine: str, area: Path) -> _Room:
+    """Return where this machine builds; MissingToolError when it cannot."""
+    target = work.options.target
+    to_build = any(a.verb == "build" for a in work.actions)
+    if not to_build or not wheels.needs_root(target, suite_of_machine):
+        return _Room(area)
+    packages = wheels.every_build_package(target, work.recipes)
+    return _Room(area, _open_root(work.dirs, target, packages, area))
+
+
+def _wheels(work: _Work, result: Result, room: _Room) -> tuple[tuple[Wheel, ...], set[str]]:
     """Fetch and build the wheels of everything that is to be built; name those there are none of.
 
     Only with --keep-going there may be such.
@@ -405,7 +516,8 @@ def _wheels(
         names = {p.distribution.name for p in work.libraries if p.distribution and p.name in wanted}
         rows = tuple(d for d in lock.distributions if d.name in names)
         lock = dataclasses.replace(lock, distributions=rows)
-    wheels.check_machine(lock, options.target, work.recipes, suite_of_machine)
+    if room.root is None:
+        wheels.check_machine(lock, options.target, work.recipes)
     fetched, failure = fetch.fetch(
         fetch.wanted([*lock.distributions, *lock.build]),
         work.dirs.downloads,
@@ -429,6 +541,8 @@ def _wheels(
         epoch_seconds=work.context.epoch_seconds,
         jobs=options.jobs,
         keep_going=options.keep_going,
+        root=room.root,
+        area=room.area,
     )
     result.failures += failures
     lost = asked - {w.distribution.name for w in ready}
@@ -465,7 +579,7 @@ def _without(work: _Work, result: Result, lost: AbstractSet[str]) -> _Work:
 
 
 def _libraries(
-    work: _Work, by_name: Mapping[str, Wheel], pool: Executor, result: Result, area: Path
+    work: _Work, by_name: Mapping[str, Wheel], pool: Executor, result: Result, room: _Room
 ) -> tuple[dict[str, Path], set[str]]:
     """Build the library packages, largest wheel first; return each package's .deb.
 
@@ -486,7 +600,7 @@ def _libraries(
                 p,
                 wheel_of[p.name],
                 _cached(work.dirs, p.inputs, p.revision),
-                area,
+                room,
             ): p
             for p in todo
         }
@@ -523,12 +637,12 @@ def _build_library(
     package: library.Package,
     wheel: Wheel | None,
     place: Path,
-    work: Path,
+    room: _Room,
 ) -> float:
     start = time.monotonic()
     try:
         with directory_atomically(place) as new:
-            library.build(context, package, wheel, new, work)
+            library.build(context, package, wheel, new, room.area, build_root=room.root)
     except BuildError as error:
         raise BuildError(
             f"{package.name} {package.version}: {error.message}",
@@ -539,28 +653,28 @@ def _build_library(
 
 
 def _start_services(
-    work: _Work, by_name: Mapping[str, Wheel], pool: Executor, area: Path
+    work: _Work, by_name: Mapping[str, Wheel], pool: Executor, room: _Room
 ) -> dict[str, Future[float]]:
     names = [n for n, a in work.service_actions.items() if a.verb == "build"]
     if not names:
         return {}
+    staged = room.area / "tree"
     with log.step("staged tree"):
-        tree.stage(
-            work.options.series,
-            work.options.target,
-            list(by_name.values()),
-            area / "tree",
-            work.dirs.logs / "tree.log",
-        )
+        if room.root:
+            library.lay_out(work.context, by_name.values(), staged)
+        else:
+            log_file = work.dirs.logs / "tree.log"
+            options = work.options
+            tree.stage(options.series, options.target, list(by_name.values()), staged, log_file)
     sizes = {
         n: by_name[canonicalize_name(work.services[n].distribution)].path.stat().st_size
         for n in names
     }
     names.sort(key=lambda n: -sizes[n])
-    return {n: pool.submit(_build_service, work, n, by_name, area) for n in names}
+    return {n: pool.submit(_build_service, work, n, by_name, room) for n in names}
 
 
-def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], area: Path) -> float:
+def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], room: _Room) -> float:
     start = time.monotonic()
     service, action = work.services[name], work.service_actions[name]
     wheel = by_name[canonicalize_name(service.distribution)]
@@ -573,7 +687,7 @@ def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], area: P
         version=work.options.series.versions[name],
         tarball=wheel.source,
         wheel=wheel.path,
-        tree=area / "tree",
+        tree=room.area / "tree",
         revision=action.revision,
         epoch_seconds=work.context.epoch_seconds,
         inputs=action.inputs,
@@ -586,9 +700,10 @@ def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], area: P
             build,
             depends,
             work.dirs.templates,
-            work=area / name,
+            work=room.area / name,
             output=new,
             log=logfile,
+            root=room.root,
         )
     log.detail(f"  {name} {action.version}")
     return time.monotonic() - start

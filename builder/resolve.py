@@ -50,12 +50,14 @@ class Request:
     """Distribution name of each service, by service."""
     drivers: tuple[Driver, ...]
     overrides: tuple[Override, ...]
+    build: tuple[Override, ...] = ()
 
     def digest(self) -> str:
         """Return a checksum of the request; a lock whose `inputs` has another is stale."""
         rows = [f"{d}=={self.series.versions[s]}" for s, d in sorted(self.services.items())]
         rows += [f"driver {d.name} {','.join(d.services)}" for d in self.drivers]
         rows += [f"override {o.requirement}" for o in self.overrides]
+        rows += [f"build {o.requirement}" for o in self.build]
         return sha256_text(self.series.id, self.target.suite, self.target.python, *rows)
 
 
@@ -134,7 +136,7 @@ def resolve(
         needed = sorted({r for p in sources for r in pyproject_requires(_source(p, work))})
         pinned = [f"{p['name']}=={p['version']}" for p in packages]
         builders = _compile(request.target, needed, [*lines, *pinned], work / "pylock.build.toml")
-        rows = _rows(request, packages, metadata, services)
+        rows = lock_rows(request, packages, metadata, services)
     _check_effect(user, [p["name"] for p in (*packages, *builders)])
     build = tuple(
         Distribution(
@@ -308,6 +310,7 @@ def _artifact(row: Mapping[str, Any]) -> Artifact:
 def supported_tags(target: Target) -> list[Any]:
     """Return the wheel tags (PEP 425, PEP 600) that load on the target, best first."""
     minor = tuple(int(n) for n in target.python_minor.split("."))
+    abis = ["cp27mu"] if target.is_python2 else None  # Debian's has wide characters
     newest = int(target.glibc.split(".")[1])
     platforms = [f"manylinux_2_{n}_x86_64" for n in range(newest, 4, -1)]
     platforms += [
@@ -317,20 +320,21 @@ def supported_tags(target: Target) -> list[Any]:
         "linux_x86_64",
     ]
     return [
-        *cpython_tags(minor, platforms=platforms),
+        *cpython_tags(minor, abis, platforms),
         *compatible_tags(minor, interpreter=f"cp{minor[0]}{minor[1]}", platforms=platforms),
     ]
 
 
-def _rows(
+def lock_rows(
     request: Request,
     packages: Sequence[dict[str, Any]],
     metadata: Mapping[str, InstalledDistribution],
     services: Collection[str],
 ) -> tuple[Distribution, ...]:
+    """Return the rows of a lock: `packages` as a pylock.toml has them, with their `metadata`."""
     env = environment(request.target)
-    needs = {n: _requires(d, env) for n, d in metadata.items()}
-    asked = _asked_extras(needs)
+    needs = {n: requires(d, env) for n, d in metadata.items()}
+    asked = asked_extras(needs)
     reasons = _reasons(request, needs, services)
     rows = []
     for package in packages:
@@ -384,7 +388,7 @@ def override(request: Request, lock: Lock, user: Sequence[str]) -> Lock:
         fresh = {}
         for package in moved:
             key = canonicalize_name(package["name"])
-            needs = _requires(metadata[key], env)
+            needs = requires(metadata[key], env)
             row = _row(package, metadata[key], request.target, service=False)
             extras = {e: rows for e, rows in needs.items() if e and rows}
             reason = known[key].reason if key in known else ("required by an override",)
@@ -410,7 +414,7 @@ def _homepage(distribution: InstalledDistribution) -> str:
     return next((u for u in found if own.match(u)), "")
 
 
-def _requires(
+def requires(
     distribution: InstalledDistribution, env: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
     """Return requirements that hold on the target, markers gone, by extra ('' is always)."""
@@ -433,7 +437,7 @@ def _without_marker(requirement: Requirement) -> str:
     return f"{requirement.name}{extras}{requirement.specifier}"
 
 
-def _asked_extras(needs: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, set[str]]:
+def asked_extras(needs: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, set[str]]:
     """Return, by distribution, the extras anybody's requirement names (and those these name)."""
     asked: dict[str, set[str]] = {}
     queue = deque((n, "") for n in needs)

@@ -33,6 +33,7 @@ INDEX_PREFIXES = (
     "UV_CACHE_DIR",
 )
 _FINDING_UV = threading.Lock()
+Done = subprocess.CompletedProcess[bytes]
 
 PACKAGE_OF = {
     "apt-ftparchive": "apt-utils",

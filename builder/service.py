@@ -465,7 +465,7 @@ class Service:
 
     def exists_in(self, series: str, order: Sequence[str]) -> bool:
         """Whether the service is part of `series`; `order` is all series ids, oldest first."""
-        return _holds(self, series, order)
+        return holds(self, series, order)
 
     def for_series(self, series: str, order: Sequence[str]) -> Service:
         """Return what the service is in `series`; `order` is all series ids, oldest first.
@@ -498,7 +498,7 @@ class Service:
 
 def roles_for(roles: Sequence[Package], series: str, order: Sequence[str]) -> list[Package]:
     """Return what the role packages are in `series`; `order` is all ids, oldest first."""
-    held = (role for role in roles if _holds(role, series, order))
+    held = (role for role in roles if holds(role, series, order))
     return [_narrow(role, series, order).folded() for role in held]
 
 
@@ -517,7 +517,7 @@ def _check_unique(service: str, series: str, what: str, names: Iterable[str]) ->
         seen.add(name)
 
 
-def _holds(entry: object, series: str, order: Sequence[str]) -> bool:
+def holds(entry: object, series: str, order: Sequence[str]) -> bool:
     """Whether `series` lies between the entry's `since` and `until`, both included."""
     rank = {s: i for i, s in enumerate(order)}
     since, until = getattr(entry, "since", ""), getattr(entry, "until", "")
@@ -535,6 +535,6 @@ def _narrow(value: T, series: str, order: Sequence[str]) -> T:
     for f in dataclasses.fields(value):  # type: ignore[arg-type]
         items = getattr(value, f.name)
         if isinstance(items, tuple) and items and dataclasses.is_dataclass(items[0]):
-            kept = (i for i in items if _holds(i, series, order))
+            kept = (i for i in items if holds(i, series, order))
             changes[f.name] = tuple(_narrow(i, series, order) for i in kept)
     return dataclasses.replace(value, **changes)  # type: ignore[type-var]

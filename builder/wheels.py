@@ -1,12 +1,15 @@
 """Wheels: what the index has no fitting wheel for is built from its sdist (PEP 517).
 
 Each build runs in an environment of its own that holds exactly the locked build
-requirements, without an index, against the target's interpreter and libraries.
+requirements, without an index, against the target's interpreter and libraries: on this
+machine where it is of the target's suite, else in a build root.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from builder import log, sdist
+from builder import log, roots, sdist
 from builder.errors import BuildError, MissingToolError
 from builder.files import directory_atomically, sha256_file, sha256_text
 from builder.model import Wheel
@@ -25,28 +28,40 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from builder.model import Distribution, Fetched, Lock, Recipe, Target
+    from builder.roots import Root
 
 RECIPE = "3"  # raise it when a change here changes the bits of a built wheel
+# Where the wheels of Python 2.7's build requirements are unpacked, and where a build sees them.
+TOOLS = "/usr/local/lib/build-tools"
+UV = "/usr/local/bin/uv"
 
 
-def check_machine(lock: Lock, target: Target, recipes: Mapping[str, Recipe], suite: str) -> None:
-    """Raise MissingToolError, once for all, when this machine cannot build for `target`.
+def needs_root(target: Target, suite: str) -> bool:
+    """Whether packages for `target` cannot be built on a machine of `suite` itself."""
+    return target.is_python2 or suite != target.suite
 
-    `suite` is the suite of this machine. Needs the target's interpreter and its headers,
-    and the Debian packages of the recipes of what is to be built.
-    """
-    names = [d.name for d in lock.distributions if not d.artifacts[0].is_wheel]
-    if suite != target.suite:
-        raise MissingToolError(
-            f"this machine is Debian {suite} and cannot build {len(names)} packages for "
-            f"{target.suite} ({', '.join(names[:4])}, …)",
-            hint=f"run it on Debian {target.suite}; --dry-run shows the plan anywhere",
-        )
-    wanted = [f"python{target.python_minor}", f"libpython{target.python_minor}-dev"]
-    for name in names:
-        recipe = recipes.get(canonicalize_name(name))
-        wanted += recipe.packages if recipe else ()
-    absent = sorted(p for p in set(wanted) if not _installed(p))
+
+def build_packages(lock: Lock, target: Target, recipes: Mapping[str, Recipe]) -> list[str]:
+    """Return the Debian packages that building the lock's sdists needs."""
+    wanted = {f"python{target.python_minor}", f"libpython{target.python_minor}-dev"}
+    for distribution in lock.distributions:
+        recipe = recipes.get(canonicalize_name(distribution.name))
+        if recipe and not distribution.artifacts[0].is_wheel:
+            wanted.update(recipe.packages)
+    return sorted(wanted)
+
+
+def every_build_package(target: Target, recipes: Mapping[str, Recipe]) -> list[str]:
+    """Return what a root holds in which whatever a series asks for can be built."""
+    minor = target.python_minor
+    wanted = {f"python{minor}", f"libpython{minor}-dev", f"python{minor}-dev"}
+    wanted.update(target.build_packages, *(r.packages for r in recipes.values()))
+    return sorted(wanted)
+
+
+def check_machine(lock: Lock, target: Target, recipes: Mapping[str, Recipe]) -> None:
+    """Raise MissingToolError, once for all, when this machine lacks what building here needs."""
+    absent = [p for p in build_packages(lock, target, recipes) if not _installed(p)]
     if absent:
         raise MissingToolError(
             f"building for {target.suite} needs Debian packages that are not installed",
@@ -79,22 +94,29 @@ def wheels(
     epoch_seconds: int,
     jobs: int,
     keep_going: bool = False,
+    root: Root | None = None,
+    area: Path | None = None,
 ) -> tuple[tuple[Wheel, ...], tuple[BuildError, ...]]:
-    """Return a wheel for every distribution of the lock, and (with `keep_going`) what failed."""
+    """Return a wheel for every distribution of the lock, and (with `keep_going`) what failed.
+
+    They are built on this machine, or in `root` with `area` for what the builds share.
+    """
     ready = [
         Wheel(d, fetched.files[a.sha256], a.sha256, built=False)
         for d in lock.distributions
         if (a := d.artifacts[0]).is_wheel
     ]
     sources = [d for d in lock.distributions if not d.artifacts[0].is_wheel]
-    builder = _Builder(lock, fetched, target, recipes, cache, logs, epoch_seconds)
+    builder = Builder(lock, fetched, target, recipes, cache, logs, epoch_seconds, root)
     absent = [d for d in sources if builder.cached(d) is None]
     failures: list[BuildError] = []
     if absent:
+        if target.is_python2 and area:
+            builder = unpack_tools(builder, area / "tools")
         # the slowest first: compilers keep a core busy while the pure ones go by
         absent.sort(key=lambda d: canonicalize_name(d.name) not in recipes)
         with log.step("wheels", len(absent)) as step, ThreadPoolExecutor(jobs) as pool:
-            for distribution, future in [(d, pool.submit(builder.build, d)) for d in absent]:
+            for distribution, future in [(d, pool.submit(builder.wheel, d)) for d in absent]:
                 try:
                     future.result()
                     step.advance(f"{distribution.name} {distribution.version}")
@@ -109,7 +131,7 @@ def wheels(
 
 
 @dataclass(frozen=True, slots=True)
-class _Builder:
+class Builder:
     """The builds of one run: what they share."""
 
     lock: Lock
@@ -119,6 +141,9 @@ class _Builder:
     cache: Path
     logs: Path
     epoch_seconds: int
+    root: Root | None = None
+    tools: Path | None = None
+    """Python 2.7: where the build requirements are unpacked (`unpack_tools`)."""
 
     def _place(self, distribution: Distribution) -> Path:
         recipe = self.recipes.get(canonicalize_name(distribution.name))
@@ -132,8 +157,20 @@ class _Builder:
             return Wheel(distribution, path, checksum, built=True, source=source)
         return None
 
-    def build(self, distribution: Distribution) -> None:
-        """Build one wheel into the cache; BuildError names its log."""
+    def wheel(self, distribution: Distribution) -> Wheel:
+        """Return a wheel built now or before; BuildError names the log of one that fails."""
+        found = self.cached(distribution)
+        if found is None:
+            self._build(distribution)
+            found = self.cached(distribution)
+        if found is None:
+            raise BuildError(f"{distribution.name}: its wheel is gone from {self.cache}")
+        return found
+
+    def _build(self, distribution: Distribution) -> None:
+        needed = [t.artifacts[0] for t in self.lock.build]
+        if absent := [a.file for a in needed if a.sha256 not in self.fetched.files]:
+            raise BuildError(f"nothing is built without {', '.join(absent)}")
         name = f"{distribution.name}-{distribution.version}"
         logfile = self.logs / f"{name}.wheel.log"
         logfile.unlink(missing_ok=True)
@@ -142,9 +179,8 @@ class _Builder:
             source = sdist.unpack(
                 self.fetched.files[distribution.artifacts[0].sha256], work / "source"
             )
-            argv = [uv_program(), "build", "--wheel", *self._tools(work), "--out-dir", str(new)]
             try:
-                run([*argv, str(source)], env=self._environment(distribution), log=logfile)
+                self._run(distribution, source, work, new, logfile)
             except BuildError as error:
                 raise BuildError(
                     f"{name}: the wheel does not build",
@@ -153,23 +189,45 @@ class _Builder:
                 ) from error
             self._check(distribution, new)
 
-    def _tools(self, work: Path) -> list[str]:
-        """Return uv's options for a build environment of exactly the locked requirements."""
-        rows = [t.artifacts[0] for t in self.lock.build]
-        if absent := [a.file for a in rows if a.sha256 not in self.fetched.files]:
-            raise BuildError(f"nothing is built without {', '.join(absent)}")
+    def _run(
+        self, distribution: Distribution, source: Path, work: Path, new: Path, logfile: Path
+    ) -> None:
+        """Have the wheel of the unpacked sdist `source` made in `new`, both below `work`."""
+        environment = self._environment(distribution)
+        if self.root is None:
+            argv = [uv_program(), *self._uv_build(work, work), "--out-dir", str(new), str(source)]
+            run(argv, env=environment, log=logfile)
+            return
+        output, inside = roots.BUILD / new.relative_to(work), roots.BUILD / source.relative_to(work)
+        shown = {self.tools: TOOLS} if self.tools else {Path(uv_program()): UV}
+        if self.tools:
+            argv = [self.target.interpreter, "-m", "pip", "wheel", "--wheel-dir", str(output)]
+            argv += ["--no-deps", "--no-index", "--no-build-isolation", "--no-cache-dir"]
+            environment |= {"PYTHONPATH": TOOLS, "PIP_CONFIG_FILE": "/dev/null"}
+            environment["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+        else:
+            argv = [UV, *self._uv_build(work, roots.BUILD), "--out-dir", str(output)]
+        self.root.run([*argv, str(inside)], work, env=environment, log=logfile, shown=shown)
+
+    def _uv_build(self, work: Path, seen: Path) -> list[str]:
+        """Return uv's command for a build in an environment of exactly the locked requirements.
+
+        They are laid down below `work`, which the build sees as `seen`.
+        """
         links = work / "tools"
         links.mkdir()
         lines = []
         for tool in self.lock.build:
             artifact = tool.artifacts[0]
-            (links / artifact.file).symlink_to(self.fetched.files[artifact.sha256])
+            if self.root is None:
+                (links / artifact.file).symlink_to(self.fetched.files[artifact.sha256])
+            else:
+                shutil.copyfile(self.fetched.files[artifact.sha256], links / artifact.file)
             lines.append(f"{tool.name}=={tool.version} --hash=sha256:{artifact.sha256}\n")
-        constraints = work / "constraints.txt"
-        constraints.write_text("".join(lines))
-        isolation = ["--offline", "--no-config", "--no-index", "--find-links", str(links)]
-        pins = ["--build-constraints", str(constraints), "--require-hashes"]
-        return [*isolation, *pins, "--python", self.target.interpreter]
+        (work / "constraints.txt").write_text("".join(lines))
+        isolation = ["--offline", "--no-config", "--no-index", "--find-links", str(seen / "tools")]
+        pins = ["--build-constraints", str(seen / "constraints.txt"), "--require-hashes"]
+        return ["build", "--wheel", *isolation, *pins, "--python", self.target.interpreter]
 
     def _environment(self, distribution: Distribution) -> dict[str, str]:
         recipe = self.recipes.get(canonicalize_name(distribution.name))
@@ -195,3 +253,20 @@ class _Builder:
         if version != Version(distribution.version):
             raise BuildError(f"{name}: its build made version {version}")
         found[0].with_suffix(".sha256").write_text(sha256_file(found[0]))
+
+
+def unpack_tools(builder: Builder, directory: Path) -> Builder:
+    """Return `builder` with Python 2.7's build requirements unpacked in `directory`.
+
+    Its pip builds in the environment it runs in, which is this directory on PYTHONPATH.
+    A requirement that is an sdist is built with those before it.
+    """
+    directory.mkdir()
+    builder = dataclasses.replace(builder, tools=directory)
+    for tool in builder.lock.build:
+        path = builder.fetched.files[tool.artifacts[0].sha256]
+        if not tool.artifacts[0].is_wheel:
+            path = builder.wheel(tool).path
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(directory)
+    return builder

@@ -11,6 +11,8 @@ from builder.run import run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from builder.roots import Root
+
 MAGIC = b"\x7fELF"
 
 
@@ -28,11 +30,14 @@ def find(root: Path) -> list[Path]:
     return sorted(found)
 
 
-def prepare(binaries: Sequence[Path], root: Path, work: Path) -> tuple[str, ...]:
+def prepare(
+    binaries: Sequence[Path], root: Path, work: Path, build_root: Root | None = None
+) -> tuple[str, ...]:
     """Strip `binaries` in place and return the Depends relations dpkg-shlibdeps finds.
 
     Libraries a wheel brings itself (auditwheel's `<name>.libs`) satisfy each other and get
-    no relation. `work` holds the debian/control that dpkg-shlibdeps wants to see.
+    no relation. `work` holds `root` and the debian/control that dpkg-shlibdeps wants to
+    see; libraries are looked for on this machine, or in `build_root`.
     """
     run(["strip", "--strip-unneeded", "--remove-section=.comment", *binaries])
     control = work / "debian/control"
@@ -40,13 +45,11 @@ def prepare(binaries: Sequence[Path], root: Path, work: Path) -> tuple[str, ...]
     control.write_text("Source: x\n\nPackage: x\nArchitecture: any\n")
     for path in binaries:
         path.chmod(0o755 if path.parent.name == "bin" else 0o644)
-    private = {str(p.parent) for p in binaries if ".so" in p.name}
-    options = [f"-l{directory}" for directory in sorted(private)]
-    done = run(
-        ["dpkg-shlibdeps", "-O", "--ignore-missing-info", f"-S{root}", *options]
-        + [f"-e{p}" for p in binaries],
-        cwd=work,
-    )
+    private = {str(p.parent.relative_to(work)) for p in binaries if ".so" in p.name}
+    argv = ["dpkg-shlibdeps", "-O", "--ignore-missing-info", f"-S{root.relative_to(work)}"]
+    argv += [f"-l{directory}" for directory in sorted(private)]
+    argv += [f"-e{p.relative_to(work)}" for p in binaries]
+    done = build_root.run(argv, work) if build_root else run(argv, cwd=work)
     text = done.stdout.decode().strip()
     _, _, relations = text.partition("shlibs:Depends=")
     return tuple(r.strip() for r in relations.split(",") if r.strip())

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shlex
+import shutil
 import stat
 import tempfile
 import textwrap
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
     from builder.model import Distribution, Lock, Series, Target, Wheel
+    from builder.roots import Root
 
 RECIPE = "1"  # raise it when a change here changes the bits of a package
 UNUSABLE = (InstallerError, zipfile.BadZipFile, zlib.error, FileExistsError, ValueError, KeyError)
@@ -106,11 +108,16 @@ class Context:
         """The tree's site-packages, as an absolute path on a node."""
         return f"{self.series.tree}/lib/python{self.target.python_minor}/site-packages"
 
+    @property
+    def base_room(self) -> str:
+        """The templates of the package that owns the tree's interpreter."""
+        return "base-python2" if self.target.is_python2 else "base"
+
     def recipe(self) -> str:
         """Return a checksum of all that decides the bits of a package besides its own data."""
         parts = [
             f.read_text()
-            for room in ("library", "base")
+            for room in ("library", self.base_room)
             for f in sorted((self.templates / room).glob("*.j2"))
         ]
         target = (self.target.suite, self.target.python, self.target.compression)
@@ -184,7 +191,6 @@ def _inputs(package: Package, recipe: str, built: Mapping[str, str]) -> str:
 
 def _base(context: Context) -> Package:
     minor = context.target.python_minor
-    major, number = minor.split(".")
     return Package(
         name=context.base,
         series=context.series,
@@ -196,21 +202,43 @@ def _base(context: Context) -> Package:
             f"of OpenStack {context.series.id} runs; its interpreter is Debian's python{minor}.",
             "This package compiles the modules of the others when they are installed.",
         ),
-        relations={
-            "Depends": (
-                f"python{minor}",
-                f"python3 (>= {minor}~)",
-                f"python3 (<< {major}.{int(number) + 1}~)",
-                "netbase",
-            )
-        },
+        relations={"Depends": _interpreter(context.target)},
         inputs="",
-        links={
-            f"{context.series.tree}/bin/python": context.target.interpreter,
-            f"{context.series.tree}/bin/python3": "python",
-            f"{context.series.tree}/bin/python{minor}": "python",
-        },
+        links=_base_links(context),
     )
+
+
+def _interpreter(target: Target) -> tuple[str, ...]:
+    """Return the Depends on Debian's Python; of python3, on the version of its packages too."""
+    minor = target.python_minor
+    if target.is_python2:
+        return (f"python{minor}", "netbase")
+    major, number = minor.split(".")
+    newest = f"python3 (<< {major}.{int(number) + 1}~)"
+    return (f"python{minor}", f"python3 (>= {minor}~)", newest, "netbase")
+
+
+def _base_links(context: Context) -> dict[str, str]:
+    """Return the links of the tree's interpreter.
+
+    Python 2.7 knows no virtual environments: it takes a directory for its own by os.py and
+    lib-dynload in it.
+    """
+    tree, target = context.series.tree, context.target
+    minor = target.python_minor
+    if target.is_python2:
+        library = f"lib/python{minor}"
+        return {
+            f"{tree}/bin/python2": "python",
+            f"{tree}/bin/python{minor}": "python",
+            f"{tree}/{library}/os.py": f"/usr/{library}/os.py",
+            f"{tree}/{library}/lib-dynload": f"/usr/{library}/lib-dynload",
+        }
+    return {
+        f"{tree}/bin/python": target.interpreter,
+        f"{tree}/bin/python3": "python",
+        f"{tree}/bin/python{minor}": "python",
+    }
 
 
 def _library(context: Context, distribution: Distribution, needed: tuple[str, ...]) -> Package:
@@ -316,10 +344,13 @@ def build(
     wheel: Wheel | None,
     output: Path,
     work: Path | None = None,
+    *,
+    build_root: Root | None = None,
 ) -> Path:
     """Make `package` in the directory `output` and return the .deb.
 
-    It is laid out below `work` (default: the directory for temporary files). BuildError
+    It is laid out below `work` (default: the directory for temporary files). The libraries
+    its compiled modules need are looked up on this machine, or in `build_root`. BuildError
     says what is wrong with it.
     """
     output.mkdir(parents=True, exist_ok=True)
@@ -332,7 +363,7 @@ def build(
             _base_files(context, root)
         _links(package, root)
         binaries = elf.find(root) if wheel is not None else []
-        shared = elf.prepare(binaries, root, Path(name)) if binaries else ()
+        shared = elf.prepare(binaries, root, Path(name), build_root) if binaries else ()
         _documentation(context, package, wheel, root)
         _control(context, package, wheel, root, shared, bool(binaries))
         architecture = context.target.architecture if binaries else "all"
@@ -340,6 +371,16 @@ def build(
         deb = output / f"{package.name}_{version}_{architecture}.deb"
         _pack(context, root, deb)
     return deb
+
+
+def lay_out(context: Context, wheels: Iterable[Wheel], root: Path) -> None:
+    """Put the tree together below `root` as the packages of `wheels` do on a node."""
+    (root / "DEBIAN").mkdir(parents=True)
+    for wheel in wheels:
+        _unpack(context, wheel, root)
+    _base_files(context, root)
+    _links(_base(context), root)
+    shutil.rmtree(root / "DEBIAN")
 
 
 def _unpack(context: Context, wheel: Wheel, root: Path) -> None:
@@ -377,22 +418,32 @@ def _check_names(names: Iterable[str]) -> None:
 
 def _base_files(context: Context, root: Path) -> None:
     tree = root / context.series.tree.lstrip("/")
+    minor = context.target.python_minor
     values = {
         "interpreter": context.target.interpreter,
-        "python_minor": context.target.python_minor,
+        "python_minor": minor,
         "site": context.site,
+        "stdlib": f"/usr/lib/python{minor}",
         "tree": context.series.tree,
     }
     (root / context.site.lstrip("/")).mkdir(parents=True)
-    (tree / "libexec").mkdir(parents=True)
+    interpreter = (
+        (
+            ("python", tree / "bin/python", 0o755),
+            ("site.py", tree / f"lib/python{minor}/site.py", 0o644),
+        )
+        if context.target.is_python2
+        else (("pyvenv.cfg", tree / "pyvenv.cfg", 0o644),)
+    )
     for template, path, mode in (
-        ("pyvenv.cfg", tree / "pyvenv.cfg", 0o644),
+        *interpreter,
         ("compile-modules", tree / "libexec/compile-modules", 0o755),
         ("triggers", root / "DEBIAN/triggers", 0o644),
         ("postinst", root / "DEBIAN/postinst", 0o755),
         ("prerm", root / "DEBIAN/prerm", 0o755),
     ):
-        path.write_text(render(context.templates, f"base/{template}.j2", **values))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render(context.templates, f"{context.base_room}/{template}.j2", **values))
         path.chmod(mode)
 
 
@@ -511,6 +562,7 @@ def _prerm(context: Context, root: Path) -> None:
             site=context.site,
             directories=directories,
             modules=modules,
+            python2=context.target.is_python2,
         )
     )
     script.chmod(0o755)

@@ -20,16 +20,20 @@ from builder.debs.stdeb_adapter import binary_name
 from builder.debs.versions import debian_version, full_version
 from builder.errors import BuildError
 from builder.model import ServiceBuild, SourcePackage
+from builder.roots import BUILD
 from builder.run import run
 from builder.service import Daemon, Directory, File, Package, Service, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from builder.roots import Root
+
 RECIPE = "2"  # raise it when a change here changes the bits of a package
 
 # Packages of the series' tree that build a wheel and lay it out.
 BUILD_TOOLS = ("base", "build", "installer", "setuptools", "wheel", "pbr")
+BUILD_TOOLS_PYTHON2 = ("base", "pip", "setuptools", "wheel", "pbr")
 # What a service talks to, when it is on the same node.
 NEIGHBOURS = (
     "network-online.target",
@@ -181,6 +185,7 @@ def render(
         "debian/control": Rendered(_control(view, binaries, root)),
         "debian/rules": Rendered(_rules(view, binaries, root), 0o755),
         "debian/assemble.py": Rendered((root / "assemble.py").read_text(), 0o644),
+        "debian/samples.py": Rendered((root / "samples.py").read_text(), 0o644),
         "debian/plan.json": Rendered(_plan(view, binaries)),
         f"debian/files.d/{build.service.name}.json": Rendered(_manifest(view)),
     }
@@ -212,8 +217,11 @@ def _changelog(view: _View, root: Path) -> str:
 
 def _control(view: _View, binaries: Sequence[Binary], root: Path) -> str:
     series, service = view.build.series, view.service
-    tools = (f"openstack-{series.id}-{tool}" for tool in BUILD_TOOLS)
+    python2 = view.build.target.is_python2
+    names = BUILD_TOOLS_PYTHON2 if python2 else BUILD_TOOLS
+    tools = (f"openstack-{series.id}-{tool}" for tool in names)
     needs = ["debhelper-compat (= 13)", *tools, f"openstack-{series.id}-closure-{service.name}"]
+    needs += ["python3"] if python2 else []
     return jinja.render(
         root,
         "control.j2",
@@ -316,6 +324,7 @@ def _rules(view: _View, binaries: Sequence[Binary], root: Path) -> str:
         compression=target.compression,
         compression_level=target.compression_level,
         code=[b.name for b in binaries if b.code],
+        python2=target.is_python2,
     )
 
 
@@ -391,6 +400,7 @@ def _plan(view: _View, binaries: Sequence[Binary]) -> str:
             "root": f"debian/{view.code}",
             "tree": tree,
             "site": view.site,
+            "pip": view.build.target.is_python2,
             "exclude": [e.replace("{site}", str(site)) for e in service.exclude],
         },
         "directories": sorted(_foreign_directories(view)),
@@ -562,6 +572,7 @@ def _scripts(view: _View, binary: Binary, root: Path) -> dict[str, Rendered]:
         "steps": [_step(view, s) for s in service.steps if _owner(service, s) == binary.name],
         "logs": _tool_logs(view, binary.name),
         "waiting": waiting,
+        "python2": view.build.target.is_python2,
     }
     files = {}
     joins = bool(binary.groups or binary.apparmor)  # what is others'
@@ -646,10 +657,12 @@ def build(
     work: Path,
     output: Path,
     log: Path,
+    root: Root | None = None,
 ) -> SourcePackage:
     """Build the source package and its binary packages; return them, moved into `output`.
 
-    `work` is an empty directory of this build's own. Raises BuildError, which names `log`.
+    `work` is an empty directory of this build's own. They are built on this machine, or in
+    the build root `root`. Raises BuildError, which names `log`.
     """
     files = render(build, library_depends, templates)
     source = _unpack(build, work, log)
@@ -658,16 +671,23 @@ def build(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(rendered.text)
         target.chmod(rendered.mode)
-    env = {
-        "SOURCE_DATE_EPOCH": str(build.epoch_seconds),
-        "OPENSTACK_TREE": str(build.tree),
-        "OPENSTACK_WHEEL": str(build.wheel),
-        "DEB_BUILD_OPTIONS": "nocheck parallel=2",
-    }
     # The build machine's tree is a staged one: its packages are not installed (-d).
     argv = ["dpkg-buildpackage", "-d", "-us", "-uc", "-nc", "-F"]
+    env = {
+        "SOURCE_DATE_EPOCH": str(build.epoch_seconds),
+        "DEB_BUILD_OPTIONS": "nocheck parallel=2",
+    }
     try:
-        run(argv, cwd=source, env=env, log=log)
+        if root is None:
+            env |= {"OPENSTACK_TREE": str(build.tree), "OPENSTACK_WHEEL": str(build.wheel)}
+            run(argv, cwd=source, env=env, log=log)
+        else:
+            shutil.copyfile(build.wheel, work / build.wheel.name)
+            env["OPENSTACK_WHEEL"] = str(BUILD / build.wheel.name)
+            tree = build.series.tree
+            shown = {Path(f"{build.tree}{tree}"): tree}
+            inside = ["env", "-C", str(BUILD / source.name), *argv]
+            root.run(inside, work, env=env, log=log, shown=shown)
     except BuildError as error:
         raise BuildError(
             f"{build.service.name} {build.version}: its packages did not build",

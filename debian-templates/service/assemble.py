@@ -1,8 +1,8 @@
 """Lay out the binary packages of a service: debian/assemble.py PLAN WHEEL.
 
-PLAN (JSON) says what goes where; see `builder/debs/source.py`, which writes it. One
-process does it all: the sample configurations of a service import the service, and
-that costs seconds each time.
+PLAN (JSON) says what goes where; see `builder/debs/source.py`, which writes it. The
+sample configurations of a service import the service, which costs seconds: one process of
+the tree's Python (samples.py) makes them all.
 """
 
 from __future__ import annotations
@@ -11,34 +11,32 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from installer import install
-from installer.destinations import SchemeDictionaryDestination
-from installer.sources import WheelFile
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+SAMPLES = Path("debian/samples")
+# What pip notes of an installation by hand.
+NOTES = ("INSTALLER", "REQUESTED", "direct_url.json")
 
 
 def main(plan_file: str, wheel: str) -> None:
     """Lay out everything PLAN names."""
     plan = json.loads(Path(plan_file).read_text())
-    site = install_wheel(plan["code"], wheel)
-    # The service's own modules and entry points come before those of the tree.
-    sys.path.insert(0, str(site))
-    os.environ["PYTHONPATH"] = str(site)
+    code = plan["code"]
+    # Where the tree is for this build, and on a node.
+    tree = os.environ.get("OPENSTACK_TREE", "") + code["tree"]
+    site = install_wheel(code, wheel, tree)
+    generate_samples(plan["files"], site, tree)
     for directory in plan["directories"]:
         Path(directory).mkdir(parents=True, exist_ok=True)
     # A default that names the place of the code names it as it is on a node.
-    here = {str(site): plan["code"]["site"], sys.prefix: plan["code"]["tree"]}
+    here = {str(site): code["site"], tree: code["tree"]}
     for file in plan["files"]:
         put_file(file, here)
     put_options(plan["options"])
     for link in plan["links"]:
-        check_script(plan["code"], link["target"])
+        check_script(code, link["target"], tree)
         target = Path(link["path"])
         target.parent.mkdir(parents=True, exist_ok=True)
         # Relative, as both are in /usr (policy 10.5).
@@ -47,12 +45,27 @@ def main(plan_file: str, wheel: str) -> None:
         shutil.rmtree(cache)
 
 
-def install_wheel(code: dict, wheel: str) -> Path:
+def install_wheel(code: dict, wheel: str, tree: str) -> Path:
     """Install the wheel below `root`, in the layout of the tree; return its site-packages.
 
     Scripts get the interpreter of the tree on a node, wherever the tree is now.
     """
-    root, tree, site = code["root"], code["tree"], code["site"]
+    root = code["root"]
+    if code["pip"]:
+        install_with_pip(root, code["tree"], f"{tree}/bin/python", wheel)
+    else:
+        install_with_installer(root, code["tree"], code["site"], wheel)
+    site = Path(root + code["site"])
+    exclude(Path(root + code["tree"]), site, code["exclude"])
+    return site.resolve()
+
+
+def install_with_installer(root: str, tree: str, site: str, wheel: str) -> None:
+    """Install the wheel by `installer`, which this Python has."""
+    from installer import install  # noqa: PLC0415 - the tree of Python 2.7 has none
+    from installer.destinations import SchemeDictionaryDestination  # noqa: PLC0415
+    from installer.sources import WheelFile  # noqa: PLC0415
+
     scheme = {
         "purelib": site,
         "platlib": site,
@@ -65,8 +78,17 @@ def install_wheel(code: dict, wheel: str) -> Path:
     )
     with WheelFile.open(wheel) as source:
         install(source, destination, additional_metadata={"INSTALLER": b"dpkg\n"})
-    exclude(Path(root + tree), Path(root + site), code["exclude"])
-    return Path(root + site).resolve()
+
+
+def install_with_pip(root: str, tree: str, python: str, wheel: str) -> None:
+    """Install the wheel by the pip of the tree, for Python 2.7."""
+    options = ["--no-deps", "--no-index", "--no-compile", "--ignore-installed", "--quiet"]
+    options += ["--no-cache-dir", "--disable-pip-version-check", "--no-warn-script-location"]
+    where = ["--root", os.path.abspath(root), "--prefix", tree]  # noqa: PTH100 - for a process
+    subprocess.run([python, "-m", "pip", "install", *options, *where, wheel], check=True)
+    packages = "lib/python2.7/site-packages"
+    notes = [f"{packages}/*.dist-info/{name}" for name in NOTES]
+    exclude(Path(root + tree), Path(root + tree, packages), notes)
 
 
 def exclude(tree: Path, site: Path, patterns: list[str]) -> None:
@@ -106,37 +128,31 @@ def put_file(file: dict, here: dict[str, str]) -> None:
 
 def read(file: dict) -> str:
     """Return the text of a file that is generated, copied or given."""
-    if "config-generator" in file:
-        return sample(config_generator, file["config-generator"])
-    if "policy-generator" in file:
-        return sample(policy_generator, file["policy-generator"])
+    for kind in ("config-generator", "policy-generator"):
+        if kind in file:
+            return sample_of(file[kind]).read_text()
     if "from" in file:
         return Path(file["from"]).read_text()
     return file["text"]
 
 
-def config_generator(arguments: list[str]) -> None:
-    """Run oslo-config-generator."""
-    from oslo_config import generator  # noqa: PLC0415 - not every service has a need for it
-
-    generator.main(arguments)
+def sample_of(source: str) -> Path:
+    """Return where the sample that is generated by the input file `source` is."""
+    return SAMPLES / source.replace("/", "_")
 
 
-def policy_generator(arguments: list[str]) -> None:
-    """Run oslopolicy-sample-generator, with options of its own rather than the process's."""
-    from oslo_config import cfg  # noqa: PLC0415 - likewise
-    from oslo_policy import generator  # noqa: PLC0415
-
-    generator.generate_sample(arguments, conf=cfg.ConfigOpts())
-
-
-def sample(generate: Callable[[list[str]], None], input_file: str) -> str:
-    """Return what a generator of samples makes of its input file."""
-    made = Path("debian/sample")
-    generate(["--config-file", input_file, "--output-file", str(made)])
-    text = made.read_text()
-    made.unlink()
-    return text
+def generate_samples(files: list[dict], site: Path, tree: str) -> None:
+    """Have all sample files generated, by the tree's Python and the service's own modules."""
+    rows = [
+        [kind, file[kind], str(sample_of(file[kind]))]
+        for file in files
+        for kind in ("config-generator", "policy-generator")
+        if kind in file
+    ]
+    SAMPLES.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    command = [f"{tree}/bin/python", "debian/samples.py", str(site), json.dumps(rows)]
+    subprocess.run(command, check=True, env=environment)
 
 
 def put_options(plan: dict) -> None:
@@ -225,9 +241,9 @@ def option_place(lines: list[str], first: int, last: int, option: str) -> tuple[
     return place, 0
 
 
-def check_script(code: dict, target: str) -> None:
+def check_script(code: dict, target: str, tree: str) -> None:
     """Stop when a script that is to be linked into /usr/bin is in no package."""
-    in_tree = Path(sys.prefix, os.path.relpath(target, code["tree"]))
+    in_tree = Path(tree, os.path.relpath(target, code["tree"]))
     if not Path(code["root"] + target).is_file() and not in_tree.is_file():
         sys.exit(f"neither the wheel nor the tree has the script {target}")
 

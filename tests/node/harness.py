@@ -50,7 +50,7 @@ GATEWAY = f"{NETWORK}.1"
 PROVIDER_GATEWAY = "203.0.113.1"
 REPO_DIR = "/srv/repo"  # where a node sees the repository as files
 BOOT_SECONDS = 120
-STOP_SECONDS = 120
+STOP_SECONDS = 300  # libvirt-guests saves what runs, which a busy machine takes long for
 NODES_KB = 8 * 1024 * 1024  # what the files of all nodes of a run may need
 # What a node's commands see: a root login's environment, and no question from debconf.
 ENVIRONMENT = {

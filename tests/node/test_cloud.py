@@ -17,7 +17,8 @@ from cloud import SERVICES, Cloud, build, each, units, wait_for_agents, wait_for
 from guest import DISK_TEXT
 from harness import Lab, Node, NodeError, wait_until
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs/install.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCUMENT = DOCS / "install.md"
 AGENTS = (
     "neutron-dhcp-agent.service",
     "neutron-l3-agent.service",
@@ -207,7 +208,7 @@ def test_everything_in_one_neutron_conf_is_the_same_cloud(cloud: Cloud) -> None:
     assert agents() == before
 
 
-def test_server_after_stop_resize_and_start_answers_and_leaves_nothing(cloud: Cloud) -> None:
+def test_server_that_is_moved_about_answers_and_leaves_nothing(cloud: Cloud) -> None:
     """The document resized `worker`; its ports are made anew by the merged configuration."""
     address = cloud.json("floating ip create provider", "demo")["floating_ip_address"]
     cloud.openstack(f"server add floating ip worker {address}", "demo")
@@ -216,9 +217,16 @@ def test_server_after_stop_resize_and_start_answers_and_leaves_nothing(cloud: Cl
     cloud.openstack("server start worker", "demo")
     wait_until("worker to start", lambda: cloud.status("worker") == "ACTIVE", 150, 2)
     cloud.wait_for_page(address, "worker.")
-    shown = cloud.json(f"server show {cloud.json('server show worker', 'demo')['id']}")
+    identity = cloud.json("server show worker", "demo")["id"]
+    host = cloud.json(f"server show {identity}")["OS-EXT-SRV-ATTR:host"]
+    (other,) = set(cloud.nodes) - {host}
+    cloud.openstack(f"server migrate --wait --host {other} {identity}")
+    cloud.openstack(f"server migration confirm {identity}")
+    cloud.wait_for_page(address, "worker.")
+    shown = cloud.json(f"server show {identity}")
+    assert shown["OS-EXT-SRV-ATTR:host"] == other
     assert shown["flavor"]["name"] == "m1.micro"
-    domain, identity = shown["OS-EXT-SRV-ATTR:instance_name"], shown["id"]
+    domain = shown["OS-EXT-SRV-ATTR:instance_name"]
     cloud.openstack("server delete --wait worker", "demo")
     cloud.openstack(f"floating ip delete {address}", "demo")
     assert cloud.json(f"port list --device-id {identity}") == []
@@ -343,8 +351,39 @@ def test_a_command_that_fails_stops_the_document(cloud: Cloud) -> None:
         document.run([block], cloud.nodes)
 
 
-def test_reboot_brings_the_units_back(cloud: Cloud) -> None:
+def test_reboot_brings_everything_back(cloud: Cloud) -> None:
     # One after the other, here: a node ends with the thread that booted it.
     for node in cloud.nodes.values():
         node.reboot(settled=False)
     each(cloud.nodes, wait_for_units)
+    wait_for_agents(cloud)
+    # Its host was powered off below it: whatever nova takes it for now.
+    cloud.openstack("server reboot --hard --wait web", "demo")
+    cloud.wait_for_page(cloud.web(), "web.")
+
+
+def test_the_whole_cloud_goes_behind_tls(cloud: Cloud) -> None:
+    """docs/tls.md, every block on every node; then all services have to talk to each other."""
+    document.run(document.read(DOCS / "tls.md"), cloud.nodes)
+    each(cloud.nodes, wait_for_units)
+    wait_for_agents(cloud)
+    urls = cloud.openstack("endpoint list -f value -c URL").splitlines()
+    assert len(urls) == 3 * len(SERVICES)
+    assert all(url.startswith("https://controller:") for url in urls)
+    cloud.openstack(
+        "server create --wait --image server --flavor m1.nano --network provider"
+        " --security-group web --config-drive True --host compute1 secured"
+    )
+    cloud.wait_for_page(cloud.address("secured", "provider"), "secured.")
+    cloud.openstack("volume create --size 1 secured", "demo")
+    wait_until("the volume", lambda: cloud.volume("secured") == "available", 60, 1)
+    cloud.openstack("volume delete secured", "demo")
+
+
+def test_deleting_everything_leaves_no_server(cloud: Cloud) -> None:
+    cloud.openstack("server delete --wait web", "demo")
+    cloud.openstack("server delete --wait direct-controller direct-compute1 secured")
+    for node in cloud.nodes.values():
+        assert node.out("virsh list --all --name") == ""
+        left = node.out("find /var/lib/nova/instances -mindepth 1 -maxdepth 1 -type d").split()
+        assert {Path(p).name for p in left} <= {"_base", "locks"}

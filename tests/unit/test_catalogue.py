@@ -1,13 +1,12 @@
 """`projects/` is read whole, its mistakes are named, and a person's words find their thing."""
 
-import re
 from pathlib import Path
 
 import pytest
 
 from builder import catalogue, dirs
 from builder.errors import DataError, UsageError
-from builder.model import Override, Recipe
+from builder.model import Override, Overrides, Recipe
 
 PROJECTS = Path(__file__).resolve().parents[2] / "projects"
 
@@ -122,17 +121,17 @@ class TestTarget:
         )
 
     @pytest.mark.parametrize(
-        ("os_release", "subject"),
-        [
-            ("ID=debian\nVERSION_CODENAME=buster\n", "this machine's suite, buster,"),
-            ('ID="ubuntu"\nVERSION_CODENAME=noble\n', "this machine, no Debian release,"),
-        ],
+        "os_release",
+        ["ID=debian\nVERSION_CODENAME=buster\n", 'ID="ubuntu"\nVERSION_CODENAME=noble\n'],
     )
-    def test_machine_is_no_target(self, root, os_release, subject):
-        with pytest.raises(UsageError, match=f"^{re.escape(subject)} is not a target of") as error:
-            self.find(root, None, os_release)
-        assert "bookworm" in error.value.message
-        assert error.value.hint == "name one of them with --target"
+    def test_is_the_series_first_one_where_this_machines_suite_is_none(self, root, os_release):
+        assert self.find(root, None, os_release) == "bookworm"
+
+    def test_has_the_python_the_series_runs_on(self, real):
+        found = {s: catalogue.find_target(real, real.series[s]) for s in ("pike", "2026.1")}
+        assert (found["pike"].suite, found["pike"].python_minor) == ("bullseye", "2.7")
+        assert found["pike"].interpreter == "/usr/bin/python2.7"
+        assert found["2026.1"].python_minor.startswith("3.")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +212,7 @@ def test_drivers_recipes_and_overrides(root):
     loaded = catalogue.load(root)
     assert [d.name for d in loaded.drivers] == ["PyMySQL"]
     assert loaded.recipes == (Recipe("uWSGI", "r", ("gcc",), {"A": "b"}),)
-    assert loaded.overrides == {"zed": (Override("a===1", "b"),)}
+    assert loaded.overrides == {"zed": Overrides((Override("a===1", "b"),))}
 
 
 def test_override_without_a_reason(root):

@@ -222,13 +222,17 @@ def test_a_release_without_a_lock_says_how_to_make_one(cloud, call, words):
     assert "build-debs lock 2099.2" in err
 
 
-def test_a_target_this_machine_cannot_build_for_is_said_before_anything_is_fetched(own, call):
+def test_another_target_without_what_makes_build_roots_is_said_before_anything_is_fetched(
+    own, call, tmp_path
+):
     cloud, data = own
+    for tool in ("apt-get", "apt-config"):
+        (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
     asked = len(cloud.index.requests)
-    code, _, err = call(cloud, "2099.1", "--target", ELSEWHERE)
+    code, _, err = call(cloud.with_env(PATH=tmp_path), "2099.1", "--target", ELSEWHERE)
     assert code == 8
-    assert f"this machine is Debian {HERE}" in err
-    assert ELSEWHERE in err
+    assert "mmdebstrap is not installed" in err
+    assert "apt-get install mmdebstrap" in err
     assert len(cloud.index.requests) == asked
     assert not (data / "repo/dists").exists()
     # what would be built there can be seen here

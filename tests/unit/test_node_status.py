@@ -9,11 +9,12 @@ from nodeside import BOOTSTRAP, SYNC, service, write
 from openstack_node import cli, databases, manifest, status, system, units
 
 NAME = "toy-api.service"
+NOW = time.time()
 CONNECTION = "[database]\nconnection = mysql+pymysql://toy:SECRET@db/toy\n"
 
 
 def state(**values):
-    known = {"load": "loaded", "enabled": "enabled", "since": time.time() - 300, "started": 4e9}
+    known = {"load": "loaded", "enabled": "enabled", "since": NOW - 300, "started": 4e9}
     return system.UnitState(NAME, **{**known, **values})
 
 
@@ -29,7 +30,7 @@ def verdict(tmp_path, found):
         (state(active="inactive", result="exec-condition"), "warning", "waits for [database]"),
         (state(active="inactive"), "critical", "stopped"),
         (state(active="failed"), "critical", "failed"),
-        (state(active="activating", since=time.time()), "note", "activating"),
+        (state(active="activating", since=NOW), "note", "activating"),
         (state(active="activating"), "warning", "activating for 5 min"),
         (
             state(active="activating", restarts=3),
@@ -48,7 +49,8 @@ def verdict(tmp_path, found):
         (None, "unknown", "systemd does not run here"),
     ],
 )
-def test_a_units_verdict(tmp_path, found, level, words):
+def test_a_units_verdict(tmp_path, monkeypatch, found, level, words):
+    monkeypatch.setattr(time, "time", lambda: NOW)
     judged = verdict(tmp_path, found)
     assert judged[0] == level
     assert judged[1].startswith(words)

@@ -1,0 +1,233 @@
+"""Resolve for Python 2.7, which uv does not know: follow the pins, and check them.
+
+Upper-constraints pin all that a release may need, so that there is nothing to choose: the
+closure is walked from the services and drivers, each requirement is held against its pin,
+and one without a pin is an error. Compiled modules come from sdists: the wheels of those
+years carry the OpenSSL of those years.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import PathDistribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from packaging.markers import InvalidMarker, Marker
+from packaging.requirements import Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from builder import resolve
+from builder.errors import DataError, ResolveError
+from builder.files import sha256_text
+from builder.model import Distribution, Lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from builder.model import Artifact, Recipe, Unseen
+    from builder.resolve import Request
+
+SDISTS = (".tar.gz", ".zip", ".tar.bz2")
+JOBS = 4  # files are fetched, and sdists built, so many at a time
+
+
+class Index(Protocol):
+    """Where files come from."""
+
+    def files(self, name: str) -> Mapping[str, Sequence[Artifact]]:
+        """Return what there is of a distribution, by version."""
+
+
+class Source(Index, Protocol):
+    """An index, and what makes a wheel of an sdist."""
+
+    def wheel(self, name: str, version: str, artifact: Artifact) -> Path:
+        """Return the wheel `artifact` is, or that is built from it."""
+
+
+def build_tools(request: Request, index: Index) -> tuple[Distribution, ...]:
+    """Return the rows of the build requirements, which the project pins, in their order."""
+    rows = []
+    for override in request.build:
+        pin = Requirement(override.requirement)
+        version = next(iter(pin.specifier)).version
+        artifact = _choose(request, pin.name, version, index.files(pin.name), compiled=True)
+        rows.append(Distribution(pin.name, version, "build", (), {}, (artifact,), ()))
+    return tuple(rows)
+
+
+def lock(
+    request: Request,
+    constraints: str,
+    source: Source,
+    tools: tuple[Distribution, ...],
+    *,
+    recipes: Mapping[str, Recipe],
+    unseen: Mapping[str, Unseen],
+) -> Lock:
+    """Resolve `request` under `constraints`; `tools` are the rows of `build_tools`.
+
+    `unseen` says what the services require whose tarball is not to be had. Raises
+    ResolveError that names the chain of a requirement without a pin, or against it.
+    """
+    lines = resolve.layered(constraints, [o.requirement for o in request.overrides])
+    with tempfile.TemporaryDirectory() as name:
+        walk = _Walk(request, _pins(lines, request), source, recipes, unseen, Path(name))
+        walk.run()
+        services = {canonicalize_name(d) for d in request.services.values()}
+        rows = resolve.lock_rows(request, list(walk.packages.values()), walk.metadata, services)
+    inputs = {"request": request.digest(), "constraints": sha256_text(constraints)}
+    target = request.target
+    return Lock(request.series.id, target.suite, target.python, inputs, rows, tools)
+
+
+def _pins(lines: Iterable[str], request: Request) -> dict[str, str]:
+    """Return the version of each name that holds on the target."""
+    env = resolve.environment(request.target)
+    found = {}
+    for line in lines:
+        text, _, marker = line.partition(";")
+        name, _, version = text.partition("==")
+        try:
+            if not marker or Marker(marker).evaluate({**env, "extra": ""}):
+                found[str(canonicalize_name(name.strip()))] = version.strip(" =")
+        except InvalidMarker as error:
+            raise DataError(f"constraint {line!r}: {error}") from error
+    for service, distribution in request.services.items():
+        found[str(canonicalize_name(distribution))] = request.series.versions[service]
+    return found
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A walk through the closure: what was found of each distribution."""
+
+    request: Request
+    pins: Mapping[str, str]
+    source: Source
+    recipes: Mapping[str, Recipe]
+    unseen: Mapping[str, Unseen]
+    site: Path
+    packages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metadata: dict[str, PathDistribution] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Fetch and read, in waves, until nothing new is required."""
+        roots = [*self.request.services.values(), *(d.name for d in self.request.drivers)]
+        chains: dict[str, tuple[str, ...]] = {str(canonicalize_name(n)): (n,) for n in roots}
+        env = resolve.environment(self.request.target)
+        while new := [n for n in chains if n not in self.packages]:
+            with ThreadPoolExecutor(JOBS) as threads:
+                for name, found in zip(
+                    new, threads.map(lambda n: self._provide(n, chains[n]), new), strict=True
+                ):
+                    self.packages[name], self.metadata[name] = found
+            needs = {n: resolve.requires(d, env) for n, d in self.metadata.items()}
+            asked = resolve.asked_extras(needs)
+            for name in list(chains):
+                for extra in ("", *sorted(asked.get(name, ()))):
+                    for text in needs[name].get(extra, ()):
+                        self._follow(chains, name, Requirement(text))
+
+    def _follow(
+        self, chains: dict[str, tuple[str, ...]], name: str, requirement: Requirement
+    ) -> None:
+        """Hold a requirement against its pin, and note how its distribution came in."""
+        other = str(canonicalize_name(requirement.name))
+        chain = (*chains[name], str(requirement))
+        pin = self.pins.get(other)
+        if pin is None:
+            raise ResolveError(
+                f"{requirement.name} has no pin",
+                details=[" → ".join(chain)],
+                hint=f"pin it in projects/overrides/{self.request.series.id}.toml, with a reason",
+            )
+        if not requirement.specifier.contains(pin, prereleases=True):
+            raise ResolveError(
+                f"{requirement.name} is pinned to {pin}, which {chains[name][-1]} does not take",
+                details=[" → ".join(chain)],
+                hint=f"override a pin in projects/overrides/{self.request.series.id}.toml",
+            )
+        chains.setdefault(other, chain)
+
+    def _provide(
+        self, name: str, chain: tuple[str, ...]
+    ) -> tuple[dict[str, Any], PathDistribution]:
+        """Return the package's files, as uv lists them, and its metadata."""
+        services = {str(canonicalize_name(d)): d for d in self.request.services.values()}
+        if name not in self.pins:
+            raise ResolveError(f"{chain[-1]} has no pin")
+        version, files = self.pins[name], self.source.files(name)
+        if name in services and name in self.unseen and version not in files:
+            return self._unseen(services[name], version)
+        recipe = self.recipes.get(name)
+        compiled = bool(recipe and recipe.published)
+        try:
+            chosen = _choose(
+                self.request, name, version, files, compiled=compiled, source=name in services
+            )
+        except ResolveError as error:
+            raise ResolveError(error.message, details=[" → ".join(chain)]) from error
+        place = self.site / name
+        with zipfile.ZipFile(self.source.wheel(name, version, chosen)) as archive:
+            members = [m for m in archive.namelist() if ".dist-info/" in m]
+            archive.extractall(place, members)
+        (info,) = place.glob("*.dist-info")
+        row = {"name": chosen.file, "hashes": {"sha256": chosen.sha256}, "size": chosen.size}
+        key = {"wheels": [row]} if chosen.is_wheel else {"sdist": row}
+        return {"name": name, "version": version, **key}, PathDistribution(info)
+
+    def _unseen(self, name: str, version: str) -> tuple[dict[str, Any], PathDistribution]:
+        """Return a service whose tarball is not to be had, as the project describes it."""
+        info = self.site / name / f"{name}-{version}.dist-info"
+        info.mkdir(parents=True)
+        row = self.unseen[str(canonicalize_name(name))]
+        lines = [f"Requires-Dist: {text}\n" for text in row.requires]
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{''.join(lines)}"
+        (info / "METADATA").write_text(text)
+        file = {"name": f"{name}-{version}.tar.gz", "hashes": {"sha256": ""}, "size": 0}
+        return {"name": name, "version": version, "sdist": file}, PathDistribution(info)
+
+
+def _choose(
+    request: Request,
+    name: str,
+    version: str,
+    files: Mapping[str, Sequence[Artifact]],
+    *,
+    compiled: bool,
+    source: bool = False,
+) -> Artifact:
+    """Return the file to take: a pure wheel (a `compiled` one too, if asked), or the sdist.
+
+    Of a service, `source`, it is always the sdist.
+    """
+    rows = next((rows for v, rows in files.items() if _same(v, version)), ())
+    order = {tag: n for n, tag in enumerate(resolve.supported_tags(request.target))}
+    ranked = []
+    for row in rows:
+        if row.is_wheel and not source:
+            try:
+                tags = parse_wheel_filename(row.file)[3]
+            except InvalidWheelFilename:
+                continue
+            ranks = [order[t] for t in tags if t in order and (compiled or t.platform == "any")]
+            ranked += [(min(ranks), row.file, row)] if ranks else []
+    ranked.sort(key=lambda item: item[:2])
+    sdists = [r for ending in SDISTS for r in rows if r.file.endswith(ending)]
+    chosen = [row for _, _, row in ranked] + sdists
+    if not chosen:
+        raise ResolveError(f"{name} {version}: the index has no file of it that can be used")
+    return chosen[0]
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other

@@ -1,0 +1,225 @@
+"""Build roots: a minimal Debian of a target, in which this machine builds what it cannot itself.
+
+mmdebstrap makes a root from the mirrors this machine's apt uses. It is kept as a tarball
+and unpacked once a run; each build sees it read-only, with a directory of its own at
+`/build`, without network, as an unprivileged user (decision 0011). Mounts and processes
+of a build live in namespaces that end with it, and with this process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder import log
+from builder.errors import BuildError, MissingToolError
+from builder.files import sha256_text
+from builder.run import Done, find, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+BUILD = Path("/build")  # where a build's own directory is, inside
+NOBODY = 65534  # user and group of a build that root has started
+SECONDS_PER_DAY = 86400
+# What holds on this machine about reaching the mirrors holds for mmdebstrap too.
+FOLLOWED = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::https::CaInfo")
+# Nobody reads a manual in a build root; without them it is a third smaller.
+LEFT_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
+# $1 the root, $2 the build's directory, $3 a user id or nothing, then pairs of a path
+# here and one in the root up to --, then the command. The mounts are this process's own.
+ENTER = r"""
+set -eu
+root=$1 work=$2 user=$3
+shift 3
+mount --bind "$root" "$root"
+mount -t proc proc "$root/proc"
+mount -t tmpfs -o mode=0755 tmpfs "$root/dev"
+for device in null zero full random urandom; do
+    : >"$root/dev/$device"
+    mount --bind "/dev/$device" "$root/dev/$device"
+done
+ln -s /proc/self/fd "$root/dev/fd"
+mkdir "$root/dev/shm"
+mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+mount --bind "$work" "$root/build"
+while [ "$1" != -- ]; do
+    if [ -d "$1" ]; then
+        mkdir -p "$root$2"
+    else
+        mkdir -p "$root${2%/*}"
+        : >"$root$2"
+    fi
+    mount --bind "$1" "$root$2"
+    mount -o remount,bind,ro "$root$2"
+    shift 2
+done
+shift
+mount -o remount,bind,ro "$root"
+hostname build
+[ -z "$user" ] || set -- setpriv "--reuid=$user" "--regid=$user" --clear-groups --no-new-privs "$@"
+exec chroot "$root" env -C /build "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A mirror and what of it is wanted: `uri`, `suite`."""
+
+    uri: str
+    suite: str
+
+
+def sources(suite: str, machine: str) -> list[Source]:
+    """Return the mirrors of `suite`: those apt here uses for the suite `machine`, renamed."""
+    # Without lists apt knows no code names, only what is written in its sources.
+    argv = ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"]
+    lines = run(argv).stdout.decode().splitlines()
+    pairs = sorted({(line.partition(" ")[0], line.partition(" ")[2]) for line in lines})
+    wanted = {machine + tail: suite + tail for tail in ("", "-updates", "-security")}
+    found = [Source(uri, wanted[release]) for release, uri in pairs if release in wanted]
+    if not any(source.suite == suite for source in found):
+        raise MissingToolError(
+            f"apt on this machine knows no mirror of {machine or 'Debian'}, which {suite} could "
+            "be had from",
+            hint="run it on a Debian whose apt has a mirror of its own release",
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """An unpacked root, for the builds of one run. It is not written to."""
+
+    directory: Path
+
+    def run(
+        self,
+        argv: Sequence[str],
+        work: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        shown: Mapping[Path, str] | None = None,
+    ) -> Done:
+        """Run `argv` in the root, in `/build`, which is `work`; as builder.run.run otherwise.
+
+        `shown` are files and directories of this machine and where they are seen, not
+        written to.
+        """
+        privileged = os.geteuid() == 0
+        if privileged:
+            _give(work, NOBODY)
+        kinds = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
+        kinds += [] if privileged else ["--user", "--map-root-user"]
+        pairs = [str(p) for here, there in (shown or {}).items() for p in (here, there)]
+        settings = {
+            "HOME": str(BUILD),
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            "PYTHONHASHSEED": "0",
+            **(env or {}),
+        }
+        user = str(NOBODY) if privileged else ""
+        try:
+            return run(
+                [
+                    *("setpriv", "--pdeathsig=KILL", "unshare", *kinds, "--propagation=private"),
+                    *("sh", str(self.script), str(self.directory), str(work), user, *pairs),
+                    *("--", "env", "-i"),
+                    *(f"{k}={v}" for k, v in settings.items()),
+                    *argv,
+                ],
+                log=log,
+            )
+        finally:
+            if privileged:
+                _give(work, 0)
+
+    @property
+    def script(self) -> Path:
+        """What enters the root; it lies beside it."""
+        return self.directory.with_suffix(".sh")
+
+
+def _give(work: Path, user: int) -> None:
+    """Make `user` the owner of a build's directory and of all that is in it."""
+    for parent, names, files in os.walk(work):
+        for name in (".", *names, *files):
+            os.chown(Path(parent, name), user, user, follow_symlinks=False)
+
+
+def open_root(
+    suite: str, packages: Iterable[str], *, machine: str, cache: Path, area: Path, days: float
+) -> Root:
+    """Return a root of `suite` with `packages`, unpacked in `area`.
+
+    `cache` keeps the tarball; one older than `days` is made anew, where the mirror answers.
+    """
+    archive = _archive(suite, sorted(set(packages)), machine, cache, days)
+    directory = area / "root"
+    directory.mkdir()
+    with log.step(f"unpack the build root of {suite}"):
+        owner = ["--same-owner"] if os.geteuid() == 0 else ["--no-same-owner"]
+        run(["tar", "-C", directory, *owner, "--exclude=./dev/*", "-xf", archive])
+        directory.chmod(0o755)
+        (directory / "build").mkdir()
+        root = Root(directory)
+        root.script.write_text(ENTER)
+    return root
+
+
+def _archive(suite: str, packages: list[str], machine: str, cache: Path, days: float) -> Path:
+    """Return the tarball of a root; one process of those that want it makes it."""
+    found = sources(suite, machine)
+    digest = sha256_text(suite, *packages, repr(found), *LEFT_OUT)[:12]
+    cache.mkdir(parents=True, exist_ok=True)
+    archive = cache / f"{suite}-{digest}.tar.zst"
+    with (cache / f"{archive.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not archive.exists() or time.time() - archive.stat().st_mtime > days * SECONDS_PER_DAY:
+            with log.step(f"make a build root of {suite}"):
+                _bootstrap(suite, packages, found, archive)
+            for old in cache.glob(f"{suite}-*.tar.zst"):
+                if time.time() - old.stat().st_mtime > days * SECONDS_PER_DAY:
+                    old.unlink()
+    return archive
+
+
+def _bootstrap(suite: str, packages: list[str], found: list[Source], archive: Path) -> None:
+    find("mmdebstrap")
+    mode = "root" if os.geteuid() == 0 else "unshare"
+    dump = run(["apt-config", "dump"]).stdout.decode().splitlines()
+    options = [
+        'APT::Install-Recommends "false"',
+        'Acquire::Languages "none"',
+        'Acquire::Retries "3"',
+        *(line for line in dump if line.startswith(FOLLOWED)),
+    ]
+    argv = [
+        *("mmdebstrap", "--quiet", f"--mode={mode}", "--variant=apt", "--format=tar"),
+        "--dpkgopt=force-unsafe-io",
+        *(f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT),
+        *(f"--aptopt={option}" for option in options),
+        f"--include={','.join(packages)}",
+    ]
+    lines = "".join(f"deb {source.uri} {source.suite} main\n" for source in found)
+    with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".new-") as name:
+        new = Path(name) / archive.name
+        try:
+            run([*argv, suite, new, "-"], input_bytes=lines.encode())
+        except BuildError as error:
+            raise MissingToolError(
+                f"a build root of {suite} cannot be made",
+                details=error.details,
+                hint=f"by hand: {shlex.join(argv)} {suite} ROOT.tar",
+            ) from error
+        new.replace(archive)
