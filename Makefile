@@ -13,7 +13,7 @@ SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What building needs (the headers are those the recipes of projects/ name), and testing.
 TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg libc6-dev libcap-dev \
-	libpcre2-dev libpython3-dev libssl-dev libvirt-dev mmdebstrap pkg-config python3 python3-dev \
+	libpcre2-dev libpython3-dev libssl-dev libvirt-dev mmdebstrap patch pkg-config python3 python3-dev \
 	python3-venv sudo xz-utils zlib1g-dev zstd
 TEST_TOOLS = buildah curl ethtool gpgv iproute2 iputils-ping lintian mmdebstrap openssh-client procps \
 	systemd-container unzip util-linux

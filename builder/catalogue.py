@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from packaging.utils import canonicalize_name
 
-from builder import schema
+from builder import patches, schema
 from builder.errors import DataError, UsageError, nearest
 from builder.model import Catalogue, Driver, LintianOverride, Overrides, Recipe, Series, Target
 from builder.service import Package, Service, holds
@@ -66,6 +66,7 @@ def load(root: Path) -> Catalogue:
         lintian=schema.load(lintian, _LintianFile).override if lintian.exists() else (),
         recipes=schema.load(recipes, _RecipeFile).recipe if recipes.exists() else (),
         roles=schema.load(roles, _RoleFile).role if roles.exists() else (),
+        patches=patches.load(root / "patches"),
     )
     _check(catalogue)
     return catalogue
@@ -105,6 +106,8 @@ def _check(catalogue: Catalogue) -> None:
         _check_series(series, catalogue, catalogue.root / "series" / f"{series.id}.toml")
     for id_ in catalogue.overrides:
         _known(id_, catalogue.series, catalogue.root / "overrides" / f"{id_}.toml", "file name")
+    for id_ in catalogue.patches:
+        _known(id_, catalogue.series, catalogue.root / "patches" / id_, "directory name")
     for i, driver in enumerate(catalogue.drivers):
         file, where = catalogue.root / "drivers.toml", f"driver[{i}] ({driver.name})"
         for name in driver.services:

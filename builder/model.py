@@ -157,8 +157,20 @@ class LintianOverride:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch:
+    """A patch on a distribution: its file's name, the first line of its Description, its text."""
+
+    name: str
+    description: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All of `projects/`, read once and frozen."""
+    """All of `projects/`, read once and frozen.
+
+    `patches` maps a series to canonical names of distributions to what is applied to them.
+    """
 
     root: Path
     series: Mapping[str, Series]
@@ -169,6 +181,7 @@ class Catalogue:
     recipes: tuple[Recipe, ...]
     lintian: tuple[LintianOverride, ...] = ()
     roles: tuple[Package, ...] = ()
+    patches: Mapping[str, Mapping[str, tuple[Patch, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +258,9 @@ class ServiceBuild:
     """What the build of one service's source package needs.
 
     `service` is already narrowed to the series. `tarball` is the release tarball (it
-    becomes the orig.tar bit for bit), `wheel` the wheel built from it, `tree` the root
-    of a staging tree that holds the closure below `<tree>/usr/lib/openstack/<series>`.
+    becomes the orig.tar bit for bit), `wheel` the wheel built from it with `patches`
+    applied, `tree` the root of a staging tree that holds the closure below
+    `<tree>/usr/lib/openstack/<series>`.
     `inputs` is a checksum of all that decides the packages' bits.
     """
 
@@ -260,6 +274,7 @@ class ServiceBuild:
     revision: int
     epoch_seconds: int
     inputs: str = ""
+    patches: tuple[Patch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from builder.model import (
     Lock,
     Override,
     Overrides,
+    Patch,
     Recipe,
     Series,
     ServiceBuild,
@@ -291,14 +292,16 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> _Work:
     lock = read_lock(catalogue, dirs, options)
     wanted = request(catalogue, series, target)
     closures = _closures(wanted)
+    patches = catalogue.patches.get(series.id, {})
+    _check_patched(lock, patches)
     context = library.Context(
-        series, target, dirs.templates, epoch_seconds(series), catalogue.lintian
+        series, target, dirs.templates, epoch_seconds(series), catalogue.lintian, patches
     )
     clients = [d.name for d in wanted.drivers if d.client]
     recipes = catalogues.recipes_for(catalogue, series)
     built = {
-        d.name: wheels.cache_key(d, lock, target, recipes.get(canonicalize_name(d.name)))
-        for d in lock.distributions
+        d.name: wheels.cache_key(d, lock, target, recipes.get(n), patches.get(n, ()))
+        for n, d in locks.by_name(lock).items()
         if not d.artifacts[0].is_wheel
     }
     libraries = library.plan(context, lock, _epochs(catalogue, lock), closures, clients, built)
@@ -319,6 +322,19 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> _Work:
         recipes=recipes,
     )
     return _decided(work)
+
+
+def _check_patched(lock: Lock, patches: Mapping[str, Sequence[Patch]]) -> None:
+    """Raise DataError where what is patched is locked as a wheel, which nothing is built from."""
+    known = locks.by_name(lock)
+    for name in patches:
+        if name not in known:
+            log.warning(f"{lock.series} has patches on {name}, which is not in its lock")
+        elif (artifact := known[name].artifacts[0]).is_wheel:
+            raise DataError(
+                f"{name} has patches in {lock.series}, and its lock has a wheel: {artifact.file}",
+                hint="a patch is applied to an sdist: lock that, or remove the patches",
+            )
 
 
 def _closures(wanted: resolve.Request) -> dict[str, list[str]]:
@@ -420,8 +436,9 @@ def _service_inputs(work: _Work, service: Service) -> str:
     Its sample files depend on the bits of those distributions of its closure that bring
     options or policies, and on no other's.
     """
-    distribution = locks.by_name(work.lock)[canonicalize_name(service.distribution)]
-    recipe = work.recipes.get(canonicalize_name(service.distribution))
+    name = canonicalize_name(service.distribution)
+    distribution, recipe = locks.by_name(work.lock)[name], work.recipes.get(name)
+    patches = work.context.patches.get(name, ())
     generators = [
         d.artifacts[0].sha256
         for d in locks.closure(work.lock, [service.distribution]).values()
@@ -430,7 +447,7 @@ def _service_inputs(work: _Work, service: Service) -> str:
     target = work.context.target
     room = sorted((work.context.templates / "service").iterdir())
     return sha256_text(
-        wheels.cache_key(distribution, work.lock, target, recipe),
+        wheels.cache_key(distribution, work.lock, target, recipe, patches),
         repr(service),
         *library_depends(work.context, work.catalogue, work.lock, service),
         *generators,
@@ -543,6 +560,7 @@ def _wheels(work: _Work, result: Result, room: _Room) -> tuple[tuple[Wheel, ...]
         keep_going=options.keep_going,
         root=room.root,
         area=room.area,
+        patched=work.context.patches,
     )
     result.failures += failures
     lost = asked - {w.distribution.name for w in ready}
@@ -691,6 +709,7 @@ def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], room: _
         revision=action.revision,
         epoch_seconds=work.context.epoch_seconds,
         inputs=action.inputs,
+        patches=work.context.patches.get(canonicalize_name(service.distribution), ()),
     )
     depends = library_depends(work.context, work.catalogue, work.lock, service)
     logfile = work.dirs.logs / f"{name}-{action.version.replace(':', '%')}.deb.log"

@@ -45,6 +45,7 @@ PACKAGE_OF = {
     "gpgv": "gpgv",
     "gcc": "gcc",
     "lintian": "lintian",
+    "patch": "patch",
     "pkg-config": "pkg-config",
     "visudo": "sudo",
     "xz": "xz-utils",

@@ -13,21 +13,22 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from builder import log, roots, sdist
+from builder import log, patches, roots, sdist
 from builder.errors import BuildError, MissingToolError
 from builder.files import directory_atomically, sha256_file, sha256_text
 from builder.model import Wheel
 from builder.run import run, uv_program
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from builder.model import Distribution, Fetched, Lock, Recipe, Target
+    from builder.model import Distribution, Fetched, Lock, Patch, Recipe, Target
     from builder.roots import Root
 
 RECIPE = "3"  # raise it when a change here changes the bits of a built wheel
@@ -75,12 +76,21 @@ def _installed(package: str) -> bool:
     return any((lists / f"{package}{arch}.list").exists() for arch in ("", ":amd64"))
 
 
-def cache_key(distribution: Distribution, lock: Lock, target: Target, recipe: Recipe | None) -> str:
+def cache_key(
+    distribution: Distribution,
+    lock: Lock,
+    target: Target,
+    recipe: Recipe | None,
+    patched: Sequence[Patch] = (),
+) -> str:
     """Return what the bits of a built wheel depend on, as a checksum."""
     tools = [f"{d.name}=={d.version}:{d.artifacts[0].sha256}" for d in lock.build]
     environment = sorted((recipe.environment if recipe else {}).items())
     source = distribution.artifacts[0].sha256
-    return sha256_text(RECIPE, source, target.suite, target.python, str(environment), *tools)
+    changes = [f"{p.name}\n{p.text}" for p in patched]
+    return sha256_text(
+        RECIPE, source, target.suite, target.python, str(environment), *tools, *changes
+    )
 
 
 def wheels(
@@ -96,10 +106,12 @@ def wheels(
     keep_going: bool = False,
     root: Root | None = None,
     area: Path | None = None,
+    patched: Mapping[str, Sequence[Patch]] = MappingProxyType({}),
 ) -> tuple[tuple[Wheel, ...], tuple[BuildError, ...]]:
     """Return a wheel for every distribution of the lock, and (with `keep_going`) what failed.
 
     They are built on this machine, or in `root` with `area` for what the builds share.
+    `patched` has the patches that are applied to a distribution's sdist, by canonical name.
     """
     ready = [
         Wheel(d, fetched.files[a.sha256], a.sha256, built=False)
@@ -107,7 +119,9 @@ def wheels(
         if (a := d.artifacts[0]).is_wheel
     ]
     sources = [d for d in lock.distributions if not d.artifacts[0].is_wheel]
-    builder = Builder(lock, fetched, target, recipes, cache, logs, epoch_seconds, root)
+    builder = Builder(
+        lock, fetched, target, recipes, cache, logs, epoch_seconds, root, patched=patched
+    )
     absent = [d for d in sources if builder.cached(d) is None]
     failures: list[BuildError] = []
     if absent:
@@ -144,10 +158,12 @@ class Builder:
     root: Root | None = None
     tools: Path | None = None
     """Python 2.7: where the build requirements are unpacked (`unpack_tools`)."""
+    patched: Mapping[str, Sequence[Patch]] = MappingProxyType({})
 
     def _place(self, distribution: Distribution) -> Path:
-        recipe = self.recipes.get(canonicalize_name(distribution.name))
-        return self.cache / cache_key(distribution, self.lock, self.target, recipe)
+        name = canonicalize_name(distribution.name)
+        recipe, changes = self.recipes.get(name), self.patched.get(name, ())
+        return self.cache / cache_key(distribution, self.lock, self.target, recipe, changes)
 
     def cached(self, distribution: Distribution) -> Wheel | None:
         """Return the wheel of an earlier build, if any."""
@@ -179,6 +195,8 @@ class Builder:
             source = sdist.unpack(
                 self.fetched.files[distribution.artifacts[0].sha256], work / "source"
             )
+            changes = self.patched.get(canonicalize_name(distribution.name), ())
+            patches.apply(source, changes, logfile)
             try:
                 self._run(distribution, source, work, new, logfile)
             except BuildError as error:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
 
-    from builder.model import Distribution, Lock, Series, Target, Wheel
+    from builder.model import Distribution, Lock, Patch, Series, Target, Wheel
     from builder.roots import Root
 
 RECIPE = "1"  # raise it when a change here changes the bits of a package
@@ -72,6 +72,7 @@ class Package:
     links: Mapping[str, str] = field(default_factory=dict)
     lintian: tuple[LintianOverride, ...] = ()
     revision: int = 1
+    patches: tuple[Patch, ...] = ()
 
     @property
     def version(self) -> str:
@@ -85,13 +86,17 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What all packages of a run share."""
+    """What all packages of a run share.
+
+    `patches` are those of the series on each distribution, by canonical name.
+    """
 
     series: Series
     target: Target
     templates: Path
     epoch_seconds: int
     lintian: tuple[LintianOverride, ...] = ()
+    patches: Mapping[str, tuple[Patch, ...]] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:
@@ -260,6 +265,7 @@ def _library(context: Context, distribution: Distribution, needed: tuple[str, ..
         homepage=distribution.homepage,
         distribution=distribution,
         lintian=_lintian(context, distribution.name),
+        patches=context.patches.get(canonicalize_name(distribution.name), ()),
     )
 
 
@@ -458,7 +464,8 @@ def _documentation(context: Context, package: Package, wheel: Wheel | None, root
     folder = root / "usr/share/doc" / package.name
     folder.mkdir(parents=True)
     values = licences.describe(root / context.site.lstrip("/"), wheel)
-    text = render(context.templates, "library/copyright.j2", homepage=package.homepage, **values)
+    values |= {"homepage": package.homepage, "patches": package.patches}
+    text = render(context.templates, "library/copyright.j2", **values)
     (folder / "copyright").write_text(text)
     change = render(
         context.templates,
@@ -468,6 +475,7 @@ def _documentation(context: Context, package: Package, wheel: Wheel | None, root
         suite=f"{context.target.suite}-{context.series.id}",
         maintainer=MAINTAINER,
         change=f"Packaged for OpenStack {context.series.id} on Debian {context.target.suite}.",
+        patches=package.patches,
         date=date_822(context.epoch_seconds),
     )
     (folder / "changelog.Debian.gz").write_bytes(gzip.compress(change.encode(), 9, mtime=0))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from builder import patches
 from builder import templates as jinja
 from builder.debs.manifest import OPTIONS, SERVICES, manifest
 from builder.debs.stdeb_adapter import binary_name
@@ -180,6 +181,7 @@ def render(
                 distribution=build.service.distribution,
                 homepage=build.service.homepage,
                 year=jinja.date_822(build.epoch_seconds).split()[3],
+                patches=build.patches,
             )
         ),
         "debian/control": Rendered(_control(view, binaries, root)),
@@ -189,6 +191,9 @@ def render(
         "debian/plan.json": Rendered(_plan(view, binaries)),
         f"debian/files.d/{build.service.name}.json": Rendered(_manifest(view)),
     }
+    files |= {f"debian/patches/{p.name}": Rendered(p.text) for p in build.patches}
+    if build.patches:
+        files["debian/patches/series"] = Rendered(patches.series_text(build.patches))
     files |= _shared_files(view, root)
     for daemon in build.service.daemons:
         files |= _daemon_files(view, daemon, root)
@@ -210,6 +215,7 @@ def _changelog(view: _View, root: Path) -> str:
         upstream_version=b.version,
         series=b.series.id,
         series_name=b.series.name,
+        patches=b.patches,
         maintainer=jinja.MAINTAINER,
         date=jinja.date_822(b.epoch_seconds),
     )

@@ -48,7 +48,18 @@ def test_no_module_but_the_pipeline_and_the_command_line_sees_two_stages(module)
 
 
 def test_what_the_stages_share_knows_none_of_them():
-    for module in ("model", "errors", "run", "files", "log", "schema", "lock", "plan", "sdist"):
+    for module in (
+        "model",
+        "errors",
+        "run",
+        "files",
+        "log",
+        "schema",
+        "lock",
+        "plan",
+        "sdist",
+        "patches",
+    ):
         name = f"builder.{module}"
         assert not {stage_of(i) for i in imports(modules()[name])} - {""}, name
 

@@ -23,7 +23,7 @@ from wheelhouse import (
 
 from builder.debs import library
 from builder.errors import BuildError
-from builder.model import LintianOverride
+from builder.model import LintianOverride, Patch
 
 EPOCH = 1775001600  # 2026-04-01
 TREE = "/usr/lib/openstack/2026.1"
@@ -393,6 +393,24 @@ def test_closures_name_every_distribution_with_its_locked_version(house):
     # a service's own code comes from its source package
     assert not any("2026.1-keystone " in f or "2026.1-nova " in f for f in everything)
     assert "openstack-2026.1-plain (>= 2.1.0)" in floors("common")
+
+
+def test_a_patched_package_says_so_in_its_changelog_and_copyright(tmp_path):
+    path = wheel(tmp_path, "thing", "1.0", {"thing.py": ""})
+    row = distribution("thing", "1.0", path=path)
+    patches = (Patch("two.patch", "Say two", ""), Patch("three.patch", "Say three", ""))
+    context = replace(CONTEXT, patches={"thing": patches})
+    plans = [library.plan(c, lock_of(row), {}, {}, [])[1] for c in (CONTEXT, context)]
+    assert plans[0].inputs != plans[1].inputs
+    deb = library.build(context, plans[1], ready(row, path), tmp_path / "debs")
+    root = tmp_path / "root"
+    subprocess.run(["dpkg-deb", "-R", deb, root], check=True)
+    docs = root / "usr/share/doc/openstack-2026.1-thing"
+    changelog = gzip.decompress((docs / "changelog.Debian.gz").read_bytes()).decode()
+    assert "  * two.patch:\n    Say two.\n  * three.patch:\n    Say three.\n\n --" in changelog
+    copyright_ = (docs / "copyright").read_text()
+    assert "as its author published it.\n It was built with these changes" in copyright_
+    assert " two.patch: Say two.\n three.patch: Say three.\n\nFiles: *" in copyright_
 
 
 def test_an_empty_or_odd_summary_is_no_broken_description(tmp_path):

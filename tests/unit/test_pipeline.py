@@ -150,6 +150,52 @@ def test_an_override_rebuilds_what_depends_on_its_bits_and_no_more(own, tmp_path
     assert "1.0.0-1+deb" in apt.run("apt-cache", "policy", "openstack-2099.1-tinylib")
 
 
+SAY_MORE = """\
+Description: Say more
+Origin: other
+Forwarded: not-needed
+---
+--- a/{0}
++++ b/{0}
+@@ -1,2 +1,2 @@
+ def main():
+-    print('done')
++    print('done and dusted')
+"""
+
+
+def test_a_patch_rebuilds_what_it_is_on_and_no_more(own, tmp_path):
+    cloud, repo = own
+    report, module = tmp_path / "report.json", "tiny_service/__init__.py"
+    room = cloud.env["BUILD_DEBS_DATA"] / Path("projects/patches/2099.1/tiny-service")
+    room.mkdir(parents=True)
+    (room / "series").write_text("more.patch\n")
+    (room / "more.patch").write_text(SAY_MORE.format(module))
+    cloud.run("2099.1", "--report", report)
+    rows = outcomes(json.loads(report.read_text()))
+    assert [n for n, o in rows.items() if o == "built"] == ["tiny"]
+    apt = Apt(tmp_path, repo, SUITE)
+    apt.update()
+    assert apt.candidate("tiny").endswith(".2")
+    (deb,) = (repo / "pool").rglob("openstack-2099.1-tiny-service_*.2_all.deb")
+    subprocess.run(["dpkg-deb", "-x", deb, tmp_path / "x"], check=True)
+    (installed,) = (tmp_path / "x").rglob(module)
+    assert "dusted" in installed.read_text()
+    (room / "more.patch").write_text(SAY_MORE.format("tiny_service/nothing.py"))
+    _, err = cloud.run("2099.1", code=6)
+    assert "tiny_service-1.0.0: the patch more.patch does not apply" in err
+    assert "log: " in err
+
+
+def test_a_patch_on_a_wheel_stops_the_plan(own):
+    cloud, _ = own
+    room = cloud.env["BUILD_DEBS_DATA"] / Path("projects/patches/2099.1/tinylib")
+    room.mkdir(parents=True)
+    (room / "series").write_text("")
+    _, err = cloud.run("2099.1", "--dry-run", code=3)
+    assert "tinylib has patches in 2099.1, and its lock has a wheel" in err
+
+
 def test_the_last_build_wins_when_an_override_is_taken_back(own, tmp_path):
     cloud, repo = own
     override = tmp_path / "override.txt"

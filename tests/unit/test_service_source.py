@@ -15,7 +15,7 @@ import pytest
 
 from builder.debs.source import build, render
 from builder.errors import BuildError
-from builder.model import Series, ServiceBuild, Target
+from builder.model import Patch, Series, ServiceBuild, Target
 from builder.schema import load
 from builder.service import Service
 
@@ -248,6 +248,50 @@ def test_the_same_input_gives_the_same_bits_in_another_directory(built, tmp_path
     first = {p.name: p.read_bytes() for p in (built.dsc, *built.files, *built.debs)}
     second = {p.name: p.read_bytes() for p in (again.dsc, *again.files, *again.debs)}
     assert first == second
+
+
+PATCH = Patch(
+    "answer.patch",
+    "Give an answer",
+    """\
+Description: Give an answer
+Origin: other
+---
+--- a/etc/toy.conf
++++ b/etc/toy.conf
+@@ -3,3 +3,4 @@
+
+ [database]
+ #connection = <None>
++#answer = 42
+""".replace("@@\n\n", "@@\n \n"),
+)
+
+
+def test_patches_are_debian_patches_that_dpkg_source_applies(built, tmp_path):
+    patched = run_build(tmp_path / "here", patches=(PATCH,))
+    assert patched.files[0].read_bytes() == built.files[0].read_bytes()
+    source = tmp_path / "source"
+    argv = ["dpkg-source", "--extract", patched.dsc.name, source]
+    subprocess.run(argv, cwd=patched.dsc.parent, check=True, capture_output=True)
+    assert (source / "debian/patches/series").read_text() == "answer.patch\n"
+    assert (source / "debian/patches/answer.patch").read_text() == PATCH.text
+    assert "#answer = 42" in (source / "etc/toy.conf").read_text()
+    assert "  * answer.patch:\n    Give an answer.\n" in (source / "debian/changelog").read_text()
+    assert " answer.patch: Give an answer.\n" in (source / "debian/copyright").read_text()
+    common = unpacked(patched.debs[1], tmp_path / "common")
+    assert "#answer = 42" in (common / "usr/share/toy-common/toy.conf").read_text()
+
+
+def test_a_patched_source_gives_the_same_bits_too(tmp_path):
+    rows = [run_build(tmp_path / n, patches=(PATCH,)) for n in ("one", "quite-another-place")]
+    first, second = ({p.name: p.read_bytes() for p in (r.dsc, *r.files, *r.debs)} for r in rows)
+    assert first == second
+
+
+def test_without_patches_the_source_package_has_no_such_directory():
+    files = render(service_build("glance"), DEPENDS, TEMPLATES)
+    assert not [p for p in files if p.startswith("debian/patches")]
 
 
 def test_a_build_that_fails_names_service_and_log(tmp_path):

@@ -10,7 +10,7 @@ from wheelhouse import BACKEND, BOOKWORM, buildable, distribution, lock_of, sdis
 
 from builder import wheels
 from builder.errors import BuildError, MissingToolError
-from builder.model import Fetched, Recipe
+from builder.model import Fetched, Patch, Recipe
 
 pytestmark = pytest.mark.usefixtures("private_home")
 
@@ -62,6 +62,28 @@ def test_an_sdist_becomes_a_wheel(make, tmp_path):
     assert row.built
     assert row.source.name == "thing-1.0.tar.gz"
     assert zipfile.ZipFile(row.path).read("thing.py") == b"x = 1\n"
+
+
+def change(old, new):
+    text = f"Description: so\n---\n--- a/thing.py\n+++ b/thing.py\n@@ -1 +1 @@\n-{old}\n+{new}\n"
+    return Patch("change.patch", "so", text)
+
+
+def test_an_sdist_is_patched_before_it_is_built(make, tmp_path):
+    path = source(tmp_path, thing="x = 1\n")
+    ((plain,), _) = make(path)
+    ((row,), _) = make(path, patched={"thing": (change("x = 1", "x = 2"),)})
+    assert zipfile.ZipFile(row.path).read("thing.py") == b"x = 2\n"
+    assert zipfile.ZipFile(plain.path).read("thing.py") == b"x = 1\n"
+
+
+def test_a_patch_that_does_not_apply_fails_its_build_alone(make, tmp_path):
+    rows = source(tmp_path, thing="x = 1\n"), source(tmp_path, "other")
+    patched = {"thing": (change("x = 0", "x = 2"),)}
+    ((row,), (failure,)) = make(*rows, patched=patched, keep_going=True)
+    assert row.distribution.name == "other"
+    assert failure.message == "thing-1.0: the patch change.patch does not apply"
+    assert failure.hint == f"log: {tmp_path / 'logs/thing-1.0.wheel.log'}"
 
 
 def test_what_has_a_wheel_is_taken_as_it_is(make, tmp_path):

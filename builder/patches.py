@@ -1,0 +1,94 @@
+"""Patches of a series on what its upstreams published: quilt series of `projects/patches/`.
+
+`projects/patches/<series>/<distribution>/series` names the patches in order, one file a line;
+`#` begins a comment (quilt(1)). Each begins with a DEP-3 header and is applied with -p1, as
+dpkg-source does it: without fuzz, and never backwards.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from builder.errors import BuildError, DataError
+from builder.model import Patch
+from builder.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+SERIES = "series"
+APPLY = ("patch", "-p1", "--unified", "--fuzz=0", "--batch", "--forward", "--remove-empty-files")
+OUTPUT = ("--no-backup-if-mismatch", "--reject-file=-")
+_DESCRIPTION = re.compile(r"^(?:Description|Subject):\s*(\S.*?)\s*$", re.MULTILINE)
+
+
+def load(root: Path) -> Mapping[str, Mapping[str, tuple[Patch, ...]]]:
+    """Read the directory `projects/patches`: series id to canonical distribution name to patches.
+
+    Raises DataError that names the file.
+    """
+    return {
+        series.name: {d.name: _read(d) for d in _directories(series)}
+        for series in _directories(root)
+    }
+
+
+def _directories(parent: Path) -> list[Path]:
+    return sorted(p for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
+
+
+def _read(directory: Path) -> tuple[Patch, ...]:
+    """Read the patches on one distribution, in the order of its series."""
+    canonical = canonicalize_name(directory.name)
+    if directory.name != canonical:
+        raise DataError(f"{directory}: the directory of this distribution is named {canonical}")
+    series = directory / SERIES
+    if not series.is_file():
+        raise DataError(f"{series}: no such file", hint="it names the patches, one a line")
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in series.read_text().splitlines()]
+    names = [line for line in lines if line]
+    there = {p.name for p in directory.glob("*.patch")}
+    for name in names:
+        if name not in there or names.count(name) > 1:
+            what = "is named twice" if name in there else "is no patch (*.patch) of this directory"
+            raise DataError(f"{series}: {name!r} {what}")
+    if left := sorted(there - set(names)):
+        raise DataError(f"{series}: {', '.join(left)} is not named in it")
+    return tuple(_patch(directory / name) for name in names)
+
+
+def _patch(path: Path) -> Patch:
+    try:
+        text = path.read_bytes().decode()  # a patch may have lines that end in CR LF
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8: {error}") from error
+    header = re.split(r"^--- ", text, maxsplit=1, flags=re.MULTILINE)[0]
+    found = _DESCRIPTION.search(header)
+    if found is None:
+        raise DataError(f"{path}: its header has no Description (DEP-3)")
+    return Patch(path.name, found[1], text)
+
+
+def apply(source: Path, patches: Sequence[Patch], log: Path) -> None:
+    """Apply `patches` in order to the unpacked source `source`; BuildError names one that does not.
+
+    What patch(1) says goes to `log`.
+    """
+    for patch in patches:
+        try:
+            run([*APPLY, *OUTPUT], cwd=source, log=log, input_bytes=patch.text.encode())
+        except BuildError as error:
+            raise BuildError(
+                f"{source.name}: the patch {patch.name} does not apply",
+                details=error.details,
+                hint=f"log: {log}",
+            ) from error
+
+
+def series_text(patches: Sequence[Patch]) -> str:
+    """Return the file `series` of `patches` (debian/patches/series of a source package)."""
+    return "".join(f"{patch.name}\n" for patch in patches)
