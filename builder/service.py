@@ -123,8 +123,12 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """What a package has more in some series (`[[packages.when]]`)."""
+    """What is otherwise with a package in some series (`[[packages.when]]`).
 
+    `description` takes the place of the package's own; all else is added.
+    """
+
+    description: str = ""
     depends: tuple[str, ...] = ()
     recommends: tuple[str, ...] = ()
     suggests: tuple[str, ...] = ()
@@ -172,10 +176,14 @@ class Package:
     until: str = ""
 
     def folded(self) -> Package:
-        """Return the package with what its `when` entries add moved into it."""
-        names = [f.name for f in dataclasses.fields(When) if f.name not in {"since", "until"}]
+        """Return the package as its `when` entries make it, its scripts in alphabetical order."""
+        apart = {"description", "since", "until"}
+        names = [f.name for f in dataclasses.fields(When) if f.name not in apart]
         more = {n: getattr(self, n) + sum((getattr(w, n) for w in self.when), ()) for n in names}
-        return dataclasses.replace(self, when=(), **more)
+        more["scripts"] = tuple(sorted(more["scripts"]))
+        texts = [w.description for w in self.when if w.description]
+        description = texts[-1] if texts else self.description
+        return dataclasses.replace(self, when=(), description=description, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +209,14 @@ Sandbox = Literal["strict", "sudo", "host"]
 class DaemonWhen:
     """What is otherwise with a daemon in some series (`[[daemons.when]]`).
 
-    `threads` and `kill_mode` take the place of the daemon's own; `settings` are added.
+    `threads` and `kill_mode` take the place of the daemon's own; `after`, `uwsgi` and
+    `settings` are added.
     """
 
     threads: int = 0
     kill_mode: KillMode | None = None
+    after: tuple[str, ...] = ()
+    uwsgi: Mapping[str, str] = field(default_factory=lambda: NO_STRINGS)
     settings: tuple[str, ...] = ()
     since: str = ""
     until: str = ""
@@ -282,6 +293,8 @@ class Daemon:
                 folded,
                 threads=when.threads or folded.threads,
                 kill_mode=when.kill_mode or folded.kill_mode,
+                after=folded.after + when.after,
+                uwsgi={**folded.uwsgi, **when.uwsgi},
                 settings=folded.settings + when.settings,
             )
         return folded
