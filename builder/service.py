@@ -83,6 +83,17 @@ class Preset:
 
 
 @dataclass(frozen=True, slots=True)
+class FileWhen:
+    """Where a file's source is in some series (`[[files.when]]`), in place of its own."""
+
+    config_generator: str = ""
+    policy_generator: str = ""
+    from_: str = ""
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """A file a package brings (`[[files]]`); exactly one of the four sources is given.
 
@@ -107,6 +118,7 @@ class File:
     owner: str = "root"
     group: str = ""
     presets: tuple[Preset, ...] = ()
+    when: tuple[FileWhen, ...] = ()
     since: str = ""
     until: str = ""
 
@@ -119,6 +131,18 @@ class File:
             )
         if self.path.endswith("/") and not self.path.startswith("/usr/"):
             raise ValueError(f"{self.path}: only a directory below /usr can take several files")
+
+    def folded(self) -> File:
+        """Return the file as its `when` entries make it."""
+        folded = dataclasses.replace(self, when=())
+        for when in self.when:
+            folded = dataclasses.replace(
+                folded,
+                config_generator=when.config_generator or folded.config_generator,
+                policy_generator=when.policy_generator or folded.policy_generator,
+                from_=when.from_ or folded.from_,
+            )
+        return folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,6 +516,7 @@ class Service:
         narrowed = dataclasses.replace(
             narrowed,
             packages=tuple(p.folded() for p in narrowed.packages),
+            files=tuple(f.folded() for f in narrowed.files),
             daemons=tuple(d.folded() for d in narrowed.daemons),
         )
         _check_unique(self.name, series, "package", (p.name for p in narrowed.packages))
