@@ -82,8 +82,8 @@ def ask(service: Service, files: list[str]) -> Answer:
         ],
     }
     python = str(service.tree / "bin/python")
-    # Isolated: the modules beside the probe are not for the tree's libraries to import.
-    argv = [python, "-I", "-B", str(PROBE)]
+    # What -I is short for, and Python 2 has not.
+    argv = [python, "-E", "-s", "-B", str(PROBE)]
     done = system.run(argv, user=service.user, seconds=SECONDS, stdin=json.dumps(question))
     if done.code is None:
         return Answer(error=f"no answer within {SECONDS} s")

@@ -3,20 +3,28 @@
 It reads a question (JSON, see `ask` in databases.py) from standard input and prints the
 answer. The addresses, and the passwords in them, are read here and never leave it: what
 goes out is host, user and name of a database, and the words of this module.
+
+The tree's Python is 2.7 in old series: this file, and no other, is for both.
 """
 
-from __future__ import annotations
-
 import ast
-import configparser
 import json
 import os
+import re
 import socket
 import sys
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlparse
+
+try:
+    from urllib.parse import unquote, urlparse
+except ImportError:  # Python 2
+    from urllib import unquote  # type: ignore[attr-defined,no-redef]
+
+    from urlparse import urlparse  # type: ignore[import-not-found,no-redef]
+
+MYPY = False
+if MYPY:
+    from collections.abc import Iterable  # noqa: F401 - in comments alone
+    from typing import Any  # noqa: F401 - likewise
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 10
@@ -40,27 +48,36 @@ POSTGRES = {
     "connection refused": "unreachable",
     "could not translate host name": "unreachable",
 }
+# What a broker is told so that it says why it ends a login (old clients do not by themselves).
+BROKER_CLIENT = {"capabilities": {"authentication_failure_close": True}}
+TEXT = type(b"".decode())  # of Python 2: unicode
+TEXTS = (str, TEXT)
 
 
-def main() -> None:
+def main():
+    # type: () -> None
     """Answer the question on standard input."""
+    # The modules beside this one are not for the tree's libraries to import.
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
     question = json.load(sys.stdin)
     json.dump(answer(question), sys.stdout)
 
 
-def answer(question: dict[str, Any]) -> dict[str, Any]:
+def answer(question):
+    # type: (dict[str, Any]) -> dict[str, Any]
     """Return the state of each database, what steps are done, and what cannot be read."""
-    found: dict[str, Any] = {"files": access(question), "schemas": {}, "done": {}, "cells": []}
+    found = {"files": access(question), "schemas": {}, "done": {}, "cells": []}  # type: dict[str, Any]
     try:
         conf = read_options(question)
-    except Exception as error:  # noqa: BLE001 - whatever oslo.config has against the files
+    except Exception as error:  # whatever oslo.config has against the files
         # Of a line that is wrong it would quote all, a password too.
-        text = "" if "Parse" in type(error).__name__ else f": {error}"
-        found["error"] = f"{type(error).__name__}{text}"
+        quoted = "" if "Parse" in type(error).__name__ else ": " + said(error)
+        found["error"] = type(error).__name__ + quoted
         return found
     found["broker"] = broker(conf["DEFAULT"]["transport_url"] or "", conf)
     addresses = {s["name"]: conf[s["section"]][s["option"]] or "" for s in question["schemas"]}
-    cells: list[dict[str, str]] = []
+    cells = []  # type: list[dict[str, str]]
     for schema in question["schemas"]:
         url, suffix = addresses[schema["name"]], schema["suffix"]
         mapped = [c for c in cells if suffix and c["uuid"] == CELL0]
@@ -80,29 +97,30 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def other_cells(
-    cells: list[dict[str, str]], main: str, site: str, schema: dict[str, Any]
-) -> dict[str, Any]:
+def other_cells(cells, main, site, schema):
+    # type: (list[dict[str, str]], str, str, dict[str, Any]) -> dict[str, Any]
     """Return the databases of the cells that the files of this node do not name."""
     found = {}
     for cell in cells:
         if cell["uuid"] != CELL0 and cell["database"] != main:
             database = Database(cell["database"], "", site, schema).look()
-            found[f"cell {cell['name'] or cell['uuid']}"] = database.described()
+            found["cell " + (cell["name"] or cell["uuid"])] = database.described()
             database.close()
     return found
 
 
-def access(question: dict[str, Any]) -> dict[str, list[str]]:
+def access(question):
+    # type: (dict[str, Any]) -> dict[str, list[str]]
     """Return which configuration files this user cannot read and which directories it can write."""
     unreadable = [p for p in question["files"] if not os.access(p, os.R_OK)]
     writable = [d for d in question["directories"] if os.access(d, os.W_OK)]
     return {"unreadable": unreadable, "writable": writable}
 
 
-def read_options(question: dict[str, Any]) -> Any:  # noqa: ANN401 - a library's, seen by the tree alone
+def read_options(question):
+    # type: (dict[str, Any]) -> Any
     """Return what the files say of the addresses of databases and broker, by section."""
-    from oslo_config import cfg  # noqa: PLC0415 - only the tree's Python has it
+    from oslo_config import cfg  # only the tree's Python has it
 
     conf = cfg.ConfigOpts()
     options = {(s["section"], s["option"]) for s in question["schemas"]}
@@ -113,109 +131,127 @@ def read_options(question: dict[str, Any]) -> Any:  # noqa: ANN401 - a library's
     arguments = []
     for path in question["configs"]:
         if path.endswith("/"):
-            if Path(path).is_dir():
-                arguments.append(f"--config-dir={path}")
-        elif Path(path).exists():
-            arguments.append(f"--config-file={path}")
+            if os.path.isdir(path):
+                arguments.append("--config-dir=" + path)
+        elif os.path.exists(path):
+            arguments.append("--config-file=" + path)
     conf(arguments, project=question["service"], default_config_files=[], default_config_dirs=[])
-    read: dict[str, dict[str, str]] = {}
+    read = {}  # type: dict[str, dict[str, str]]
     for section, option in options:
         value = getattr(conf if section == "DEFAULT" else conf[section], option)
         read.setdefault(section, {})[option] = value
     return read
 
 
-def broker(url: str, conf: Any) -> dict[str, str] | None:  # noqa: ANN401
+def broker(url, conf):
+    # type: (str, Any) -> dict[str, str] | None
     """Return how the message broker is, the best of several; None where there is none."""
     parts = urlparse(url)
     if not url or not parts.scheme.startswith(("rabbit", "kombu")):
         return None
     encrypted = str(conf["oslo_messaging_rabbit"]["ssl"]).lower() in {"true", "1", "yes", "on"}
     host = unquote(parts.path[1:]) or "/"
-    found = [one_broker(netloc, host, encrypted=encrypted) for netloc in parts.netloc.split(",")]
+    found = [one_broker(netloc, host, encrypted) for netloc in parts.netloc.split(",")]
     return next((one for one in found if one["state"] == "current"), found[-1])
 
 
-def one_broker(netloc: str, virtual_host: str, *, encrypted: bool) -> dict[str, str]:
+def one_broker(netloc, virtual_host, encrypted):
+    # type: (str, str, bool) -> dict[str, str]
     """Return how one broker is: whether it answers, and takes user and password."""
     login, _, place = netloc.rpartition("@")
-    user, _, password = (unquote(text) for text in login.partition(":"))
-    server = urlparse(f"//{place}")
+    user, _, password = (unquote(part) for part in login.partition(":"))
     known = {"user": user, "host": place, "database": virtual_host}
     try:
+        server = urlparse("//" + place)
         address = server.hostname or "localhost", server.port or 5672
         socket.create_connection(address, CONNECT_SECONDS).close()
-    except (OSError, ValueError) as error:
-        return {"state": "unreachable", "detail": str(error), **known}
+    except (EnvironmentError, ValueError) as error:
+        return dict(known, state="unreachable", detail=said(error))
     if encrypted:  # its certificates are the service's own affair
-        return {"state": "current", "detail": "", **known}
+        return dict(known, state="current", detail="")
+    state, detail = logged_in(address, user, password, virtual_host)
+    return dict(known, state=state, detail=detail)
+
+
+def logged_in(address, user, password, virtual_host):
+    # type: (tuple[str, int], str, str, str) -> tuple[str, str]
+    """Return the state a login at a broker shows, and an error's name."""
     try:
-        from amqp import Connection, exceptions  # noqa: PLC0415 - only the tree's Python has it
+        from amqp import Connection, exceptions  # only the tree's Python has it
     except ImportError:
-        return {"state": "current", "detail": "", **known}
-    connection = Connection(
-        f"{address[0]}:{address[1]}",
-        userid=user,
-        password=password,
-        virtual_host=virtual_host,
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=CONNECT_SECONDS,
-    )
+        return "current", ""
     try:
-        connection.connect()
+        connection = Connection(
+            "{}:{}".format(*address),
+            userid=user,
+            password=password,
+            virtual_host=virtual_host,
+            client_properties=BROKER_CLIENT,
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=CONNECT_SECONDS,
+        )
+        if hasattr(connection, "connect"):  # before 2.0 it is connected already
+            connection.connect()
         connection.close()
     except (exceptions.AccessRefused, exceptions.NotAllowed):
-        return {"state": "denied", "detail": "", **known}
-    except (OSError, exceptions.AMQPError) as error:
-        return {"state": "unreachable", "detail": type(error).__name__, **known}
-    return {"state": "current", "detail": "", **known}
+        return "denied", ""
+    except (EnvironmentError, exceptions.AMQPError) as error:
+        return "unreachable", type(error).__name__
+    return "current", ""
 
 
 class Unanswered(Exception):  # noqa: N818 - an event, told in Database.state
     """A query a reachable server did not answer."""
 
 
-class Database:
+class Database(object):
     """One database: whether it can be reached, and which revision it has."""
 
-    def __init__(self, url: str, suffix: str, site: str, schema: dict[str, Any]) -> None:
+    def __init__(self, url, suffix, site, schema):
+        # type: (str, str, str, dict[str, Any]) -> None
         self.url, self.suffix, self.schema = url, suffix, schema
-        self.migrations = Path(site, schema["migrations"])
+        self.migrations = os.path.join(site, schema["migrations"])
         self.state, self.detail = "unset", ""
-        self.where: dict[str, str] = {}
-        self.connection: Any = None
+        self.where = {}  # type: dict[str, str]
+        self.connection = None  # type: Any
 
-    def described(self) -> dict[str, Any]:
+    def described(self):
+        # type: () -> dict[str, Any]
         """Return what may be told."""
-        return {"state": self.state, "detail": self.detail, **self.where}
+        return dict(self.where, state=self.state, detail=self.detail)
 
-    def close(self) -> None:
+    def close(self):
+        # type: () -> None
         """Let go of the server."""
         if self.connection is not None:
             self.connection.close()
 
-    def look(self) -> Database:
+    def look(self):
+        # type: () -> Database
         """Find the state out."""
         if self.url:
             self._connect()
         if self.connection is not None:
-            with suppress(Unanswered):
+            try:
                 self._compare()
+            except Unanswered:
+                pass  # the state says it
         return self
 
-    def _connect(self) -> None:
-        import sqlalchemy  # noqa: PLC0415 - likewise
-        from sqlalchemy.engine import url as urls  # noqa: PLC0415
-        from sqlalchemy.pool import NullPool  # noqa: PLC0415
+    def _connect(self):
+        # type: () -> None
+        import sqlalchemy  # likewise
+        from sqlalchemy.engine import url as urls
+        from sqlalchemy.pool import NullPool
 
         try:
             url = urls.make_url(self.url)
-        except Exception:  # noqa: BLE001 - its text would have the password
+        except Exception:  # its text would have the password
             self.state = "malformed"
             return
         url = with_database(url, (url.database or "") + self.suffix)
         self.where = {"user": url.username, "host": place(url), "database": url.database}
-        if url.drivername.startswith("sqlite") and not Path(url.database or "").exists():
+        if url.drivername.startswith("sqlite") and not os.path.exists(url.database or ""):
             self.state = "empty"  # connecting would make it
             return
         driver = url.drivername.partition("+")[2]
@@ -225,12 +261,13 @@ class Database:
                 url, connect_args=TIMEOUTS.get(driver, {}), poolclass=NullPool
             )
             self.connection = engine.connect()
-        except Exception as error:  # noqa: BLE001 - drivers have errors of their own
-            self.state, self.detail = classified(error, str(url.password or ""))
+        except Exception as error:  # drivers have errors of their own
+            self.state, self.detail = classified(error, said(url.password or ""))
 
-    def _rows(self, query: str) -> list[Any] | None:
+    def _rows(self, query):
+        # type: (str) -> list[Any] | None
         """Return what a query gives, or None where its table does not exist."""
-        from sqlalchemy import exc, text  # noqa: PLC0415 - likewise
+        from sqlalchemy import exc, text  # likewise
 
         try:
             return list(self.connection.execute(text(query)))
@@ -238,30 +275,34 @@ class Database:
             absent = isinstance(error, exc.ProgrammingError) or "no such table" in str(error.orig)
             if not absent:  # the server went away, or takes too long
                 self.state, self.detail = classified(error, "")
-                raise Unanswered from error
+                raise Unanswered
             if hasattr(self.connection, "rollback"):
                 self.connection.rollback()  # PostgreSQL answers nothing until then
             return None
 
-    def has_row(self, query: str) -> bool:
+    def has_row(self, query):
+        # type: (str) -> bool
         """Whether a query gives a row."""
         if self.connection is None:
             return False
-        with suppress(Unanswered):
+        try:
             return bool(self._rows(query))
-        return False
+        except Unanswered:
+            return False
 
-    def _compare(self) -> None:
-        if not self.migrations.is_dir():
-            self.state, self.detail = "unknown", f"{self.migrations} is not there"
+    def _compare(self):
+        # type: () -> None
+        if not os.path.isdir(self.migrations):
+            self.state, self.detail = "unknown", self.migrations + " is not there"
         elif self.schema["table"] == "migrate_version":
             self._compare_numbers()
         else:
             self._compare_revisions()
 
-    def _compare_revisions(self) -> None:
+    def _compare_revisions(self):
+        # type: () -> None
         """Compare with alembic's revisions."""
-        rows = self._rows(f"SELECT version_num FROM {self.schema['table']}")  # noqa: S608
+        rows = self._rows("SELECT version_num FROM " + self.schema["table"])  # noqa: S608
         if not rows:
             self.state = "empty"
             return
@@ -273,34 +314,36 @@ class Database:
             self.state = "ahead"
         else:
             self.state = "behind" if missing else "current"
-        wanted = f", the code wants {' '.join(sorted(missing))}" if missing else ""
-        self.detail = f"revision {' '.join(sorted(has))}{wanted}"
+        wanted = ", the code wants " + " ".join(sorted(missing)) if missing else ""
+        self.detail = "revision " + " ".join(sorted(has)) + wanted
 
-    def _compare_numbers(self) -> None:
+    def _compare_numbers(self):
+        # type: () -> None
         """Compare with the numbers of sqlalchemy-migrate."""
-        parser = configparser.ConfigParser()
-        parser.read(self.migrations.parent / "migrate.cfg")
-        name = parser.get("db_settings", "repository_id", fallback="")
+        name = repository(os.path.join(os.path.dirname(self.migrations), "migrate.cfg"))
         rows = self._rows("SELECT repository_id, version FROM migrate_version")
         version = next((int(r[1]) for r in rows or [] if r[0] == name), 0)
-        numbers = [int(n) for p in self.migrations.glob("*.py") if (n := p.name[:3]).isdigit()]
-        newest = max(numbers, default=0)
+        files = (f for f in os.listdir(self.migrations) if f.endswith(".py"))
+        newest = max([int(f[:3]) for f in files if f[:3].isdigit()] or [0])
         if not version:
             self.state = "empty"
         else:
             self.state = (
                 "current" if version == newest else "behind" if version < newest else "ahead"
             )
-        self.detail = f"revision {version}, the code has {newest}"
+        self.detail = "revision {}, the code has {}".format(version, newest)
 
-    def cells(self, database: str, transport: str) -> list[dict[str, str]]:
+    def cells(self, database, transport):
+        # type: (str, str) -> list[dict[str, str]]
         """Return nova's cells, the addresses filled in from `database` and `transport`."""
         if self.connection is None:
             return []
         query = "SELECT uuid, name, database_connection, transport_url FROM cell_mappings"
-        rows: list[Any] = []
-        with suppress(Unanswered):
+        rows = []  # type: list[Any]
+        try:
             rows = self._rows(query) or []
+        except Unanswered:
+            pass  # the state says it
         return [
             {
                 "uuid": row[0],
@@ -312,7 +355,8 @@ class Database:
         ]
 
 
-def described_cell(cell: dict[str, str], database: str, conf: Any) -> dict[str, Any]:  # noqa: ANN401
+def described_cell(cell, database, conf):
+    # type: (dict[str, str], str, Any) -> dict[str, Any]
     """Return a cell without its addresses: whether they are those of the files."""
     return {
         "uuid": cell["uuid"],
@@ -322,7 +366,8 @@ def described_cell(cell: dict[str, str], database: str, conf: Any) -> dict[str, 
     }
 
 
-def filled(template: str, default: str) -> str:
+def filled(template, default):
+    # type: (str, str) -> str
     """Return a cell's address: a template takes the parts of the configured one."""
     if "{" not in template:
         return template
@@ -343,7 +388,18 @@ def filled(template: str, default: str) -> str:
         return template
 
 
-def with_database(url: Any, name: str) -> Any:  # noqa: ANN401
+def repository(path):
+    # type: (str) -> str
+    """Return the name sqlalchemy-migrate's file gives its revisions in the database."""
+    if not os.path.exists(path):
+        return ""
+    with open(path) as file:
+        found = re.search(r"^repository_id\s*[=:]\s*(\S+)", file.read(), re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def with_database(url, name):
+    # type: (Any, str) -> Any
     """Return the address of another database; before SQLAlchemy 1.4 addresses can change."""
     if hasattr(url, "set"):
         return url.set(database=name)
@@ -351,23 +407,37 @@ def with_database(url: Any, name: str) -> Any:  # noqa: ANN401
     return url
 
 
-def place(url: Any) -> str:  # noqa: ANN401
+def place(url):
+    # type: (Any) -> str
     """Return host and port, or what else says where the server is."""
     if not url.host:
         return "this host"
-    return f"{url.host}:{url.port}" if url.port else str(url.host)
+    return "{}:{}".format(url.host, url.port) if url.port else str(url.host)
 
 
-def classified(error: Exception, password: str) -> tuple[str, str]:
+def said(error):
+    # type: (object) -> str
+    """Return an error's text, as text whatever bytes Python 2 has in it."""
+    if isinstance(error, TEXT):
+        return error
+    try:
+        text = str(error)  # type: Any
+    except UnicodeError:
+        text = repr(error)
+    return str(text) if isinstance(text, TEXT) else text.decode("utf-8", "replace")
+
+
+def classified(error, password):
+    # type: (Exception, str) -> tuple[str, str]
     """Return the state an error means, and its text without the password."""
     original = getattr(error, "orig", None) or error
     code = original.args[0] if original.args and isinstance(original.args[0], int) else 0
-    text = str(original.args[-1] if original.args else original).strip().splitlines()
+    text = said(original.args[-1] if original.args else original).strip().splitlines()
     detail = (text[0] if text else type(original).__name__)[:300]
     if password:
         detail = detail.replace(password, "***")
     if isinstance(error, ImportError):
-        return "error", f"its driver is not installed: {detail}"
+        return "error", "its driver is not installed: " + detail
     if code in DENIED:
         return "denied", detail
     if code in MISSING:
@@ -378,28 +448,41 @@ def classified(error: Exception, password: str) -> tuple[str, str]:
     return next(known, "error"), detail
 
 
-def revisions(directory: Path) -> dict[str, set[str]]:
+def revisions(directory):
+    # type: (str) -> dict[str, set[str]]
     """Return the parents (and what else it depends on) of each revision below a directory.
 
     The files are read and not run: that would import the service.
     """
     found = {}
-    for path in directory.rglob("*.py"):
-        values = assigned(ast.parse(path.read_bytes()))
-        if isinstance(values.get("revision"), str):
+    for path in modules(directory):
+        with open(path, "rb") as file:
+            values = assigned(ast.parse(file.read()))
+        if isinstance(values.get("revision"), TEXTS):
             before = (values.get("down_revision"), values.get("depends_on"))
             parents = {r for value in before for r in as_tuple(value)}
             found[str(values["revision"])] = parents
     return found
 
 
-def assigned(module: ast.Module) -> dict[str, object]:
+def modules(directory):
+    # type: (str) -> Iterable[str]
+    """Yield the modules below a directory."""
+    for root, _, names in os.walk(directory):
+        for name in names:
+            if name.endswith(".py"):
+                yield os.path.join(root, name)
+
+
+def assigned(module):
+    # type: (ast.Module) -> dict[str, object]
     """Return the constants a module assigns at its top."""
-    values = {}
+    values = {}  # type: dict[str, object]
+    annotated = getattr(ast, "AnnAssign", ())
     for node in module.body:
         if isinstance(node, ast.Assign):
             names, value = node.targets, node.value
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+        elif isinstance(node, annotated) and node.value is not None:
             names, value = [node.target], node.value
         else:
             continue
@@ -412,16 +495,18 @@ def assigned(module: ast.Module) -> dict[str, object]:
     return values
 
 
-def as_tuple(value: object) -> tuple[str, ...]:
+def as_tuple(value):
+    # type: (object) -> tuple[str, ...]
     """Return the revisions alembic takes `value` for."""
-    if isinstance(value, str):
-        return (value,)
+    if isinstance(value, TEXTS):
+        return (str(value),)
     return tuple(value) if isinstance(value, (list, set, tuple)) else ()
 
 
-def ancestors(start: set[str], parents: dict[str, set[str]]) -> set[str]:
+def ancestors(start, parents):
+    # type: (set[str], dict[str, set[str]]) -> set[str]
     """Return the revisions that `start` includes, itself too."""
-    found: set[str] = set()
+    found = set()  # type: set[str]
     todo = list(start)
     while todo:
         revision = todo.pop()
@@ -431,7 +516,8 @@ def ancestors(start: set[str], parents: dict[str, set[str]]) -> set[str]:
     return found
 
 
-def heads(parents: dict[str, set[str]]) -> set[str]:
+def heads(parents):
+    # type: (dict[str, set[str]]) -> set[str]
     """Return the revisions nothing comes after."""
     return set(parents) - {p for some in parents.values() for p in some}
 
