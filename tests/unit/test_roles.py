@@ -66,9 +66,27 @@ def test_placement_is_where_the_series_has_it(series, placement):
     assert ("nova-placement-api" in role.depends) is not placement
 
 
+@pytest.mark.parametrize("series", ["ocata", "pike", "2026.1"])
+def test_every_role_is_built_in_every_series(series):
+    found = {p.name for p in packages(series)}
+    kinds = ("controller", "network", "compute", "storage")
+    assert found == {f"openstack-{kind}" for kind in kinds}
+
+
+def test_servers_are_connected_with_what_the_guide_of_the_series_has():
+    for series, agent in (("pike", "linuxbridge"), ("2026.1", "openvswitch")):
+        for role in roles_for(CATALOGUE.roles, series, ORDER):
+            firsts = {r.split()[0] for r in role.depends}
+            agents = {r for r in firsts if re.match("neutron-(linux|open)", r)}
+            wanted = (
+                {f"neutron-{agent}-agent"} if role.name[10:] in {"compute", "network"} else set()
+            )
+            assert agents == wanted
+
+
 def test_a_role_is_left_out_where_one_of_its_parts_is_not_built():
     everything = names_of("2026.1")
-    assert len(packages()) == len(CATALOGUE.roles)
+    assert len(packages()) == len(roles_for(CATALOGUE.roles, "2026.1", ORDER))
     assert packages(built={"keystone", node.NAME, "openstackclient"}) == []
     found = {p.name for p in packages(built=everything - {"cinder-volume"})}
     assert "openstack-storage" not in found

@@ -34,8 +34,9 @@ depends = ["always"]
 scripts = ["toy-manage"]
 
 [[packages.when]]
+description = "The old one."
 depends = ["early"]
-scripts = ["toy-old"]
+scripts = ["toy-early"]
 until = "zed"
 
 [[packages.when]]
@@ -57,10 +58,14 @@ wsgi = [
     { module = "toy.wsgi:application", since = "2025.1" },
     { script = "toy-wsgi", until = "2024.2" },
 ]
+after = ["a.service"]
+uwsgi = { socket-timeout = "10" }
+when = [{ after = ["b.service"], uwsgi = { pyargv = "--x" }, until = "pike" }]
 
 [[files]]
 path = "toy.conf"
 from = "etc/toy.conf"
+when = [{ from = "old/toy.conf", until = "pike" }]
 presets = [
     { section = "DEFAULT", option = "old", value = "1", until = "2024.2" },
     { section = "DEFAULT", option = "log_dir", value = "/var/log/toy" },
@@ -81,12 +86,17 @@ def test_a_service_is_narrowed_to_a_series_with_both_ends_included(tmp_path):
     assert [p.name for p in new.packages] == ["toy-common", "toy-api"]
     assert old.packages[1].depends == ("always", "early")
     assert new.packages[1].depends == ("always", "late")
-    assert old.packages[1].scripts == ("toy-manage", "toy-old")
+    assert old.packages[1].scripts == ("toy-early", "toy-manage")
+    assert (old.packages[1].description, new.packages[1].description) == ("The old one.", "")
     assert old.daemons[0].wsgi[0].script == "toy-wsgi"
     assert new.daemons[0].wsgi[0].module == "toy.wsgi:application"
     assert service.for_series("2024.2", ORDER).daemons[0].wsgi[0].script == "toy-wsgi"
     assert [p.option for p in old.files[0].presets] == ["old", "log_dir"]
     assert [p.option for p in new.files[0].presets] == ["log_dir"]
+    assert (old.files[0].from_, new.files[0].from_) == ("old/toy.conf", "etc/toy.conf")
+    assert old.daemons[0].after == ("a.service", "b.service")
+    assert old.daemons[0].uwsgi == {"socket-timeout": "10", "pyargv": "--x"}
+    assert new.daemons[0].uwsgi == {"socket-timeout": "10"}
 
 
 def test_a_service_that_came_later_is_not_part_of_a_series(tmp_path):

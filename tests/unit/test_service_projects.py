@@ -9,10 +9,12 @@ from builder import catalogue
 
 CATALOGUE = catalogue.load(Path(__file__).parents[2] / "projects")
 ORDER = catalogue.order(CATALOGUE)
-SERIES = ("2025.1", "2025.2", "2026.1")
-CASES = [(name, series) for name in sorted(CATALOGUE.services) for series in SERIES]
+OLD = ("ocata", "pike")  # on Python 2.7
+SERIES = (*OLD, "2025.1", "2025.2", "2026.1")
+CASES = [(name, series) for series in SERIES for name in sorted(CATALOGUE.series[series].versions)]
 # Name and script or arguments of what an OpenStack cloud's install guide starts.
 AGENTS = {"neutron-dhcp-agent", "neutron-l3-agent", "neutron-openvswitch-agent", "nova-compute"}
+OLD_AGENTS = AGENTS | {"neutron-linuxbridge-agent"}
 
 each_service = pytest.mark.parametrize(("name", "series"), CASES)
 
@@ -106,9 +108,11 @@ def test_ports_and_ids_are_debians(name, series):
         "cinder-api": 8776,
         "glance-api": 9292,
         "keystone": 5000,
+        "keystone-admin": 35357,
         "neutron-api": 9696,
         "nova-api": 8774,
         "nova-api-metadata": 8775,
+        "nova-placement-api": 8778,
         "placement-api": 8778,
     }
     assert ports.items() <= known.items()
@@ -119,8 +123,8 @@ def test_ports_and_ids_are_debians(name, series):
 @pytest.mark.parametrize("series", SERIES)
 def test_what_agents_started_outlives_them_and_is_seen_by_others(series):
     daemons = [d for name in ("neutron", "nova") for d in narrowed(name, series).daemons]
-    agents = {d.name: d for d in daemons if d.name in AGENTS}
-    assert agents.keys() == AGENTS
+    agents = {d.name: d for d in daemons if d.name in OLD_AGENTS}
+    assert agents.keys() == (OLD_AGENTS if series in OLD else AGENTS)
     for agent in agents.values():
         assert agent.kill_mode == "process"
         assert agent.sandbox == "host"
@@ -133,7 +137,7 @@ def test_nova_has_the_time_its_graceful_stop_takes(series):
             assert daemon.timeout_stop > 180
 
 
-@pytest.mark.parametrize("series", SERIES)
+@pytest.mark.parametrize("series", [s for s in SERIES if s not in OLD])
 def test_neutron_server_brings_all_of_the_server(series):
     service = narrowed("neutron", series)
     parts = {"neutron-api", "neutron-rpc-server", "neutron-periodic-workers"}
@@ -142,3 +146,92 @@ def test_neutron_server_brings_all_of_the_server(series):
     assert parts <= together
     api = next(d for d in service.daemons if d.name == "neutron-api")
     assert api.uwsgi["start-time"] == "%t"
+
+
+# -- the series on Python 2.7: what their install guides name
+
+
+@pytest.mark.parametrize("series", OLD)
+@pytest.mark.parametrize(
+    ("name", "packages"),
+    [
+        ("keystone", ["keystone"]),
+        ("glance", ["glance", "glance-common", "glance-api", "glance-registry"]),
+        (
+            "nova",
+            [
+                *("nova-common", "nova-api", "nova-conductor", "nova-scheduler"),
+                *("nova-consoleauth", "nova-novncproxy", "nova-compute", "nova-placement-api"),
+            ],
+        ),
+        (
+            "neutron",
+            [
+                *("neutron-common", "neutron-server", "neutron-plugin-ml2", "neutron-l3-agent"),
+                *("neutron-linuxbridge-agent", "neutron-openvswitch-agent"),
+                *("neutron-dhcp-agent", "neutron-metadata-agent"),
+            ],
+        ),
+        (
+            "cinder",
+            ["cinder-common", "cinder-api", "cinder-scheduler", "cinder-volume", "cinder-backup"],
+        ),
+    ],
+)
+def test_an_old_series_has_the_packages_of_its_guide(series, name, packages):
+    service = narrowed(name, series)
+    assert sorted(p.name for p in service.packages) == sorted(packages)
+    # Each but the common and the meta package has its daemon, of the same name.
+    others = {service.common, "glance", "neutron-plugin-ml2"} - {"keystone"}
+    assert set(packages) - others <= {d.name for d in service.daemons}
+
+
+@pytest.mark.parametrize("series", OLD)
+def test_an_old_series_apis_are_servers_of_their_own_but_two(series):
+    daemons = [
+        d for name in CATALOGUE.series[series].versions for d in narrowed(name, series).daemons
+    ]
+    served = {d.name: d.wsgi[0].script for d in daemons if d.kind == "uwsgi"}
+    assert served == {
+        "keystone": "keystone-wsgi-public",
+        "keystone-admin": "keystone-wsgi-admin",
+        "nova-placement-api": "nova-placement-api",
+    }
+    assert all(d.script == d.name for d in daemons if d.kind == "daemon")
+    # What says READY to systemd is waited for; these say nothing.
+    silent = {d.name for d in daemons if d.kind == "daemon" and d.unit_type != "notify"}
+    assert {"glance-api", "glance-registry", "nova-novncproxy"} <= silent
+    assert not silent & {"nova-api", "neutron-server", "cinder-api", "nova-consoleauth"}
+
+
+@pytest.mark.parametrize("series", OLD)
+def test_an_old_series_has_the_rules_its_code_does_not(series):
+    held = {
+        name
+        for name in CATALOGUE.series[series].versions
+        if f"/etc/{name}/policy.json" in shipped(narrowed(name, series))
+    }
+    assert held == {"glance", "neutron", "cinder"} | ({"keystone"} if series == "ocata" else set())
+
+
+@pytest.mark.parametrize("series", OLD)
+def test_an_old_series_presets_have_the_names_of_their_time(series):
+    presets = {
+        (name, p.section, p.option): p.value
+        for name in CATALOGUE.series[series].versions
+        for f in narrowed(name, series).files
+        for p in f.presets
+    }
+    assert presets["nova", "vnc", "vncserver_listen"] == "$my_ip"
+    assert presets["cinder", "lvm", "iscsi_helper"] == "tgtadm"
+    assert presets["neutron", "DEFAULT", "interface_driver"] == "linuxbridge"
+    newer = {"server_listen", "target_helper", "www_authenticate_uri", "send_service_user_token"}
+    assert not newer & {option for _, _, option in presets}
+
+
+def test_each_agent_of_an_old_series_filters_in_its_own_way():
+    files = {f.path: f for f in narrowed("neutron", "pike").files}
+    for agent, driver in (("linuxbridge", "iptables"), ("openvswitch", "openvswitch")):
+        presets = files[f"plugins/ml2/{agent}_agent.ini"].presets
+        assert [(p.option, p.value) for p in presets] == [("firewall_driver", driver)]
+    assert "firewall_driver" not in {p.option for p in files["neutron.conf"].presets}

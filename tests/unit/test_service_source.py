@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from builder import catalogue
 from builder.debs.source import build, render
 from builder.errors import BuildError
 from builder.model import Patch, Series, ServiceBuild, Target
@@ -23,18 +24,7 @@ ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "debian-templates"
 BOOKWORM = Target("bookworm", 12, "3.11.2", "2.36", "zstd", 3, "amd64", "4.6.2")
 GAZPACHO = Series("2026.1", "gazpacho", "2026-04-01", "maintained", True, (), ("bookworm",), "", {})
-ORDER = ("ocata", "pike", "rocky", "stein", "ussuri", "wallaby", "xena", "yoga", "zed")
-ORDER = (
-    *ORDER,
-    "2023.1",
-    "2023.2",
-    "2024.1",
-    "2024.2",
-    "2025.1",
-    "2025.2",
-    "2026.1",
-    "2026.2",
-)
+ORDER = catalogue.order(catalogue.load(ROOT / "projects"))
 VERSIONS = {
     "cinder": "28.0.0",
     "glance": "32.0.0",
