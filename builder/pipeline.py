@@ -194,7 +194,15 @@ def _lock_of_pins(
     with area_of_a_run(dirs.work) as area:
         root = _open_root(dirs, target, wheels.every_build_package(target, recipes), area)
         builder = wheels.Builder(
-            empty, fetched, target, recipes, dirs.wheels, dirs.logs, epoch_seconds(series), root
+            empty,
+            fetched,
+            target,
+            recipes,
+            dirs.wheels,
+            dirs.logs,
+            epoch_seconds(series),
+            root,
+            patched=catalogue.patches.get(series.id, {}),
         )
         source = _Source(index, wheels.unpack_tools(builder, area / "tools"))
         return pins.lock(wanted, constraints, source, tools, recipes=recipes, unseen=unseen)
@@ -243,7 +251,8 @@ class _Source:
         if artifact.is_wheel:
             return fetched.files[artifact.sha256]
         row = Distribution(name, version, "library", (), {}, (artifact,), ())
-        return dataclasses.replace(self.builder, fetched=fetched).wheel(row).path
+        files = Fetched({**self.builder.fetched.files, **fetched.files})
+        return dataclasses.replace(self.builder, fetched=files).wheel(row).path
 
 
 def _open_root(dirs: Dirs, target: Target, packages: Collection[str], area: Path) -> roots.Root:

@@ -11,7 +11,7 @@ import dataclasses
 import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -158,7 +158,7 @@ class Builder:
     root: Root | None = None
     tools: Path | None = None
     """Python 2.7: where the build requirements are unpacked (`unpack_tools`)."""
-    patched: Mapping[str, Sequence[Patch]] = MappingProxyType({})
+    patched: Mapping[str, Sequence[Patch]] = field(default_factory=dict)
 
     def _place(self, distribution: Distribution) -> Path:
         name = canonicalize_name(distribution.name)

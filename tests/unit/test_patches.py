@@ -3,10 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from wheelhouse import BOOKWORM, GAZPACHO, REPOSITORY, distribution, lock_of, names
+from wheelhouse import BOOKWORM, REPOSITORY, distribution, lock_of, names
 
 from builder import patches, pipeline, wheels
-from builder.debs import library
 from builder.errors import BuildError, DataError
 from builder.model import Patch
 
@@ -125,24 +124,6 @@ def test_a_patch_decides_the_bits_of_its_wheel_and_of_no_other():
     ]
     assert wheels.cache_key(row, lock, BOOKWORM, None, ()) == plain
     assert len({plain, *keys}) == 4
-
-
-def test_what_a_template_says_of_patches_decides_nothing_of_a_package_without(tmp_path):
-    for room in ("library", "base"):
-        (tmp_path / room).mkdir()
-    context = library.Context(GAZPACHO, BOOKWORM, tmp_path, 0)
-
-    def recipes(text):
-        (tmp_path / "library/changelog.j2").write_text(text)
-        return context.recipe(), context.recipe(patched=True)
-
-    text = "a\n{% if patches %}\n{% for p in patches %}\np\n{% endfor %}\n{% endif %}\nz\n"
-    plain, patched = recipes(text)
-    assert plain != patched
-    assert recipes("a\nz\n")[0] == plain
-    assert recipes(text.replace("p\n{", "q\n{"))[0] == plain
-    assert recipes(text.replace("p\n{", "q\n{"))[1] != patched
-    assert recipes(text.replace("z", "y"))[0] != plain
 
 
 def test_what_is_patched_and_locked_as_a_wheel_stops_the_plan():
