@@ -1,6 +1,8 @@
 """openstack-node on databases: revisions, and what a driver's error means."""
 
+import ast
 import socket
+from pathlib import Path
 
 import pytest
 from nodeside import SCHEMA
@@ -155,3 +157,36 @@ def test_what_a_missing_database_takes_is_the_guides_sql():
     schema = databases.Schema("main", "missing", "", "keystone", "db", "keystone")
     assert databases.statements(schema)[0].strip() == "CREATE DATABASE keystone;"
     assert "'keystone'@'%'" in databases.statements(schema)[2]
+
+
+def test_it_is_written_as_python_2_has_it():
+    """The trees of old series run it; a node of such a series shows that they can."""
+    newer = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.Nonlocal, ast.YieldFrom)
+    modules = {"ast", "json", "os", "re", "socket", "sys"}
+    late = {"amqp", "oslo_config", "sqlalchemy", "sqlalchemy.engine", "sqlalchemy.pool"}
+    other = {"urllib", "urllib.parse", "urlparse", "collections.abc", "typing"}
+    for node in ast.walk(ast.parse(Path(probe.__file__).read_text())):
+        assert not isinstance(node, newer)
+        if isinstance(node, ast.FunctionDef):
+            arguments = node.args
+            assert not arguments.kwonlyargs
+            assert not arguments.posonlyargs
+            assert not node.returns
+            assert not [a for a in arguments.args if a.annotation]
+        if isinstance(node, ast.Raise):
+            assert node.cause is None
+        if isinstance(node, ast.Import):
+            assert {a.name for a in node.names} <= modules | late
+        if isinstance(node, ast.ImportFrom):
+            assert node.module in late | other
+
+
+def test_what_is_said_is_text_whatever_an_error_holds():
+    assert probe.said(ValueError("gr\u00fcn")) == "gr\u00fcn"
+    assert probe.said("text") == "text"
+
+
+def test_sqlalchemy_migrates_name_is_read_where_it_is(tmp_path):
+    (tmp_path / "migrate.cfg").write_text("[db_settings]\n# repository_id=no\nrepository_id=toy\n")
+    assert probe.repository(str(tmp_path / "migrate.cfg")) == "toy"
+    assert probe.repository(str(tmp_path / "absent.cfg")) == ""
