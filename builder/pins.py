@@ -27,7 +27,7 @@ from builder.files import sha256_text
 from builder.model import Distribution, Lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from builder.model import Artifact, Recipe, Unseen
     from builder.resolve import Request
@@ -68,16 +68,18 @@ def lock(
     tools: tuple[Distribution, ...],
     *,
     recipes: Mapping[str, Recipe],
+    patched: Collection[str],
     unseen: Mapping[str, Unseen],
 ) -> Lock:
     """Resolve `request` under `constraints`; `tools` are the rows of `build_tools`.
 
-    `unseen` says what the services require whose tarball is not to be had. Raises
+    `patched` are the distributions taken as sdists because they have patches. `unseen` says
+    what the services require whose tarball is not to be had. Raises
     ResolveError that names the chain of a requirement without a pin, or against it.
     """
     lines = resolve.layered(constraints, [o.requirement for o in request.overrides])
     with tempfile.TemporaryDirectory() as name:
-        walk = _Walk(request, _pins(lines, request), source, recipes, unseen, Path(name))
+        walk = _Walk(request, _pins(lines, request), source, recipes, patched, unseen, Path(name))
         walk.run()
         services = {canonicalize_name(d) for d in request.services.values()}
         rows = resolve.lock_rows(request, list(walk.packages.values()), walk.metadata, services)
@@ -111,6 +113,7 @@ class _Walk:
     pins: Mapping[str, str]
     source: Source
     recipes: Mapping[str, Recipe]
+    patched: Collection[str]
     unseen: Mapping[str, Unseen]
     site: Path
     packages: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -169,7 +172,12 @@ class _Walk:
         compiled = bool(recipe and recipe.published)
         try:
             chosen = _choose(
-                self.request, name, version, files, compiled=compiled, source=name in services
+                self.request,
+                name,
+                version,
+                files,
+                compiled=compiled,
+                source=name in services or name in self.patched,
             )
         except ResolveError as error:
             raise ResolveError(error.message, details=[" → ".join(chain)]) from error
@@ -205,7 +213,7 @@ def _choose(
 ) -> Artifact:
     """Return the file to take: a pure wheel (a `compiled` one too, if asked), or the sdist.
 
-    Of a service, `source`, it is always the sdist.
+    With `source` it is the sdist.
     """
     rows = next((rows for v, rows in files.items() if _same(v, version)), ())
     order = {tag: n for n, tag in enumerate(resolve.supported_tags(request.target))}

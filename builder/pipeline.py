@@ -183,6 +183,7 @@ def _lock_of_pins(
     index = _Index(dirs.downloads, tarballs)
     tools = pins.build_tools(wanted, index)
     recipes = catalogues.recipes_for(catalogue, series)
+    patched = catalogue.patches.get(series.id, {})
     fetched, failure = fetch.fetch(fetch.wanted(tools), dirs.downloads)
     if failure:
         raise failure
@@ -202,10 +203,12 @@ def _lock_of_pins(
             dirs.logs,
             epoch_seconds(series),
             root,
-            patched=catalogue.patches.get(series.id, {}),
+            patched=patched,
         )
         source = _Source(index, wheels.unpack_tools(builder, area / "tools"))
-        return pins.lock(wanted, constraints, source, tools, recipes=recipes, unseen=unseen)
+        return pins.lock(
+            wanted, constraints, source, tools, recipes=recipes, patched=patched, unseen=unseen
+        )
 
 
 class _Index:

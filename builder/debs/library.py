@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import re
 import shlex
@@ -40,7 +41,10 @@ from builder.templates import MAINTAINER, date_822, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import BinaryIO
 
+    from installer.records import RecordEntry
+    from installer.utils import Scheme
     from packaging.requirements import Requirement
 
     from builder.model import Distribution, Lock, Patch, Series, Target, Wheel
@@ -389,6 +393,23 @@ def lay_out(context: Context, wheels: Iterable[Wheel], root: Path) -> None:
     shutil.rmtree(root / "DEBIAN")
 
 
+class _Destination(SchemeDictionaryDestination):
+    """Lets an entry point stand in place of a script of the same name, as pip does.
+
+    Entry points are written first.
+    """
+
+    def write_to_fs(
+        self, scheme: Scheme, path: str, stream: BinaryIO, is_executable: bool
+    ) -> RecordEntry:
+        """Write a file; what is there in place of a script stays."""
+        target = self._path_with_destdir(scheme, path)
+        if scheme == "scripts" and target.exists():
+            stream = io.BytesIO(target.read_bytes())
+            target.unlink()
+        return super().write_to_fs(scheme, path, stream, is_executable)
+
+
 def _unpack(context: Context, wheel: Wheel, root: Path) -> None:
     tree = context.series.tree
     scheme = {
@@ -398,9 +419,7 @@ def _unpack(context: Context, wheel: Wheel, root: Path) -> None:
         "scripts": f"{tree}/bin",
         "data": tree,
     }
-    destination = SchemeDictionaryDestination(
-        scheme, f"{tree}/bin/python", "posix", destdir=str(root)
-    )
+    destination = _Destination(scheme, f"{tree}/bin/python", "posix", destdir=str(root))
     try:
         with WheelFile.open(wheel.path) as source, warnings.catch_warnings():
             # numpy's wheel carries stray byte code; installer leaves it out, as it should
@@ -432,7 +451,7 @@ def _base_files(context: Context, root: Path) -> None:
         "stdlib": f"/usr/lib/python{minor}",
         "tree": context.series.tree,
     }
-    (root / context.site.lstrip("/")).mkdir(parents=True)
+    (root / context.site.lstrip("/")).mkdir(parents=True, exist_ok=True)
     interpreter = (
         (
             ("python", tree / "bin/python", 0o755),
