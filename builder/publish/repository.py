@@ -62,6 +62,7 @@ def publish(
     signer: Signer,
     *,
     missing: Sequence[str] = (),
+    absent: Sequence[str] = (),
     epoch_seconds: int | None = None,
     description: str = "",
     files: Mapping[str, bytes] = MappingProxyType({}),
@@ -70,15 +71,16 @@ def publish(
     """Add `debs`, and `sources` with their own debs, to `suite` in the directory `repo`.
 
     What the suite listed before stays listed. `missing` names what a partial build left
-    out; Release says so. Date is `epoch_seconds` (default: now), but never before the
-    Date it replaces, because apt ignores a Release that is older than the one it has.
+    out, `absent` what was not asked for; Release says so. Date is `epoch_seconds` (default:
+    now), but never before the Date it replaces, because apt ignores a Release that is older
+    than the one it has.
     `files` are further files for the top of the repository (name to content); the key
     is put there as `<suite>.asc`. Waits up to `wait` seconds for another writer.
     Raises PublishError or BusyError; the repository is then as it was.
     """
     wanted = _Wanted(
         Layout(repo, suite.name),
-        release_fields(suite, description, missing),
+        release_fields(suite, description, missing, absent),
         tuple(dict.fromkeys([*debs, *(deb for source in sources for deb in source.debs)])),
         tuple(sources),
         {f"{suite.name}.asc": signer.export_key(), **files},
@@ -191,12 +193,16 @@ def _merge(old: Sequence[Stanza], new: Sequence[Stanza]) -> tuple[Stanza, ...]:
     return in_order(merged.values())
 
 
-def release_fields(suite: Suite, description: str, missing: Sequence[str]) -> dict[str, str]:
+def release_fields(
+    suite: Suite, description: str, missing: Sequence[str], absent: Sequence[str] = ()
+) -> dict[str, str]:
     """Return the fields of Release that do not depend on the time or the contents."""
     label = f"OpenStack {suite.series}"
     text = description or f"{label} {suite.title}".rstrip() + f" for Debian {suite.target}"
     if missing:
         text += f"; incomplete, not built: {', '.join(sorted(missing))}"
+    if absent:
+        text += f"; without {', '.join(sorted(absent))}"
     return {
         "Origin": ORIGIN,
         "Label": label,

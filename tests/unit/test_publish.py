@@ -202,8 +202,11 @@ def test_a_partial_publication_says_what_is_missing(repo, debs, signer):
     deb, release = make_deb(debs, "foo", "1.0-1"), repo / "dists/bookworm-2026.1/Release"
     put(repo, signer, deb, missing=["nova", "cinder"])
     assert "; incomplete, not built: cinder, nova\n" in release.read_text()
+    put(repo, signer, deb, missing=["nova"], absent=["keystone", "glance"])
+    assert "; incomplete, not built: nova; without glance, keystone\n" in release.read_text()
     put(repo, signer, deb)
     assert "incomplete" not in release.read_text()
+    assert "without" not in release.read_text()
     assert verify(repo) == ()
 
 
