@@ -12,10 +12,10 @@ BIN = .venv/bin
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What building needs (the headers are those the recipes of projects/ name), and testing.
-TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg libc6-dev libcap-dev \
+TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg gpgv libc6-dev libcap-dev \
 	libpcre2-dev libpython3-dev libssl-dev libvirt-dev mmdebstrap patch pkg-config python3 python3-dev \
 	python3-venv sudo xz-utils zlib1g-dev zstd
-TEST_TOOLS = buildah curl ethtool gpgv iproute2 iputils-ping lintian mmdebstrap openssh-client procps \
+TEST_TOOLS = buildah curl ethtool iproute2 iputils-ping lintian mmdebstrap openssh-client procps \
 	systemd-container unzip util-linux
 
 .PHONY: repo test test-unit test-acceptance lint format tools test-tools bench clean

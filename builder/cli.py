@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from builder.dirs import Dirs
     from builder.model import Catalogue, Series, Target
-    from builder.pipeline import Options, Result
+    from builder.pipeline import Options, Result, Tarball
 
 EXIT_INCOMPLETE = 10
 # What a person can do something about: a full disk, a permission, a file for a directory.
@@ -139,6 +139,10 @@ def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Seri
 )  # fmt: skip
 @click.option("--url", default="", help="Where nodes find the repository; default its file: URL.")
 @click.option("--key", default="", help="Sign with this key of your own GnuPG home.")
+@click.option(
+    "--keyring", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="Keys to check the signatures of release tarballs with.",
+)  # fmt: skip
 @verbosity
 def build(  # noqa: PLR0917 - click passes an option a parameter
     release: str,
@@ -155,6 +159,7 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
     report: Path | None,
     url: str,
     key: str,
+    keyring: Path | None,
 ) -> None:
     """Build RELEASE into a repository (the verb may be left out)."""
     from builder import catalogue as catalogues  # noqa: PLC0415
@@ -181,6 +186,7 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
         offline=offline,
         keep_going=keep_going,
         key=key,
+        keyring=keyring,
     )
     if dry_run:
         _show_plan(catalogue, dirs, options)
@@ -217,14 +223,17 @@ def _report(result: Result, options: Options, report: Path | None) -> None:
             "target": options.target.suite,
             "repository": str(options.repo),
             "missing": result.missing,
-            "tarballs": {
-                d.name: {"file": d.artifacts[0].file, "sha256": d.artifacts[0].sha256}
-                for d in result.lock.distributions
-                if d.kind == "service"
-            },
+            "absent": result.absent,
+            "tarballs": {t.distribution: _row(t) for t in result.tarballs},
             "packages": rows,
         }
         write_atomically(report, (json.dumps(table, indent=1) + "\n").encode())
+
+
+def _row(tarball: Tarball) -> dict[str, str]:
+    row: dict[str, str] = dataclasses.asdict(tarball)
+    del row["distribution"]
+    return row
 
 
 @cli.command()

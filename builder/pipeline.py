@@ -20,17 +20,17 @@ from concurrent.futures import (
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from packaging.utils import canonicalize_name
 
 from builder import catalogue as catalogues
-from builder import fetch, log, pins, publish, resolve, roots, wheels
+from builder import fetch, log, pins, publish, resolve, roots, signatures, wheels
 from builder import lock as locks
 from builder.debs import archive, library, node, source, tree
 from builder.debs.roles import role_packages
 from builder.debs.versions import full_version
-from builder.errors import BuildDebsError, BuildError, DataError
+from builder.errors import BuildDebsError, BuildError, DataError, FetchError
 from builder.files import area_of_a_run, directory_atomically, sha256_file, sha256_text
 from builder.model import (
     Artifact,
@@ -79,6 +79,7 @@ class Options:
     offline: bool = False
     keep_going: bool = False
     key: str = ""
+    keyring: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +93,34 @@ class Row:
     seconds: float = 0.0
 
 
+Check = Literal["signed and verified", "hash-locked", "neither"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tarball:
+    """A service's release tarball, and what vouches for it: a signature, a committed lock."""
+
+    distribution: str
+    file: str
+    sha256: str
+    check: Check
+    note: str
+
+
 @dataclass(slots=True)
 class Result:
-    """What a run did. `failures` is empty unless --keep-going let it go on past them."""
+    """What a run did. `failures` is empty unless --keep-going let it go on past them.
+
+    `missing` is what could not be made, `absent` the series' services that are not in the
+    suite because nobody asked for them.
+    """
 
     lock: Lock
     rows: list[Row] = field(default_factory=list)
     failures: list[BuildDebsError] = field(default_factory=list)
     missing: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    tarballs: tuple[Tarball, ...] = ()
     published: publish.Published | None = None
 
 
@@ -117,6 +138,8 @@ class _Work:
     library_actions: Mapping[str, Action]
     service_actions: Mapping[str, Action]
     recipes: Mapping[str, Recipe]
+    unlocked: Collection[str]
+    """The tarballs whose sha256 no lock had, by file name."""
 
     @property
     def actions(self) -> list[Action]:
@@ -299,9 +322,39 @@ def read_lock(catalogue: Catalogue, dirs: Dirs, options: Options) -> Lock:
 
 def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> _Work:
     """Plan a build: what is made, reused or kept, and why. Changes nothing."""
+    lock = read_lock(catalogue, dirs, options)
+    unlocked = _unlocked(catalogue, lock, options.services)
+    known, _ = fetch.identify(unlocked, dirs.downloads, tarballs=options.tarballs, look=True)
+    return _planned(catalogue, dirs, options, _identified(lock, known), unlocked)
+
+
+def _unlocked(catalogue: Catalogue, lock: Lock, services: Collection[str]) -> list[fetch.Wanted]:
+    """Return the tarballs of services that were not to be had when the lock was made."""
+    names = {canonicalize_name(catalogue.services[s].distribution) for s in services}
+    rows = [d for d in lock.distributions if canonicalize_name(d.name) in names]
+    return [w for w in fetch.wanted(rows) if not w.artifact.sha256]
+
+
+def _identified(lock: Lock, known: Mapping[str, Artifact]) -> Lock:
+    """Return the lock with the artifacts that are `known` by now, by file name, in it."""
+    rows = tuple(
+        dataclasses.replace(d, artifacts=(known[d.artifacts[0].file],))
+        if d.artifacts[0].file in known
+        else d
+        for d in lock.distributions
+    )
+    return dataclasses.replace(lock, distributions=rows)
+
+
+def _planned(
+    catalogue: Catalogue,
+    dirs: Dirs,
+    options: Options,
+    lock: Lock,
+    unlocked: Sequence[fetch.Wanted],
+) -> _Work:
     series, target = options.series, options.target
     order = catalogues.order(catalogue)
-    lock = read_lock(catalogue, dirs, options)
     wanted = request(catalogue, series, target)
     closures = _closures(wanted)
     patches = catalogue.patches.get(series.id, {})
@@ -332,6 +385,7 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> _Work:
         library_actions={},
         service_actions={},
         recipes=recipes,
+        unlocked={w.artifact.file for w in unlocked},
     )
     return _decided(work)
 
@@ -477,17 +531,27 @@ def _cached(dirs: Dirs, inputs: str, revision: int) -> Path:
 
 def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: str) -> Result:
     """Carry a build out: everything the plan says, then one publication of it all."""
-    work = prepare(catalogue, dirs, options)
+    lock = read_lock(catalogue, dirs, options)
+    unlocked = _unlocked(catalogue, lock, options.services)
+    # What a package is made from decides whether it is built, so these come before the plan.
+    known, failure = fetch.identify(
+        unlocked, dirs.downloads, tarballs=options.tarballs, offline=options.offline
+    )
+    if failure is not None and not options.keep_going:
+        left = [w for w in unlocked if w.artifact.file not in known]
+        raise _with_ways_out(failure, catalogue, options, left)
+    work = _planned(catalogue, dirs, options, _identified(lock, known), unlocked)
+    result = Result(work.lock, failures=[failure] if failure else [])
     log.info(f"plan for {options.series.id} on {options.target.suite}: {summary(work.actions)}")
     if all(a.verb == "keep" for a in work.actions):
-        return _publish(work, Result(work.lock), {}, {})
+        result.tarballs = _vouched(work, offline=True)
+        return _publish(work, result, {}, {})
     with publish.locked(options.repo, f"building {options.series.id} for {options.target.suite}"):
         # decided again: another build may have published while this one waited
-        return _build(_decided(work), suite_of_machine)
+        return _build(_decided(work), result, suite_of_machine)
 
 
-def _build(work: _Work, suite_of_machine: str) -> Result:
-    result = Result(work.lock)
+def _build(work: _Work, result: Result, suite_of_machine: str) -> Result:
     workers = work.options.jobs
     # A process forked while a thread starts another one may wait for a lock for ever.
     context = multiprocessing.get_context("forkserver")
@@ -497,6 +561,8 @@ def _build(work: _Work, suite_of_machine: str) -> Result:
         if any(a.verb == "build" for a in work.actions):
             ready, lost = _wheels(work, result, room)
             work = _without(work, result, lost) if lost else work
+        else:
+            result.tarballs = _vouched(work, offline=True)
         by_name = {str(canonicalize_name(w.distribution.name)): w for w in ready}
         with (
             ThreadPoolExecutor(workers) as threads,
@@ -547,19 +613,24 @@ def _wheels(work: _Work, result: Result, room: _Room) -> tuple[tuple[Wheel, ...]
         lock = dataclasses.replace(lock, distributions=rows)
     if room.root is None:
         wheels.check_machine(lock, options.target, work.recipes)
+    asked = {d.name for d in lock.distributions}
+    known = [d for d in lock.distributions if d.artifacts[0].sha256]
     fetched, failure = fetch.fetch(
-        fetch.wanted([*lock.distributions, *lock.build]),
+        fetch.wanted([*known, *lock.build]),
         work.dirs.downloads,
         tarballs=options.tarballs,
         offline=options.offline,
     )
-    asked = {d.name for d in lock.distributions}
+    had = tuple(d for d in known if d.artifacts[0].sha256 in fetched.files)
     if failure is not None:
         if not options.keep_going:
-            raise failure
+            left = fetch.wanted(
+                d for d in [*known, *lock.build] if d.artifacts[0].sha256 not in fetched.files
+            )
+            raise _with_ways_out(failure, work.catalogue, options, left)
         result.failures.append(failure)
-        had = [d for d in lock.distributions if d.artifacts[0].sha256 in fetched.files]
-        lock = dataclasses.replace(lock, distributions=tuple(had))
+    lock = dataclasses.replace(lock, distributions=had)
+    result.tarballs = _vouched(work, offline=options.offline)
     ready, failures = wheels.wheels(
         lock,
         fetched,
@@ -577,6 +648,71 @@ def _wheels(work: _Work, result: Result, room: _Room) -> tuple[tuple[Wheel, ...]
     result.failures += failures
     lost = asked - {w.distribution.name for w in ready}
     return ready, {str(canonicalize_name(n)) for n in lost}
+
+
+def _with_ways_out(
+    failure: FetchError, catalogue: Catalogue, options: Options, absent: Sequence[fetch.Wanted]
+) -> FetchError:
+    """Return `failure` with what to do where nothing but services' tarballs is not to be had."""
+    if options.offline or not all(w.service for w in absent):
+        return failure
+    lost = {w.distribution for w in absent}
+    of = {n: catalogue.services[n].distribution in lost for n in options.services}
+    others = [n for n, gone in of.items() if not gone]
+    hint = "give them with --tarballs DIR|URL"
+    if others:
+        projects = " ".join(f"--project {n}" for n in others)
+        hint += f", or build without their services: {projects}, or --keep-going"
+    names = ", ".join(n for n, gone in of.items() if gone)
+    message = f"the release tarball is not to be had of: {names}"
+    return FetchError(message, details=failure.details, hint=hint)
+
+
+def _vouched(work: _Work, *, offline: bool) -> tuple[Tarball, ...]:
+    """Return what vouches for the services' tarballs; say it of each.
+
+    Raises FetchError for one that is signed and not with the series' key: with or without
+    --keep-going, nothing is published then.
+    """
+    options, cache = work.options, work.dirs.downloads
+    rows = [d for d in work.lock.distributions if d.kind == "service" and d.artifacts[0].sha256]
+    files = {w.artifact.file: w for w in fetch.wanted(rows)}
+    here = [w for w in files.values() if fetch.cached(cache, w.artifact).exists()]
+    found = fetch.signatures(here, cache, tarballs=options.tarballs, offline=offline)
+    own = work.catalogue.root / "keys" / f"{options.series.signing_key}.asc"
+    keys = [p for p in (own, options.keyring) if p and (p == options.keyring or p.exists())]
+    tarballs = []
+    with signatures.keyring(options.series.signing_key, keys if found else ()) as ring:
+        for file, item in files.items():
+            check, note = _check(work, item, found.get(file), ring)
+            artifact = item.artifact
+            tarballs.append(Tarball(item.distribution, file, artifact.sha256, check, note))
+            if options.keyring and check != "signed and verified":
+                log.warning(f"{file}: {check} ({note})")  # it was named for more
+            else:
+                log.detail(f"  {file}: {check} ({note})")
+    return tuple(tarballs)
+
+
+def _check(
+    work: _Work,
+    item: fetch.Wanted,
+    signature: fetch.Signature | None,
+    ring: signatures.Keyring | None,
+) -> tuple[Check, str]:
+    """Return what vouches for a tarball, and why it is no more than that."""
+    key = work.options.series.signing_key
+    if signature and ring:
+        tarball = fetch.cached(work.dirs.downloads, item.artifact)
+        try:
+            signatures.verify(tarball, signature.path, signature.place, ring)
+        except FetchError:
+            signature.path.unlink()  # so that another is looked for the next time
+            raise
+        return "signed and verified", f"key {key}"
+    note = f"no key {key} to check its signature with" if signature else "no signature found"
+    locked = not work.options.constraints and item.artifact.file not in work.unlocked
+    return ("hash-locked" if locked else "neither"), note
 
 
 def _without(work: _Work, result: Result, lost: AbstractSet[str]) -> _Work:
@@ -791,6 +927,8 @@ def _publish(
     signer = (
         publish.Signer.existing(options.key) if options.key else publish.Signer.open(work.dirs.keys)
     )
+    here = {*publish.published_sources(options.repo, suite), *packages, *result.missing}
+    result.absent = tuple(sorted(set(options.series.versions) - here))
     url = options.url or options.repo.resolve().as_uri()
     sources = archive.suite_sources(options.series, options.target, url, work.dirs.templates)
     with tempfile.TemporaryDirectory(prefix="build-debs-") as area:
@@ -803,6 +941,7 @@ def _publish(
                 list(packages.values()),
                 signer,
                 missing=result.missing,
+                absent=result.absent,
                 files={f"{suite.name}.sources": sources},
             )
     return result

@@ -206,6 +206,8 @@ def environment(area, index):
         "BUILD_DEBS_CACHE": str(area / "cache"),
         "UV_DEFAULT_INDEX": index.url,
         "no_proxy": "127.0.0.1",
+        # upstream's own site is as if there were no network
+        "https_proxy": "http://127.0.0.1:1",
     }
 
 

@@ -5,10 +5,22 @@ import socket
 from dataclasses import replace
 
 import pytest
-from wheelhouse import body, cut_short, distribution, names, sdist, send, serving, status, wheel
+from wheelhouse import (
+    artifact,
+    body,
+    cut_short,
+    distribution,
+    names,
+    sdist,
+    send,
+    serving,
+    status,
+    wheel,
+)
 
 from builder import fetch
 from builder.errors import FetchError
+from builder.model import Artifact
 
 pytestmark = pytest.mark.usefixtures("private_home")
 
@@ -176,10 +188,18 @@ def test_no_network_is_one_clear_error(tmp_path, monkeypatch, service):
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{port}/simple")
-    rows = [distribution(f"library{n}") for n in range(3)]
-    error = failed(tmp_path, service[0], *rows)
-    assert error.message == "4 of 4 files are not to be had"
-    assert all("refused" in line for line in error.details)
+    rows = [distribution(f"library{n}") for n in range(9)]
+    other = distribution("nova", kind="service")
+    error = failed(tmp_path, service[0], other, *rows)
+    assert error.message == "11 of 11 files are not to be had"
+    refused = "Failed to establish a new connection: [Errno 111] Connection refused"
+    assert error.details == (
+        "keystone-29.0.2.tar.gz, nova-1.0-py3-none-any.whl:",
+        f"  package index: {refused}",
+        f"  http://127.0.0.1:1: {refused}",
+        "library0-1.0-py3-none-any.whl, library1-1.0-py3-none-any.whl, "
+        f"library2-1.0-py3-none-any.whl, and 6 more: package index: {refused}",
+    )
     assert "PIP_INDEX_URL" in error.hint
 
 
@@ -247,8 +267,14 @@ def test_an_error_names_every_place_that_was_tried(tmp_path, index, service):
     del index
     directory = tmp_path / "mine"
     directory.mkdir()
-    (line,) = failed(tmp_path, service[0], tarballs=str(directory)).details
-    assert line.index(str(directory)) < line.index("package index") < line.index("127.0.0.1:1")
+    file, *lines = failed(tmp_path, service[0], tarballs=str(directory)).details
+    assert file == "keystone-29.0.2.tar.gz:"
+    assert lines == [
+        f"  {directory}: no such file",
+        "  package index: no project keystone",
+        "  http://127.0.0.1:1/keystone: Failed to establish a new connection: "
+        "[Errno 111] Connection refused",
+    ]
 
 
 def test_a_full_disk_ends_the_fetch_and_leaves_no_part_of_a_file(
@@ -327,3 +353,165 @@ def test_only_whole_files_appear_under_the_cache_s_names(tmp_path, index, librar
     checksum = library.artifacts[0].sha256
     place = tmp_path / "cache" / checksum[:2] / checksum
     assert names(place) == [library.artifacts[0].file]
+
+
+# -- tarballs whose sha256 no lock has
+
+
+@pytest.fixture
+def unlocked(service):
+    """Return what the lock says of a tarball that was not to be had, and its file."""
+    row, path = service
+    return fetch.wanted([replace(row, artifacts=(Artifact(path.name, "", 0),))]), path
+
+
+def identified(tmp_path, files, **options):
+    return fetch.identify(files, tmp_path / "cache", **options)
+
+
+@pytest.fixture
+def site(monkeypatch, index):
+    monkeypatch.setattr(fetch, "TARBALL_SITE", f"{index.base}/site")
+    return index
+
+
+def test_a_tarball_no_lock_knows_is_kept_under_its_own_sha256(tmp_path, site, unlocked):
+    files, path = unlocked
+    site.add(path)
+    found, failure = identified(tmp_path, files)
+    assert failure is None
+    assert found == {path.name: artifact(path)}
+    assert fetch.cached(tmp_path / "cache", found[path.name]).read_bytes() == path.read_bytes()
+    # the index, where anybody may have put something, is not asked
+    assert site.requests == [f"/site/keystone/{path.name}"]
+
+
+def test_what_was_got_before_is_asked_of_nobody(tmp_path, site, unlocked):
+    files, path = unlocked
+    assert identified(tmp_path, files, look=True) == ({}, None)
+    site.add(path)
+    first, _ = identified(tmp_path, files)
+    site.requests.clear()
+    for options in ({}, {"offline": True}, {"look": True}, {"tarballs": str(tmp_path)}):
+        assert identified(tmp_path, files, **options) == (first, None)
+    assert site.requests == []
+
+
+def test_tarballs_given_now_come_before_what_was_got_before(tmp_path, site, unlocked):
+    files, path = unlocked
+    site.add(path)
+    first, _ = identified(tmp_path, files)
+    other = sdist(tmp_path / "mine", "keystone", "29.0.2", {"other.py": ""})
+    given = {"tarballs": str(other.parent)}
+    assert identified(tmp_path, files, look=True, **given)[0] == {path.name: artifact(other)}
+    second, _ = identified(tmp_path, files, offline=True, **given)
+    assert second == {path.name: artifact(other)} != first
+    # a URL that was not asked yet is; then it is remembered
+    site.add(other)
+    url = {"tarballs": f"{site.base}/theirs"}
+    site.requests.clear()
+    assert identified(tmp_path, files, **url)[0] == second
+    assert identified(tmp_path, files, **url)[0] == second
+    assert site.requests == [f"/theirs/{path.name}"]
+
+
+def test_a_tarball_no_lock_knows_that_is_nowhere(tmp_path, site, unlocked):
+    files, path = unlocked
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    found, failure = identified(tmp_path, files, tarballs=str(empty))
+    assert found == {}
+    assert failure.details == (
+        f"{path.name}:",
+        f"  {empty}: no such file",
+        f"  {site.base}/site/keystone: 404 Client Error: Not Found",
+    )
+    _, failure = identified(tmp_path, files, offline=True)
+    assert failure.details == (f"{path.name} (sha256 not locked)",)
+
+
+def test_a_page_is_no_tarball(tmp_path, site, unlocked):
+    files, path = unlocked
+    site.answers[f"/site/keystone/{path.name}"] = [body(b"<html>not here")] * 9
+    _, failure = identified(tmp_path, files)
+    assert "it is no .tar.gz" in failure.details[0]
+    assert cached_files(tmp_path) == []
+
+
+# -- signatures
+
+ASC = b"-----BEGIN PGP SIGNATURE-----\n\nnot looked at here\n"
+
+
+def signatures(tmp_path, row, **options):
+    found = fetch.signatures(fetch.wanted([row]), tmp_path / "cache", **options)
+    return {file: (one.path.read_bytes(), one.place) for file, one in found.items()}
+
+
+def test_a_signature_is_beside_the_tarball_on_upstream_s_site(tmp_path, site, service):
+    row, path = service
+    site.files[f"{path.name}.asc"] = ASC
+    url = f"/site/keystone/{path.name}.asc"
+    assert signatures(tmp_path, row) == {path.name: (ASC, site.base + url)}
+    assert site.requests == [url]
+    kept = fetch.cached(tmp_path / "cache", row.artifacts[0]).with_name(f"{path.name}.asc")
+    assert signatures(tmp_path, row, offline=True) == {path.name: (ASC, str(kept))}
+    assert signatures(tmp_path, row) == {path.name: (ASC, str(kept))}
+    assert site.requests == [url]
+
+
+def test_a_signature_in_the_directory_of_tarballs_is_the_first(tmp_path, site, service):
+    row, path = service
+    mine = path.with_name(f"{path.name}.asc")
+    mine.write_bytes(ASC)
+    found = signatures(tmp_path, row, tarballs=str(path.parent), offline=True)
+    assert found == {path.name: (ASC, str(mine))}
+    assert site.requests == []
+
+
+def test_a_url_of_tarballs_is_asked_for_signatures_before_upstream(tmp_path, site, service):
+    row, path = service
+    site.files[f"{path.name}.asc"] = ASC
+    place = f"{site.base}/mine/{path.name}.asc"
+    assert signatures(tmp_path, row, tarballs=f"{site.base}/mine/") == {path.name: (ASC, place)}
+
+
+@pytest.mark.parametrize("answer", [status(404), body(b"<html>no such page")])
+def test_who_says_there_is_no_signature_is_not_asked_again(tmp_path, site, service, answer):
+    row, path = service
+    site.answers[f"/site/keystone/{path.name}.asc"] = [answer]
+    assert signatures(tmp_path, row) == {}
+    assert signatures(tmp_path, row) == {}
+    assert len(site.requests) == 1
+    assert signatures(tmp_path, row, tarballs=f"{site.base}/mine") == {}
+    assert site.requests[1:] == [f"/mine/{path.name}.asc"]
+
+
+def test_who_does_not_answer_is_asked_once_a_run_and_again_in_the_next(
+    tmp_path, site, service, no_waiting, monkeypatch
+):
+    row, path = service
+    site.answers[f"/site/keystone/{path.name}.asc"] = [status(503)]
+    assert signatures(tmp_path, row) == {}
+    site.files[f"{path.name}.asc"] = ASC
+    assert len(signatures(tmp_path, row)) == 1
+    assert no_waiting == []
+    monkeypatch.setattr(fetch, "TARBALL_SITE", "http://127.0.0.1:1")
+    asked = []
+    get = fetch.requests.Session.get
+    monkeypatch.setattr(
+        fetch.requests.Session, "get", lambda *a, **k: asked.append(a[1]) or get(*a, **k)
+    )
+    rows = fetch.wanted([distribution(n, kind="service") for n in ("nova", "glance")])
+    assert fetch.signatures(rows, tmp_path / "cache") == {}
+    assert len(asked) == 1
+
+
+def test_offline_nobody_is_asked_for_a_signature(tmp_path, site, service):
+    assert signatures(tmp_path, service[0], offline=True) == {}
+    assert site.requests == []
+
+
+def test_a_library_has_no_signature(tmp_path, site, library):
+    assert signatures(tmp_path, library) == {}
+    assert site.requests == []

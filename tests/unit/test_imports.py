@@ -59,6 +59,7 @@ def test_what_the_stages_share_knows_none_of_them():
         "plan",
         "sdist",
         "patches",
+        "signatures",
     ):
         name = f"builder.{module}"
         assert not {stage_of(i) for i in imports(modules()[name])} - {""}, name

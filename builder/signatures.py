@@ -1,0 +1,73 @@
+"""Whether a tarball is signed with the key of its series.
+
+Upstream signs what it releases in a cycle with one key (`signing-key` of the series), whose
+signatures it publishes detached and armoured, beside the tarballs. gpgv checks them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.errors import BuildError, DataError, FetchError
+from builder.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+STATUS = "[GNUPG:] "
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """A file gpgv reads, which holds the key of this fingerprint and no other."""
+
+    fingerprint: str
+    path: Path
+
+
+@contextmanager
+def keyring(fingerprint: str, files: Iterable[Path]) -> Iterator[Keyring | None]:
+    """Give a keyring with the key of `fingerprint` out of `files`, armoured or binary.
+
+    None where none of them has it. Raises DataError for a file without any key.
+    """
+    with tempfile.TemporaryDirectory(prefix="build-debs-") as name:
+        home, path = Path(name) / "home", Path(name) / "key.gpg"
+        home.mkdir(mode=0o700)
+        gpg = ["gpg", "--homedir", str(home), "--batch", "--no-tty", "--quiet", "--no-autostart"]
+        known = list(files)
+        for file in known:
+            try:
+                run([*gpg, "--import", file])
+            except BuildError as error:
+                raise DataError(f"{file}: not a keyring", details=error.details) from error
+        if known:
+            path.write_bytes(run([*gpg, "--export", fingerprint]).stdout)
+        found = known and path.stat().st_size
+        yield Keyring(fingerprint.upper(), path) if found else None
+
+
+def verify(tarball: Path, signature: Path, place: str, ring: Keyring) -> None:
+    """Raise FetchError unless `signature`, found in `place`, is the key's, of these very bytes."""
+    with tempfile.TemporaryDirectory(prefix="build-debs-") as home:
+        gpgv = ["gpgv", "--homedir", home, "--keyring", str(ring.path), "--status-fd", "1"]
+        done = run([*gpgv, signature, tarball], check=False)
+    words = [
+        line.removeprefix(STATUS).split()
+        for line in done.stdout.decode(errors="replace").splitlines()
+        if line.startswith(STATUS)
+    ]
+    # The last field of VALIDSIG is the primary key's fingerprint (GnuPG's doc/DETAILS). A
+    # signature outlives its key's last day; EXPKEYSIG stands for GOODSIG then.
+    valid = any(w[0] == "VALIDSIG" and w[-1] == ring.fingerprint for w in words)
+    good = {w[0] for w in words} & {"GOODSIG", "EXPKEYSIG"}
+    if not (valid and good) or any(w[0] in {"BADSIG", "REVKEYSIG"} for w in words):
+        raise FetchError(
+            f"{tarball.name} is not signed with its series' key, {ring.fingerprint.lower()}",
+            details=[f"signature: {place}", *done.stderr.decode(errors="replace").splitlines()],
+            hint="do not use this tarball; compare it with the one on upstream's site",
+        )
