@@ -80,6 +80,11 @@ class Series:
     versions: Mapping[str, str]
 
     @property
+    def number(self) -> str:
+        """A Debian version of the series, later for a later one: `2026.1`; `2017.08.30` of pike."""
+        return self.id if self.id[0].isdigit() else self.date.replace("-", ".")
+
+    @property
     def tree(self) -> str:
         """The directory of this series' Python tree on a node."""
         return f"/usr/lib/openstack/{self.id}"

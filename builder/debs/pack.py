@@ -40,7 +40,7 @@ class Plain:
 
     def version(self, revision: int) -> str:
         """Return the version: the series' id, and a revision of ours."""
-        return f"{self.series.id}-1+deb{self.target.release}.{revision}"
+        return f"{self.series.number}-1+deb{self.target.release}.{revision}"
 
     def inputs(self) -> str:
         """Return the digest of all the package is made from, its version excepted."""
