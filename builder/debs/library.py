@@ -193,9 +193,9 @@ def _inputs(package: Package, recipe: str, built: Mapping[str, str]) -> str:
     source = built.get(row.name, row.artifacts[0].sha256) if row else ""
     control = (package.name, package.upstream, package.summary, *package.description)
     needs = [f"{k}: {', '.join(v)}" for k, v in package.relations.items()]
-    return sha256_text(
-        recipe, source, *control, *needs, package.homepage, str(package.links), str(package.lintian)
-    )
+    own = (package.homepage, str(package.links), str(package.lintian))
+    patches = [f"{p.name}: {p.description}" for p in package.patches]
+    return sha256_text(recipe, source, *control, *needs, *own, *patches)
 
 
 def _base(context: Context) -> Package:
