@@ -193,6 +193,11 @@ def find_target(
     return catalogue.targets[suite].for_series(series)
 
 
+def overrides_for(catalogue: Catalogue, series: Series) -> Overrides:
+    """Return what the project says beside the constraints of `series`."""
+    return catalogue.overrides.get(series.id, Overrides())
+
+
 def recipes_for(catalogue: Catalogue, series: Series) -> dict[str, Recipe]:
     """Return the recipes that hold in `series`, by normalised name of the distribution."""
     names = order(catalogue)

@@ -274,10 +274,10 @@ def why(release: str, distribution: str, target: str | None) -> None:
     """Explain why DISTRIBUTION is in RELEASE, and who requires it."""
     from packaging.utils import canonicalize_name  # noqa: PLC0415
 
+    from builder import catalogue as catalogues  # noqa: PLC0415
     from builder import lock as locks  # noqa: PLC0415
     from builder import pipeline  # noqa: PLC0415
     from builder.errors import nearest  # noqa: PLC0415
-    from builder.model import Overrides  # noqa: PLC0415
 
     dirs, catalogue = setting()
     series, suite = chosen(catalogue, release, target)
@@ -293,7 +293,7 @@ def why(release: str, distribution: str, target: str | None) -> None:
     click.echo("because: " + " → ".join(row.reason))
     pins = {
         canonicalize_name(o.requirement.split("=")[0]): f"project override: {o.reason}"
-        for o in catalogue.overrides.get(series.id, Overrides()).override
+        for o in catalogues.overrides_for(catalogue, series).override
     }
     release = "the release" if row.kind == "service" else "upper-constraints"
     click.echo(f"pinned by: {pins.get(canonicalize_name(row.name), release)}")

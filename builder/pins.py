@@ -124,13 +124,14 @@ class _Walk:
         roots = [*self.request.services.values(), *(d.name for d in self.request.drivers)]
         chains: dict[str, tuple[str, ...]] = {str(canonicalize_name(n)): (n,) for n in roots}
         env = resolve.environment(self.request.target)
+        needs: dict[str, dict[str, tuple[str, ...]]] = {}
         while new := [n for n in chains if n not in self.packages]:
             with ThreadPoolExecutor(JOBS) as threads:
                 for name, found in zip(
                     new, threads.map(lambda n: self._provide(n, chains[n]), new), strict=True
                 ):
                     self.packages[name], self.metadata[name] = found
-            needs = {n: resolve.requires(d, env) for n, d in self.metadata.items()}
+            needs |= {n: resolve.requires(self.metadata[n], env) for n in new}
             asked = resolve.asked_extras(needs)
             for name in list(chains):
                 for extra in ("", *sorted(asked.get(name, ()))):

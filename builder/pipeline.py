@@ -39,7 +39,6 @@ from builder.model import (
     Fetched,
     Lock,
     Override,
-    Overrides,
     Patch,
     Recipe,
     Series,
@@ -151,7 +150,7 @@ def request(catalogue: Catalogue, series: Series, target: Target) -> resolve.Req
     order = catalogues.order(catalogue)
     drivers = tuple(d for d in catalogue.drivers if holds(d, series.id, order))
     services = {s: catalogue.services[s].distribution for s in series.versions}
-    rows = catalogue.overrides.get(series.id, Overrides())
+    rows = catalogues.overrides_for(catalogue, series)
     return resolve.Request(series, target, services, drivers, rows.override, rows.build)
 
 
@@ -213,7 +212,7 @@ def _lock_of_pins(
     empty = Lock(series.id, target.suite, target.python, {}, (), tools)
     unseen = {
         str(canonicalize_name(u.distribution)): u
-        for u in catalogue.overrides.get(series.id, Overrides()).unseen
+        for u in catalogues.overrides_for(catalogue, series).unseen
     }
     with area_of_a_run(dirs.work) as area:
         root = _open_root(dirs, target, wheels.every_build_package(target, recipes), area)

@@ -118,15 +118,20 @@ class Context:
         return f"{self.series.tree}/lib/python{self.target.python_minor}/site-packages"
 
     @property
-    def base_room(self) -> str:
-        """The templates of the package that owns the tree's interpreter."""
-        return "base-python2" if self.target.is_python2 else "base"
+    def base_rooms(self) -> tuple[str, ...]:
+        """Where templates of the package that owns the tree's interpreter are looked for."""
+        return ("base-python2", "base") if self.target.is_python2 else ("base",)
+
+    def base_template(self, name: str) -> str:
+        """Return a template of that package: the first there is, relative to `templates`."""
+        paths = (f"{room}/{name}.j2" for room in self.base_rooms)
+        return next(path for path in paths if (self.templates / path).exists())
 
     def recipe(self) -> str:
         """Return a checksum of all that decides the bits of a package besides its own data."""
         parts = [
             f.read_text()
-            for room in ("library", self.base_room)
+            for room in ("library", *self.base_rooms)
             for f in sorted((self.templates / room).glob("*.j2"))
         ]
         target = (self.target.suite, self.target.python, self.target.compression)
@@ -468,7 +473,7 @@ def _base_files(context: Context, root: Path) -> None:
         ("prerm", root / "DEBIAN/prerm", 0o755),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render(context.templates, f"{context.base_room}/{template}.j2", **values))
+        path.write_text(render(context.templates, context.base_template(template), **values))
         path.chmod(mode)
 
 

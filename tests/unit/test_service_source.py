@@ -55,10 +55,14 @@ def service_build(name, tmp_path=Path("/nowhere")):
 @pytest.mark.parametrize("name", sorted(VERSIONS))
 def test_every_text_is_the_golden_one(name, golden):
     files = render(service_build(name), DEPENDS, TEMPLATES)
-    texts = {p: f for p, f in files.items() if p != "debian/assemble.py"}
-    for path, rendered in texts.items():
-        golden(f"service/{name}/{path}", rendered.text)
-    listing = "".join(f"{f.mode:04o} {p}\n" for p, f in texts.items())
+    for path, rendered in files.items():
+        program = TEMPLATES / "service" / Path(path).name
+        if path in {"debian/assemble.py", "debian/samples.py"}:
+            assert rendered.text == program.read_text()
+        else:
+            golden(f"service/{name}/{path}", rendered.text)
+    listed = {p: f for p, f in files.items() if p != "debian/assemble.py"}
+    listing = "".join(f"{f.mode:04o} {p}\n" for p, f in listed.items())
     golden(f"service/{name}/files", listing)
 
 
