@@ -52,6 +52,20 @@ def test_a_node_is_a_machine_of_its_own(tmp_path: Path, tag: str) -> None:
     assert traces(lab) == []
 
 
+def test_a_node_of_an_older_debian(tmp_path: Path, tag: str) -> None:
+    """Bullseye, which has Python 2.7 and systemd 247, from this machine's own mirrors."""
+    with Lab(tmp_path, tag) as lab:
+        node = lab.node("old", "bullseye", provider=True)
+        assert node.out("systemctl is-system-running") == "running"
+        assert node.out(". /etc/os-release; echo $VERSION_CODENAME") == "bullseye"
+        assert node.out("cat /sys/class/net/eth1/operstate") == "up"
+        node.run("apt-get update && apt-get install -y --no-install-recommends python2.7-minimal")
+        assert node.out("python2.7 -c 'import sys; print sys.version_info[:2]'") == "(2, 7)"
+        node.stop()
+        assert "Power-Off" in node.console()  # in order, not killed
+    assert traces(lab) == []
+
+
 def test_nothing_runs_on_when_the_tests_are_killed(tmp_path: Path, tag: str) -> None:
     lab = Lab(tmp_path, tag)
     argv = [sys.executable, "-c", HOLD, str(tmp_path), tag]
