@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,12 +17,18 @@ import guest
 from harness import Lab, Node, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from repository import Repository
 
 SSH = ("openssh-client", "openssh-server")
 SERVICES = ("keystone", "glance", "placement", "nova", "neutron", "cinder")
 PATTERNS = shlex.join(f"{service}*.service" for service in SERVICES)
+# What a daemon's own unit may run as root: helpers it starts through sudo and rootwrap.
+ROOT_HELPERS = re.compile(
+    r"privsep-helper|rootwrap|^sudo |dnsmasq|haproxy|keepalived|radvd|ovsdb-client|ip netns exec"
+)
 ANSWER_SECONDS = 120  # for a guest to boot on an emulated processor, and to be reached
 
 
@@ -48,7 +56,11 @@ class Cloud:
 
     def address(self, server: str, network: str, user: str = "admin") -> str:
         """Return the last address of a server on a network: a floating one, where it has one."""
-        return self.json(f"server show {server}", user)["addresses"][network][-1]
+        shown = self.json(f"server show {server}", user)["addresses"]
+        if isinstance(shown, str):  # clients of old series: NETWORK=ADDRESS, ADDRESS; NETWORK=…
+            pairs = (part.split("=") for part in shown.split("; "))
+            shown = {name: addresses.split(", ") for name, addresses in pairs}
+        return shown[network][-1]
 
     def web(self) -> str:
         """Return the floating address of the document's server `web`."""
@@ -84,10 +96,21 @@ def each(nodes: dict[str, Node], act: Callable[[Node], object]) -> None:
         list(threads.map(act, nodes.values()))
 
 
-def build(lab: Lab, share: Path, text: Path) -> Cloud:
-    """Boot two empty nodes and run the document's blocks on them."""
-    controller = lab.node("controller", address="10.0.0.11", extra=SSH, provider=True)
-    compute = lab.node("compute1", address="10.0.0.31", extra=SSH, provider=True)
+@contextmanager
+def running(repository: Repository, blocks: list[document.Block], scratch: Path) -> Iterator[Cloud]:
+    """Give the cloud a document's blocks make, in a lab of its own."""
+    share = scratch / "share"
+    share.mkdir()
+    share.chmod(0o755)
+    tag = f"cloud-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    with Lab(repository.path, tag, options=(f"--bind={share}:/srv/share",)) as lab:
+        yield _build(lab, repository.target, share, blocks)
+
+
+def _build(lab: Lab, suite: str, share: Path, blocks: list[document.Block]) -> Cloud:
+    """Boot two empty nodes of a Debian and run the blocks on them."""
+    controller = lab.node("controller", suite, address="10.0.0.11", extra=SSH, provider=True)
+    compute = lab.node("compute1", suite, address="10.0.0.31", extra=SSH, provider=True)
     cloud = Cloud(lab, controller, compute, share)
     _introduce(cloud)
     image = guest.build()
@@ -100,7 +123,7 @@ def build(lab: Lab, share: Path, text: Path) -> Cloud:
         controller.push(file, "/root/guest")
         if file.name != name:
             controller.run(f"mv /root/guest/{file.name} /root/guest/{name}")
-    cloud.printed = document.run(document.read(text), cloud.nodes)
+    cloud.printed = document.run(blocks, cloud.nodes)
     return cloud
 
 
@@ -119,6 +142,42 @@ def units(node: Node) -> dict[str, dict[str, str]]:
     """Return the properties of our units on a node, by name."""
     names = "ActiveState,SubState,Result,NRestarts,UnitFileState,Type,User,MainPID,ControlGroup"
     return {u: s for u, s in node.units(PATTERNS, names).items() if s["UnitFileState"]}
+
+
+def daemons_as_root(node: Node) -> list[str]:
+    """Return the processes of our units that are root's, helpers aside."""
+    groups = {s["ControlGroup"] for s in units(node).values() if s["ControlGroup"]}
+    found = []
+    for line in node.out("ps -e -o user:20=,cgroup:200=,args=").splitlines():
+        user, cgroup, args = line.split(None, 2)
+        ours = any(cgroup.endswith(group) for group in groups)
+        if user == "root" and ours and not ROOT_HELPERS.search(args):
+            found.append(line)
+    return found
+
+
+def complaints(node: Node) -> list[dict[str, str]]:
+    """Return what `openstack-node status` finds that is not well."""
+    done = node.run("openstack-node status --json", check=False)
+    shown = json.loads(done.stdout)
+    wrong = [
+        f for s in shown["services"] for f in s["findings"] if f["level"] not in ("ok", "note")
+    ]
+    assert bool(wrong) == bool(done.returncode), done.stdout
+    return wrong
+
+
+def kill_daemons(node: Node) -> None:
+    """Kill every daemon of ours at once, and wait until all are there again."""
+    pids = {s["MainPID"] for s in units(node).values() if s["MainPID"] != "0"}
+    node.run(f"kill -KILL {shlex.join(pids)}")
+    wait_until(
+        "new processes",
+        lambda: not pids & {s["MainPID"] for s in units(node).values()},
+        60,
+        1,
+    )
+    wait_for_units(node)
 
 
 def wait_for_units(node: Node, seconds: int = 300) -> None:
@@ -144,8 +203,7 @@ def wait_for_agents(cloud: Cloud, seconds: int = 300) -> None:
         rows = [
             row for part in re.split(r"(?<=\])\n(?=\[)", done.stdout) for row in json.loads(part)
         ]
-        return [
-            row["Binary"] for row in rows if row.get("Alive", row.get("State")) not in (True, "up")
-        ]
+        well = (True, "up", ":-)")  # the last is an old client's word for alive
+        return [row["Binary"] for row in rows if row.get("Alive", row.get("State")) not in well]
 
     wait_until("all agents to report", lambda: not down(), seconds, 2)

@@ -1,7 +1,8 @@
 """Fixtures of the node tests: `pytest tests/node`, as root, against a repository already built.
 
     --repo DIR     the repository (or $REPO; default: repo/ of this checkout)
-    --series ID    the series to install from it (or $SERIES; default 2026.1)
+    --series ID    the series to install from it (or $SERIES; default 2026.1); the tests of
+                   the Python 2.7 series, pike and ocata, install those
 
 With pytest-xdist use `--dist loadfile`: the tests of a file share a node, in order.
 """
@@ -11,10 +12,14 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from harness import HOST_PACKAGES, Lab
 from repository import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOOLS = (
@@ -39,20 +44,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def repository(request: pytest.FixtureRequest) -> Repository:
+def published(request: pytest.FixtureRequest) -> Callable[[str, str], Repository]:
+    """Give a suite of the repository under test, by its Debian and its series."""
     path = request.config.getoption("--repo").resolve()
-    repository = Repository(path, "bookworm", request.config.getoption("--series"))
-    if not repository.release.exists():
-        pytest.fail(f"{repository.release} is not there: build the repository first (make repo)")
-    return repository
+
+    def suite(target: str, series: str) -> Repository:
+        repository = Repository(path, target, series)
+        if not repository.release.exists():
+            pytest.fail(f"{repository.release} is not there: build that suite first")
+        return repository
+
+    return suite
 
 
 @pytest.fixture(scope="session")
-def lab(repository: Repository):
+def repository(
+    request: pytest.FixtureRequest, published: Callable[[str, str], Repository]
+) -> Repository:
+    return published("bookworm", request.config.getoption("--series"))
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest):
     if os.geteuid() != 0:
         pytest.fail("nodes need root")
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         pytest.fail(f"{', '.join(missing)} missing: apt-get install {' '.join(HOST_PACKAGES)}")
-    with Lab(repository.path, os.environ.get("PYTEST_XDIST_WORKER", "main")) as lab:
+    path = request.config.getoption("--repo")
+    with Lab(path, os.environ.get("PYTEST_XDIST_WORKER", "main")) as lab:
         yield lab
