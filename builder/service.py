@@ -373,7 +373,8 @@ class Schema:
     database in that address. `migrations`: the directory of revisions, below
     site-packages. `table`: where the database keeps its revision; `migrate_version` is
     sqlalchemy-migrate's, whose revisions are numbers. `cells`: the schema of the
-    databases that nova's table cell_mappings, in this one, lists.
+    databases that nova's table cell_mappings, in this one, lists. `heads`: where several
+    ways lead to the same tables, the last revision of each; one of them is enough.
     """
 
     name: str
@@ -383,6 +384,7 @@ class Schema:
     suffix: str = ""
     table: str = "alembic_version"
     cells: str = ""
+    heads: tuple[str, ...] = ()
     since: str = ""
     until: str = ""
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from builder.model import Series
-    from builder.service import Daemon, Service
+    from builder.service import Daemon, Schema, Service
 
 SERVICES = "/usr/share/openstack-node/services"
 OPTIONS = ".options.json"
@@ -55,7 +55,7 @@ def manifest(
         "options": f"{SERVICES}/{service.name}{OPTIONS}",
         "units": [_unit(service, daemon, live, fill) for daemon in service.daemons],
         "upgrade_check": list(service.node.upgrade_check),
-        "schemas": [_entry(s) for s in service.schemas],
+        "schemas": [_schema(s) for s in service.schemas],
         "setup": [_entry(s) for s in service.setup],
         "settings": [_entry(s) for s in service.settings],
         "dynamic": [_entry(d) for d in service.dynamic],
@@ -98,6 +98,11 @@ def _unit(
         "configs": configs if reads else [],
         "others": [*ini, *paste] if reads else [],
     }
+
+
+def _schema(schema: Schema) -> Mapping[str, object]:
+    """Return a schema; its heads are said only where its revisions do not say them."""
+    return {k: v for k, v in _entry(schema).items() if k != "heads" or v}
 
 
 def _entry(value: object) -> Mapping[str, object]:

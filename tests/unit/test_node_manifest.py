@@ -66,6 +66,12 @@ def test_each_unit_names_what_it_reads(name, series):
             assert f"/etc/{name}/{name}.conf.d/" in found["configs"]
 
 
+def test_a_manifest_names_heads_only_where_the_revisions_leave_them_open():
+    assert made("glance", "pike")["schemas"][0]["heads"] == ["pike01", "pike_contract01"]
+    for name in ("glance", "neutron"):
+        assert "heads" not in made(name, "2026.1")["schemas"][0]
+
+
 def test_services_are_set_up_in_the_guides_order():
     ordered = sorted(CATALOGUE.services.values(), key=lambda s: s.node.order)
     assert [s.name for s in ordered] == [

@@ -74,6 +74,16 @@ def test_a_head_that_includes_the_other_branch_is_enough(site):
     assert state(site, "contract1").detail == "revision contract1, the code wants contract2"
 
 
+def test_one_of_several_ways_to_the_same_tables_is_enough(site):
+    (site / "toy/versions/other.py").write_text(REVISION.format("release1", "base", None))
+    rows = {"alembic_version": [("release1",)]}
+    assert Fake(site, rows).look().state == "behind"
+    heads = ["release1", "contract1"]
+    assert Fake(site, rows, heads=heads).look().state == "current"
+    rows = {"alembic_version": [("expand2",)]}
+    assert Fake(site, rows, heads=heads).look().state == "behind"
+
+
 def test_a_database_without_tables_is_empty_and_one_without_address_unset(site):
     assert Fake(site, {}).look().state == "empty"
     nowhere = Fake(site, {})

@@ -310,6 +310,8 @@ class Database(object):
         has = {row[0] for row in rows}
         covered = ancestors(has, parents)
         missing = heads(parents) - covered
+        if covered.intersection(self.schema.get("heads", ())):
+            missing = set()
         if has - set(parents):
             self.state = "ahead"
         else:
