@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 from packaging.utils import canonicalize_name
 
 from builder import catalogue as catalogues
-from builder import fetch, log, pins, publish, resolve, roots, signatures, wheels
+from builder import fetch, log, pins, publish, resolve, roots, signatures, smoke, wheels
 from builder import lock as locks
 from builder.debs import archive, library, node, source, tree
 from builder.debs.roles import role_packages
@@ -555,10 +555,13 @@ def _build(work: _Work, result: Result, suite_of_machine: str) -> Result:
     # A process forked while a thread starts another one may wait for a lock for ever.
     context = multiprocessing.get_context("forkserver")
     with area_of_a_run(work.dirs.work) as area:
-        room = _room(work, suite_of_machine, area)
-        ready: tuple[Wheel, ...] = ()
+        room, ready = _Room(area), tuple[Wheel, ...]()
         if any(a.verb == "build" for a in work.actions):
-            ready, lost = _wheels(work, result, room)
+            here = not wheels.needs_root(work.options.target, suite_of_machine)
+            lock, fetched, lost = _fetched(work, result, here=here)
+            room = room if here else _Room(area, _root(work, area))
+            ready, broken = _wheels(work, result, room, lock, fetched)
+            lost = {str(canonicalize_name(n)) for n in lost | broken}
             work = _without(work, result, lost) if lost else work
         else:
             result.tarballs = _vouched(work, offline=True)
@@ -587,30 +590,20 @@ class _Room:
     root: roots.Root | None = None
 
 
-def _room(work: _Work, suite_of_machine: str, area: Path) -> _Room:
-    """Return where this machine builds; MissingToolError when it cannot."""
+def _root(work: _Work, area: Path) -> roots.Root:
     target = work.options.target
-    to_build = any(a.verb == "build" for a in work.actions)
-    if not to_build or not wheels.needs_root(target, suite_of_machine):
-        return _Room(area)
-    packages = wheels.every_build_package(target, work.recipes)
-    return _Room(area, _open_root(work.dirs, target, packages, area))
+    return _open_root(work.dirs, target, wheels.every_build_package(target, work.recipes), area)
 
 
-def _wheels(work: _Work, result: Result, room: _Room) -> tuple[tuple[Wheel, ...], set[str]]:
-    """Fetch and build the wheels of everything that is to be built; name those there are none of.
+def _fetched(work: _Work, result: Result, *, here: bool) -> tuple[Lock, Fetched, set[str]]:
+    """Fetch what is to be built: return what of the lock that is, its files, and what lacks.
 
-    Only with --keep-going there may be such.
+    Only with --keep-going something may lack. MissingToolError where it is to be built
+    `here`, and cannot be.
     """
     options = work.options
-    lock = work.lock
-    if not any(a.verb == "build" for a in work.service_actions.values()):
-        # no service is built, so nothing needs the staged tree
-        wanted = {a.package for a in work.library_actions.values() if a.verb == "build"}
-        names = {p.distribution.name for p in work.libraries if p.distribution and p.name in wanted}
-        rows = tuple(d for d in lock.distributions if d.name in names)
-        lock = dataclasses.replace(lock, distributions=rows)
-    if room.root is None:
+    lock = _to_build(work)
+    if here:
         wheels.check_machine(lock, options.target, work.recipes)
     asked = {d.name for d in lock.distributions}
     known = [d for d in lock.distributions if d.artifacts[0].sha256]
@@ -628,8 +621,33 @@ def _wheels(work: _Work, result: Result, room: _Room) -> tuple[tuple[Wheel, ...]
             )
             raise _with_ways_out(failure, work.catalogue, options, left)
         result.failures.append(failure)
-    lock = dataclasses.replace(lock, distributions=had)
     result.tarballs = _vouched(work, offline=options.offline)
+    lost = asked - {d.name for d in had}
+    return dataclasses.replace(lock, distributions=had), fetched, lost
+
+
+def _to_build(work: _Work) -> Lock:
+    """Return the lock with those distributions alone whose wheels this run needs."""
+    lock = work.lock
+    if any(a.verb == "build" for a in work.service_actions.values()):
+        return lock  # the sample files of services come from the tree of them all
+    wanted = {a.package for a in work.library_actions.values() if a.verb == "build"}
+    names = {p.distribution.name for p in work.libraries if p.distribution and p.name in wanted}
+    # what is built is tried in the tree of its closure
+    built = [d for d in lock.distributions if d.name in names and not d.artifacts[0].is_wheel]
+    names.update(d.name for d in locks.closure(lock, [d.name for d in built]).values())
+    rows = tuple(d for d in lock.distributions if d.name in names)
+    return dataclasses.replace(lock, distributions=rows)
+
+
+def _wheels(
+    work: _Work, result: Result, room: _Room, lock: Lock, fetched: Fetched
+) -> tuple[tuple[Wheel, ...], set[str]]:
+    """Have the wheels of a lock made and tried; name those there are none of.
+
+    Only with --keep-going there may be such.
+    """
+    options = work.options
     ready, failures = wheels.wheels(
         lock,
         fetched,
@@ -645,8 +663,8 @@ def _wheels(work: _Work, result: Result, room: _Room) -> tuple[tuple[Wheel, ...]
         patched=work.context.patches,
     )
     result.failures += failures
-    lost = asked - {w.distribution.name for w in ready}
-    return ready, {str(canonicalize_name(n)) for n in lost}
+    lost = {d.name for d in lock.distributions} - {w.distribution.name for w in ready}
+    return ready, lost | _tried(work, ready, result, room)
 
 
 def _with_ways_out(
@@ -817,20 +835,59 @@ def _build_library(
     return time.monotonic() - start
 
 
+def _tried(work: _Work, ready: Sequence[Wheel], result: Result, room: _Room) -> set[str]:
+    """Try what was built in its target; name what does not work.
+
+    Only with --keep-going there may be such.
+    """
+    options = work.options
+    stamps = smoke.Stamps(work.lock, ready, work.dirs.templates)
+    programs = {s.distribution: _programs(s) for s in work.services.values()}
+    subjects = smoke.untried(stamps, ready, programs)
+    if not subjects:
+        return set()
+    place = smoke.Place(
+        _staged(work, ready, room),
+        options.series.tree,
+        room.area / "smoke",
+        work.dirs.logs / f"{options.series.id}-{options.target.suite}.smoke.log",
+        stamps.script,
+        room.root,
+    )
+    with log.step(f"try {len(subjects)} built wheels"):
+        failures = smoke.check(subjects, stamps, place, options.jobs)
+    if failures and not options.keep_going:
+        raise failures[0].error
+    result.failures += [f.error for f in failures]
+    return {f.distribution for f in failures}
+
+
+def _programs(service: Service) -> list[str]:
+    """Return programs of a service one of which its release has; they know --version."""
+    return [f"{service.name}-manage", *(d.script for d in service.daemons if d.kind == "daemon")]
+
+
+def _staged(work: _Work, ready: Collection[Wheel], room: _Room) -> Path:
+    """Return a directory below which the series' tree holds what is `ready`; once a run."""
+    staged, options = room.area / "tree", work.options
+    if staged.exists():
+        return staged
+    with log.step("staged tree"):
+        if room.root:
+            library.lay_out(work.context, ready, staged)
+        else:
+            log_file = work.dirs.logs / "tree.log"
+            tree.stage(options.series, options.target, list(ready), staged, log_file)
+    return staged
+
+
 def _start_services(
     work: _Work, by_name: Mapping[str, Wheel], pool: Executor, room: _Room
 ) -> dict[str, Future[float]]:
     names = [n for n, a in work.service_actions.items() if a.verb == "build"]
     if not names:
         return {}
-    staged = room.area / "tree"
-    with log.step("staged tree"):
-        if room.root:
-            library.lay_out(work.context, by_name.values(), staged)
-        else:
-            log_file = work.dirs.logs / "tree.log"
-            options = work.options
-            tree.stage(options.series, options.target, list(by_name.values()), staged, log_file)
+    _staged(work, by_name.values(), room)
     sizes = {
         n: by_name[canonicalize_name(work.services[n].distribution)].path.stat().st_size
         for n in names

@@ -93,7 +93,7 @@ def release(house, name, version, *requires):
     """Write the release tarball of a service."""
     module = f"{name}_service"
     files = {
-        f"{module}/__init__.py": "def main():\n    print('done')\n",
+        f"{module}/__init__.py": f"def main():\n    print({version!r})\n",
         "entry_points.txt": f"[console_scripts]\n{name}-manage = {module}:main\n",
     }
     return buildable(house, f"{name}-service", version, files, requires_dist=list(requires))
