@@ -141,6 +141,7 @@ class Recipe:
 
     It holds for the series from `since` to `until`. `published`: a compiled wheel of the
     index is taken, in a series whose compiled modules are otherwise built from sdists.
+    `not_imported`: modules that only import inside a program of the distribution's own.
     """
 
     distribution: str
@@ -148,6 +149,7 @@ class Recipe:
     packages: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     published: bool = False
+    not_imported: tuple[str, ...] = ()
     since: str = ""
     until: str = ""
 

@@ -605,6 +605,8 @@ def _fetched(work: _Work, result: Result, *, here: bool) -> tuple[Lock, Fetched,
     lock = _to_build(work)
     if here:
         wheels.check_machine(lock, options.target, work.recipes)
+    else:
+        roots.check_machine()
     asked = {d.name for d in lock.distributions}
     known = [d for d in lock.distributions if d.artifacts[0].sha256]
     fetched, failure = fetch.fetch(
@@ -843,7 +845,7 @@ def _tried(work: _Work, ready: Sequence[Wheel], result: Result, room: _Room) -> 
     options = work.options
     stamps = smoke.Stamps(work.lock, ready, work.dirs.templates)
     programs = {s.distribution: _programs(s) for s in work.services.values()}
-    subjects = smoke.untried(stamps, ready, programs)
+    subjects = smoke.untried(stamps, ready, programs, work.recipes)
     if not subjects:
         return set()
     place = smoke.Place(
@@ -854,10 +856,10 @@ def _tried(work: _Work, ready: Sequence[Wheel], result: Result, room: _Room) -> 
         stamps.script,
         room.root,
     )
-    with log.step(f"try {len(subjects)} built wheels"):
+    with log.step(f"smoke tests of {len(subjects)} built wheels"):
         failures = smoke.check(subjects, stamps, place, options.jobs)
     if failures and not options.keep_going:
-        raise failures[0].error
+        raise smoke.all_of(failures)
     result.failures += [f.error for f in failures]
     return {f.distribution for f in failures}
 

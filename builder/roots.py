@@ -157,6 +157,12 @@ def _give(work: Path, user: int) -> None:
             os.chown(Path(parent, name), user, user, follow_symlinks=False)
 
 
+def check_machine() -> None:
+    """Raise MissingToolError when this machine lacks what makes and enters a build root."""
+    for tool in ("mmdebstrap", "unshare", "setpriv"):
+        find(tool)
+
+
 def open_root(
     suite: str, packages: Iterable[str], *, machine: str, cache: Path, area: Path, days: float
 ) -> Root:
@@ -195,7 +201,6 @@ def _archive(suite: str, packages: list[str], machine: str, cache: Path, days: f
 
 
 def _bootstrap(suite: str, packages: list[str], found: list[Source], archive: Path) -> None:
-    find("mmdebstrap")
     mode = "root" if os.geteuid() == 0 else "unshare"
     dump = run(["apt-config", "dump"]).stdout.decode().splitlines()
     options = [

@@ -47,6 +47,8 @@ PACKAGE_OF = {
     "lintian": "lintian",
     "patch": "patch",
     "pkg-config": "pkg-config",
+    "setpriv": "util-linux",
+    "unshare": "util-linux",
     "visudo": "sudo",
     "xz": "xz-utils",
     "zstd": "zstd",

@@ -25,14 +25,15 @@ from builder.roots import BUILD
 from builder.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-    from builder.model import Lock, Wheel
+    from builder.model import Lock, Recipe, Wheel
     from builder.roots import Root
 
 # What runs in the target, below the directory of templates.
 SCRIPT = "smoke/smoke.py"
+TEMPEST = "tempest.test_plugins"  # entry points that need tempest, which no service does
 EXTENSION = re.compile(r"(.+?)(\.cpython-[^/]+|\.abi3)?\.so")
 IDENTIFIER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -46,8 +47,13 @@ class Subject:
     program: str = ""
 
 
-def subject(wheel: Wheel, programs: Sequence[str] = ()) -> Subject:
-    """Return how a built wheel is tried; the first of `programs` that it has is a service's."""
+def subject(
+    wheel: Wheel, programs: Sequence[str] = (), not_imported: Collection[str] = ()
+) -> Subject:
+    """Return how a built wheel is tried: all its modules but those that cannot be.
+
+    The first of `programs` that a service has is asked for its version.
+    """
     program = ""
     with zipfile.ZipFile(wheel.path) as archive:
         names = archive.namelist()
@@ -56,7 +62,7 @@ def subject(wheel: Wheel, programs: Sequence[str] = ()) -> Subject:
             points = _entry_points(archive, names)
             modules |= _modules(points)
             program = next((p for p in programs if p in points.get("console_scripts", ())), "")
-    return Subject(wheel, tuple(sorted(modules)), program)
+    return Subject(wheel, tuple(sorted(modules.difference(not_imported))), program)
 
 
 def _installed(names: Sequence[str]) -> list[str]:
@@ -95,7 +101,8 @@ def _entry_points(archive: zipfile.ZipFile, names: Sequence[str]) -> dict[str, d
 
 def _modules(points: Mapping[str, Mapping[str, str]]) -> set[str]:
     """Return the modules that entry points name, but those that need an extra."""
-    values = [value for group in points.values() for value in group.values()]
+    groups = [group for name, group in points.items() if name != TEMPEST]
+    values = [value for group in groups for value in group.values()]
     return {value.partition(":")[0].strip() for value in values if "[" not in value}
 
 
@@ -122,13 +129,22 @@ class Stamps:
 
 
 def untried(
-    stamps: Stamps, ready: Sequence[Wheel], programs: Mapping[str, Sequence[str]]
+    stamps: Stamps,
+    ready: Sequence[Wheel],
+    programs: Mapping[str, Sequence[str]],
+    recipes: Mapping[str, Recipe],
 ) -> list[Subject]:
     """Return how to try what was built and has not passed.
 
     `programs` has those of a service that know --version, by its distribution.
     """
-    return [subject(w, programs.get(w.distribution.name, ())) for w in ready if stamps.is_wanted(w)]
+    found = []
+    for wheel in filter(stamps.is_wanted, ready):
+        name = wheel.distribution.name
+        recipe = recipes.get(canonicalize_name(name))
+        left = recipe.not_imported if recipe else ()
+        found.append(subject(wheel, programs.get(name, ()), left))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +207,17 @@ class Failure:
 
     distribution: str
     error: BuildError
+
+
+def all_of(failures: Sequence[Failure]) -> BuildError:
+    """Return one error that says what all of them say."""
+    if len(failures) == 1:
+        return failures[0].error
+    names = ", ".join(f.distribution for f in failures)
+    details = [f"{f.distribution}: {line}" for f in failures for line in f.error.details]
+    return BuildError(
+        f"what was built does not work: {names}", details=details, hint=failures[0].error.hint
+    )
 
 
 def _errors(one: Subject, found: Mapping[str, Any]) -> list[str]:

@@ -49,7 +49,19 @@ def version_reader():
 
 
 def imported(modules):
-    """Import modules in a child of this process; return what went wrong, a line each."""
+    """Import modules; return what went wrong, a line each.
+
+    A program's module may set up its whole process, so that what fails beside others is
+    tried again alone.
+    """
+    failed = in_child(modules)
+    if len(modules) == 1:
+        return list(failed.values())
+    return [line for module in sorted(failed) for line in in_child([module]).values()]
+
+
+def in_child(modules):
+    """Import modules in a child of this process; return what went wrong, by module."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -57,9 +69,11 @@ def imported(modules):
         try_to_import(modules, writing)
     os.close(writing)
     with os.fdopen(reading) as stream:
-        errors = stream.read().splitlines()
+        lines = stream.read().splitlines()
     status = os.waitpid(child, 0)[1]
-    return errors if errors or not status else ["their import ended with status {0}".format(status)]
+    if status:
+        return {m: "import {0}: ended with status {1}".format(m, status) for m in modules}
+    return {line.split()[1].rstrip(":"): line for line in lines}
 
 
 def try_to_import(modules, writing):

@@ -159,8 +159,8 @@ Forwarded: not-needed
 +++ b/{0}
 @@ -1,2 +1,2 @@
  def main():
--    print('done')
-+    print('done and dusted')
+-    print('1.0.0')
++    print('1.0.0, dusted')
 """
 
 

@@ -7,6 +7,7 @@ from wheelhouse import BOOKWORM, GAZPACHO, TEMPLATES, distribution, lock_of, rea
 
 from builder import smoke
 from builder.debs import tree
+from builder.model import Recipe
 
 PRINT = "import sys\ndef main():\n    print(sys.argv[0], {!r})\n"
 
@@ -15,7 +16,7 @@ class Room:
     """Tries wheels that were made in the test, together in one tree."""
 
     def __init__(self, area):
-        self.area, self.wheels, self.programs, self.runs = area, [], {}, 0
+        self.area, self.wheels, self.programs, self.recipes, self.runs = area, [], {}, {}, 0
 
     def add(self, name, files, *, kind="library", requires=(), programs=(), **metadata):
         """Add a wheel of version 1.0, as if it was built here."""
@@ -31,7 +32,7 @@ class Room:
 
     @property
     def untried(self):
-        found = smoke.untried(self.stamps, self.wheels, self.programs)
+        found = smoke.untried(self.stamps, self.wheels, self.programs, self.recipes)
         return {s.wheel.distribution.name for s in found}
 
     def check(self):
@@ -43,7 +44,7 @@ class Room:
         place = smoke.Place(
             area / "tree", GAZPACHO.tree, area / "work", area / "smoke.log", stamps.script
         )
-        subjects = smoke.untried(stamps, self.wheels, self.programs)
+        subjects = smoke.untried(stamps, self.wheels, self.programs, self.recipes)
         failures = smoke.check(subjects, stamps, place, 2)
         return {f.distribution: " ".join(f.error.details) for f in failures}
 
@@ -74,7 +75,7 @@ def test_what_needs_something_that_is_not_there_is_not_tried(room):
     room.add("user", {"user.py": "import base\n"}, requires=["base"])
     stamps = room.stamps
     del stamps.bits["base"]
-    found = smoke.untried(stamps, room.wheels[1:], {})
+    found = smoke.untried(stamps, room.wheels[1:], {}, {})
     assert found == []
 
 
@@ -96,6 +97,13 @@ def test_what_does_not_import_is_named_and_hides_no_other(room, files, said):
     assert found.keys() == {"broken"}
     assert said in found["broken"]
     assert room.untried == {"broken"}
+
+
+def test_what_a_recipe_says_cannot_be_imported_is_not(room):
+    room.add("plugin", {"plugin.py": "", "inside.py": "raise ValueError\n"})
+    assert "import inside" in room.check()["plugin"]
+    room.recipes["plugin"] = Recipe("plugin", "within a server", not_imported=("inside",))
+    assert room.check() == {}
 
 
 def test_the_version_is_that_of_the_lock(room):
