@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder import __version__, log
+from builder import __version__, log, roots
 from builder.errors import BuildDebsError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -143,6 +143,10 @@ def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Seri
     "--keyring", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
     help="Keys to check the signatures of release tarballs with.",
 )  # fmt: skip
+@click.option(
+    "--root-age", type=click.FloatRange(0), default=roots.DAYS, show_default=True, metavar="DAYS",
+    help="Make a build root anew that is older.",
+)  # fmt: skip
 @verbosity
 def build(  # noqa: PLR0917 - click passes an option a parameter
     release: str,
@@ -160,6 +164,7 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
     url: str,
     key: str,
     keyring: Path | None,
+    root_age: float,
 ) -> None:
     """Build RELEASE into a repository (the verb may be left out)."""
     from builder import catalogue as catalogues  # noqa: PLC0415
@@ -187,6 +192,7 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
         keep_going=keep_going,
         key=key,
         keyring=keyring,
+        root_days=root_age,
     )
     if dry_run:
         _show_plan(catalogue, dirs, options)

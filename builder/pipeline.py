@@ -59,9 +59,6 @@ if TYPE_CHECKING:
     from builder.service import Service
 
 
-ROOT_DAYS = 7.0  # the age at which a build root is made anew
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """The command line, resolved into one value before any work starts."""
@@ -79,6 +76,7 @@ class Options:
     keep_going: bool = False
     key: str = ""
     keyring: Path | None = None
+    root_days: float = roots.DAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +213,7 @@ def _lock_of_pins(
         for u in catalogues.overrides_for(catalogue, series).unseen
     }
     with area_of_a_run(dirs.work) as area:
-        root = _open_root(dirs, target, wheels.every_build_package(target, recipes), area)
+        root = _open_root(dirs, target, recipes, area)
         builder = wheels.Builder(
             empty,
             fetched,
@@ -280,14 +278,16 @@ class _Source:
         return dataclasses.replace(self.builder, fetched=files).wheel(row).path
 
 
-def _open_root(dirs: Dirs, target: Target, packages: Collection[str], area: Path) -> roots.Root:
+def _open_root(
+    dirs: Dirs, target: Target, recipes: Mapping[str, Recipe], area: Path, days: float = roots.DAYS
+) -> roots.Root:
     return roots.open_root(
         target.suite,
-        packages,
+        wheels.every_build_package(target, recipes),
         machine=catalogues.machine_suite(),
         cache=dirs.roots,
         area=area,
-        days=ROOT_DAYS,
+        days=days,
     )
 
 
@@ -591,8 +591,8 @@ class _Room:
 
 
 def _root(work: _Work, area: Path) -> roots.Root:
-    target = work.options.target
-    return _open_root(work.dirs, target, wheels.every_build_package(target, work.recipes), area)
+    options = work.options
+    return _open_root(work.dirs, options.target, work.recipes, area, options.root_days)
 
 
 def _fetched(work: _Work, result: Result, *, here: bool) -> tuple[Lock, Fetched, set[str]]:

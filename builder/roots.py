@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BUILD = Path("/build")  # where a build's own directory is, inside
 NOBODY = 65534  # user and group of a build that root has started
 SECONDS_PER_DAY = 86400
+DAYS = 7.0  # the age at which a root is made anew, where nobody says another
 # What holds on this machine about reaching the mirrors holds for mmdebstrap too.
 FOLLOWED = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::https::CaInfo")
 # Nobody reads a manual in a build root; without them it is a third smaller.
@@ -191,13 +192,24 @@ def _archive(suite: str, packages: list[str], machine: str, cache: Path, days: f
     archive = cache / f"{suite}-{digest}.tar.zst"
     with (cache / f"{archive.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not archive.exists() or time.time() - archive.stat().st_mtime > days * SECONDS_PER_DAY:
-            with log.step(f"make a build root of {suite}"):
-                _bootstrap(suite, packages, found, archive)
+        if not archive.exists() or is_old(archive, days):
+            try:
+                with log.step(f"make a build root of {suite}"):
+                    _bootstrap(suite, packages, found, archive)
+            except MissingToolError as error:
+                if not archive.exists():
+                    raise
+                log.warning(f"{error.message}; one older than {days:g} days is used")
+                return archive
             for old in cache.glob(f"{suite}-*.tar.zst"):
-                if time.time() - old.stat().st_mtime > days * SECONDS_PER_DAY:
+                if is_old(old, days):
                     old.unlink()
     return archive
+
+
+def is_old(archive: Path, days: float) -> bool:
+    """Whether the tarball of a root is older than that."""
+    return time.time() - archive.stat().st_mtime > days * SECONDS_PER_DAY
 
 
 def _bootstrap(suite: str, packages: list[str], found: list[Source], archive: Path) -> None:
