@@ -18,7 +18,7 @@ TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg gpgv lib
 TEST_TOOLS = buildah curl ethtool iproute2 iputils-ping lintian mmdebstrap openssh-client procps \
 	systemd-container unzip util-linux
 
-.PHONY: repo test test-unit test-acceptance lint format tools test-tools bench clean
+.PHONY: repo old-series test test-unit test-acceptance lint format tools test-tools bench clean
 
 repo: tools
 	$(BIN)/build-debs $(SERIES)
@@ -34,13 +34,21 @@ test-unit: test-tools
 	$(BIN)/pytest -n 2 --dist loadfile
 
 # The repository is built once; what follows shares it. Nodes need root.
-test-acceptance: test-tools repo
+test-acceptance: test-tools repo old-series
 	$(BIN)/pytest -n 2 --dist loadfile tests/acceptance
 	$(BIN)/pytest -n 2 --dist loadfile tests/node
 	tests/docker/run build-debs $(SERIES) --project keystone
 
-bench: test-tools repo
+# Of Ocata, keystone and glance are in no package index: BUILD_DEBS_TARBALLS is a folder of them.
+OCATA = $(if $(BUILD_DEBS_TARBALLS),--tarballs $(BUILD_DEBS_TARBALLS),$(addprefix --project ,cinder neutron nova))
+
+old-series: tools
+	$(BIN)/build-debs pike
+	$(BIN)/build-debs ocata $(OCATA)
+
+bench: test-tools repo old-series
 	$(PYTHON) benchmarks/build.py
+	$(BIN)/python benchmarks/root.py
 	$(SUDO) $(PYTHON) benchmarks/install.py
 
 tools: .venv/tools

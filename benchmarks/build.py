@@ -36,8 +36,8 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="build-debs-bench-") as name:
         area = Path(name)
-        cache = own_cache(area)
-        wheels = library_wheels(cache)
+        cache = own_cache(area, "downloads", "wheels")
+        wheels = library_wheels(cache, SERIES, suite())
         floor = timed(lambda: bare(wheels, area / "floor"))
         print(f"floor: unzip and dpkg-deb of {len(wheels)} wheels: {floor:.1f} s")
         total, said = build(area, cache)
@@ -59,22 +59,22 @@ def timed(action):
     return time.monotonic() - start
 
 
-def own_cache(area):
-    """A cache that shares downloads and wheels with the user's, and no package."""
+def own_cache(area, *rooms):
+    """A cache that shares some rooms (downloads, wheels) with the user's, and no package."""
     home = os.environ.get("XDG_CACHE_HOME") or f"{os.environ['HOME']}/.cache"
     shared = Path(os.environ.get("BUILD_DEBS_CACHE") or f"{home}/build-debs")
     cache = area / "cache"
     cache.mkdir()
-    for room in ("downloads", "wheels"):
+    for room in rooms:
         if not (shared / room).is_dir():
             raise SystemExit(f"{shared / room} is not there: run make repo first")
         (cache / room).symlink_to(shared / room)
     return cache
 
 
-def library_wheels(cache):
+def library_wheels(cache, series, target):
     """The wheel files of the libraries of the lock, as build-debs would take them."""
-    (lock,) = (CHECKOUT / "projects/locks").glob(f"{SERIES}-{suite()}.json")
+    (lock,) = (CHECKOUT / "projects/locks").glob(f"{series}-{target}.json")
     rows = json.loads(lock.read_text())["distributions"]
     found = []
     for row in rows:
@@ -90,13 +90,13 @@ def suite():
     return re.search(r"^VERSION_CODENAME=(\w+)", text, re.MULTILINE)[1]
 
 
-def bare(wheels, area):
+def bare(wheels, area, *compression):
     area.mkdir()
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda w: bare_package(w, area / w.stem), wheels))
+        list(pool.map(lambda w: bare_package(w, area / w.stem, compression), wheels))
 
 
-def bare_package(wheel, root):
+def bare_package(wheel, root, compression):
     (root / "DEBIAN").mkdir(parents=True)
     subprocess.run(
         [shutil.which("unzip") or "/usr/bin/unzip", "-qo", wheel, "-d", root], check=True
@@ -105,15 +105,16 @@ def bare_package(wheel, root):
               "Maintainer": "nobody <nobody@example.org>", "Description": "floor"}  # fmt: skip
     text = "".join(f"{k}: {v}\n" for k, v in fields.items())
     (root / "DEBIAN/control").write_text(text)
-    argv = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build", root, f"{root}.deb"]
+    compression = compression or ("-Zzstd", "-z3")
+    argv = ["dpkg-deb", "--root-owner-group", *compression, "--build", root, f"{root}.deb"]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
 
 
-def build(area, cache, *more, repo="repo"):
+def build(area, cache, *more, repo="repo", series=SERIES):
     env = {**os.environ, "BUILD_DEBS_CACHE": str(cache)}
     start = time.monotonic()
     done = subprocess.run(
-        [COMMAND, SERIES, "--offline", "--jobs", "2", "--repo", area / repo, *more],
+        [COMMAND, series, "--offline", "--jobs", "2", "--repo", area / repo, *more],
         env=env, check=True, capture_output=True, text=True,
     )  # fmt: skip
     return time.monotonic() - start, done.stderr
