@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PathDistribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -64,6 +64,7 @@ def build_tools(request: Request, index: Index) -> tuple[Distribution, ...]:
 def lock(
     request: Request,
     constraints: str,
+    user: Sequence[str],
     source: Source,
     tools: tuple[Distribution, ...],
     *,
@@ -73,19 +74,48 @@ def lock(
 ) -> Lock:
     """Resolve `request` under `constraints`; `tools` are the rows of `build_tools`.
 
+    `user` are pins that stand in place of all others of their names.
     `patched` are the distributions taken as sdists because they have patches. `unseen` says
     what the services require whose tarball is not to be had. Raises
     ResolveError that names the chain of a requirement without a pin, or against it.
     """
-    lines = resolve.layered(constraints, [o.requirement for o in request.overrides])
+    services = {str(canonicalize_name(d)) for d in request.services.values()}
+    resolve.check_dependencies(user, services)
+    _check_exact(user)
+    overrides = resolve.layered("", [*(o.requirement for o in request.overrides), *user])
+    lines = resolve.layered(constraints, overrides)
     with tempfile.TemporaryDirectory() as name:
         walk = _Walk(request, _pins(lines, request), source, recipes, patched, unseen, Path(name))
         walk.run()
-        services = {canonicalize_name(d) for d in request.services.values()}
         rows = resolve.lock_rows(request, list(walk.packages.values()), walk.metadata, services)
+    resolve.check_effect(user, walk.packages)
     inputs = {"request": request.digest(), "constraints": sha256_text(constraints)}
+    if user:
+        inputs["override"] = sha256_text(*user)
     target = request.target
     return Lock(request.series.id, target.suite, target.python, inputs, rows, tools)
+
+
+def _check_exact(user: Iterable[str]) -> None:
+    for text in user:
+        operators = [s.operator for s in Requirement(text).specifier]
+        if len(operators) != 1 or operators[0] not in {"==", "==="}:
+            raise DataError(
+                f"override {text!r}: for Python 2.7 it has to name one version, NAME==VERSION"
+            )
+
+
+def constraints(lock: Lock) -> str:
+    """Return the versions of a lock as constraints."""
+    return "".join(f"{d.name}==={d.version}\n" for d in lock.distributions)
+
+
+def moved(lock: Lock, other: Lock) -> Lock:
+    """Return `other`, with the rows of `lock` for all that has the same version in both."""
+    known = {(d.name, d.version): d for d in lock.distributions}
+    rows = tuple(known.get((d.name, d.version), d) for d in other.distributions)
+    return replace(other, inputs={**lock.inputs, "override": other.inputs["override"]},
+                   distributions=rows)  # fmt: skip
 
 
 def _pins(lines: Iterable[str], request: Request) -> dict[str, str]:

@@ -38,7 +38,6 @@ from builder.model import (
     Distribution,
     Fetched,
     Lock,
-    Override,
     Patch,
     Recipe,
     Series,
@@ -185,9 +184,7 @@ def make_lock(
     wanted = request(catalogue, series, target)
     with log.step(f"resolve {series.id} on {target.suite}"):
         if target.is_python2:
-            mine = tuple(Override(u, "given by the user") for u in user)
-            wanted = dataclasses.replace(wanted, overrides=(*wanted.overrides, *mine))
-            return _lock_of_pins(catalogue, dirs, wanted, text, directory)
+            return _lock_of_pins(catalogue, dirs, wanted, text, user, tarballs=directory)
         return resolve.resolve(wanted, text, user, directory)
 
 
@@ -196,7 +193,9 @@ def _lock_of_pins(
     dirs: Dirs,
     wanted: resolve.Request,
     constraints: str,
-    tarballs: Path | None,
+    user: Sequence[str],
+    *,
+    tarballs: Path | None = None,
 ) -> Lock:
     """Resolve for Python 2.7, whose sdists say what they require only when they are built."""
     series, target = wanted.series, wanted.target
@@ -227,8 +226,9 @@ def _lock_of_pins(
         )
         source = _Source(index, wheels.unpack_tools(builder, area / "tools"))
         return pins.lock(
-            wanted, constraints, source, tools, recipes=recipes, patched=patched, unseen=unseen
-        )
+            wanted, constraints, user, source, tools,
+            recipes=recipes, patched=patched, unseen=unseen,
+        )  # fmt: skip
 
 
 class _Index:
@@ -314,8 +314,12 @@ def read_lock(catalogue: Catalogue, dirs: Dirs, options: Options) -> Lock:
         )
     if options.override:
         user = resolve.read_overrides(options.override)
+        wanted = request(catalogue, series, target)
         with log.step(f"resolve {series.id} with {options.override.name}"):
-            return resolve.override(request(catalogue, series, target), lock, user)
+            if not target.is_python2:
+                return resolve.override(wanted, lock, user)
+            text = pins.constraints(lock)
+            return pins.moved(lock, _lock_of_pins(catalogue, dirs, wanted, text, user))
     return lock
 
 

@@ -127,7 +127,7 @@ def resolve(
     roots = {d: _root(d, request.series.versions[s], tarballs) for s, d in request.services.items()}
     wanted = [*roots.values(), *(d.name for d in request.drivers)]
     services = {canonicalize_name(d) for d in roots}
-    _check_dependencies(user, services)
+    check_dependencies(user, services)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         packages = _compile(request.target, wanted, lines, work / "pylock.toml")
@@ -137,7 +137,7 @@ def resolve(
         pinned = [f"{p['name']}=={p['version']}" for p in packages]
         builders = _compile(request.target, needed, [*lines, *pinned], work / "pylock.build.toml")
         rows = lock_rows(request, packages, metadata, services)
-    _check_effect(user, [p["name"] for p in (*packages, *builders)])
+    check_effect(user, [p["name"] for p in (*packages, *builders)])
     build = tuple(
         Distribution(
             p["name"], p["version"], "build", (), {}, _artifacts(p, request.target, False), ()
@@ -150,7 +150,7 @@ def resolve(
     return Lock(request.series.id, request.target.suite, request.target.python, inputs, rows, build)
 
 
-def _check_dependencies(user: Iterable[str], services: Collection[str]) -> None:
+def check_dependencies(user: Iterable[str], services: Collection[str]) -> None:
     """Refuse an override of a service: its version decides more than its code."""
     for text in user:
         name = canonicalize_name(Requirement(text).name)
@@ -161,7 +161,7 @@ def _check_dependencies(user: Iterable[str], services: Collection[str]) -> None:
             )
 
 
-def _check_effect(user: Iterable[str], known: Iterable[str]) -> None:
+def check_effect(user: Iterable[str], known: Iterable[str]) -> None:
     """Refuse an override, misspelt maybe, of what is not in the closure."""
     names = {canonicalize_name(n) for n in known}
     for text in user:
@@ -378,7 +378,7 @@ def override(request: Request, lock: Lock, user: Sequence[str]) -> Lock:
     wanted = [d.name for d in lock.distributions if d.kind == "service"]
     wanted += [d.name for d in request.drivers]
     known = {canonicalize_name(d.name): d for d in lock.distributions}
-    _check_dependencies(user, {n for n, d in known.items() if d.kind == "service"})
+    check_dependencies(user, {n for n, d in known.items() if d.kind == "service"})
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         packages = _compile(request.target, wanted, lines, work / "pylock.toml")
@@ -394,7 +394,7 @@ def override(request: Request, lock: Lock, user: Sequence[str]) -> Lock:
             reason = known[key].reason if key in known else ("required by an override",)
             fresh[key] = replace(row, requires=needs[""], extras=extras, reason=reason)
     names = {canonicalize_name(p["name"]) for p in packages}
-    _check_effect(user, [*names, *(d.name for d in lock.build)])
+    check_effect(user, [*names, *(d.name for d in lock.build)])
     rows = {**{n: d for n, d in known.items() if n in names}, **fresh}
     inputs = {**lock.inputs, "override": sha256_text(*user)}
     return replace(lock, inputs=inputs, distributions=tuple(rows[n] for n in sorted(rows)))
