@@ -293,3 +293,34 @@ class SourcePackage:
     dsc: Path
     files: tuple[Path, ...]
     debs: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What the packages of a service bring to a node, in tables of a name to what it is.
+
+    `packages`: synopsis. `units`: package and kind. `accounts`: the user, and the groups it
+    joins. `directories`, `files` (below /etc): owner, group and mode. `sudoers`: lines,
+    whole. `presets`: the value of `<file> [<section>] <option>`. What names the series'
+    tree says `{tree}`, as it is no difference between two series that each has its own.
+    """
+
+    packages: Mapping[str, str]
+    units: Mapping[str, str]
+    accounts: Mapping[str, str]
+    directories: Mapping[str, str]
+    sudoers: Mapping[str, str]
+    files: Mapping[str, str]
+    presets: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOptions:
+    """The options of a service's sample files, by section.
+
+    `options`: to letters, `m` for multi-valued and `d` for deprecated for removal. `renamed`:
+    a former name, with underscores, to `[section] option`.
+    """
+
+    options: Mapping[str, Mapping[str, str]]
+    renamed: Mapping[str, Mapping[str, str]]

@@ -20,7 +20,7 @@ from builder.debs.manifest import OPTIONS, SERVICES, manifest
 from builder.debs.stdeb_adapter import binary_name
 from builder.debs.versions import debian_version, full_version
 from builder.errors import BuildError
-from builder.model import ServiceBuild, SourcePackage
+from builder.model import Footprint, ServiceBuild, SourcePackage
 from builder.roots import BUILD
 from builder.run import run
 from builder.service import Daemon, Directory, File, Package, Service, Step
@@ -28,6 +28,7 @@ from builder.service import Daemon, Directory, File, Package, Service, Step
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from builder.model import Series, Target
     from builder.roots import Root
 
 RECIPE = "2"  # raise it when a change here changes the bits of a package
@@ -653,6 +654,44 @@ def _account(view: _View) -> dict[str, str]:
         "gid_option": f" --gid {user.uid}" if user.uid else "",
         "uid_option": f" --uid {user.uid}" if user.uid else "",
     }
+
+
+def footprint(service: Service, series: Series, target: Target) -> Footprint:
+    """Return what the packages of a service, narrowed to `series`, bring to a node."""
+    # What is looked at depends on no file of a build, and on no revision.
+    version, none = series.versions[service.name], Path()
+    build = ServiceBuild(service, series, target, version, none, none, none, 1, 0)
+    view = _View(build, tuple(_configs(build)))
+    user, presets = service.user, dict[str, str]()
+    for file in service.files:
+        for p in file.presets:
+            name = f"{_absolute(service, file)} [{p.section}] {p.option}"
+            # an option with several values has several lines
+            presets[name] = f"{presets[name]}; {p.value}" if name in presets else p.value
+    uid = f"uid {user.uid}" if user.uid else "dynamic uid"
+    accounts = {f"user and group {user.name}": f"{uid}, home {view.home}, shell {user.shell}"}
+    for package in service.packages:
+        accounts |= {f"{user.name} in group {g}": f"by {package.name}" for g in package.groups}
+    directories = (d for p in service.packages for d in view.directories(p.name))
+    return Footprint(
+        packages={p.name: p.summary for p in service.packages},
+        units={f"{d.name}.service": _served(d) for d in service.daemons},
+        accounts=accounts,
+        directories={d.path: f"{d.owner}:{d.group} {d.mode}" for d in directories},
+        sudoers={
+            f"{user.name} ALL = (root) NOPASSWD: {where}/{command}": ""
+            for command in service.sudoers
+            for where in ("{tree}/bin", "/usr/bin")
+        },
+        files={c.destination: f"{c.owner}:{c.group} {c.mode}" for c in view.configs},
+        presets=presets,
+    )
+
+
+def _served(daemon: Daemon) -> str:
+    """Return how a daemon runs, in words."""
+    port = f" on port {daemon.port}" if daemon.port else ""
+    return f"{daemon.kind}{port}, in {daemon.package}"
 
 
 def build(
