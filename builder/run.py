@@ -38,6 +38,7 @@ Done = subprocess.CompletedProcess[bytes]
 PACKAGE_OF = {
     "apt-ftparchive": "apt-utils",
     "dh": "debhelper",
+    "dpkg-deb": "dpkg",
     "dpkg-buildpackage": "dpkg-dev",
     "dpkg-shlibdeps": "dpkg-dev",
     "dpkg-source": "dpkg-dev",

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
 import re
+import tarfile
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from builder.errors import BuildError, PublishError
+from builder.model import KnownOptions
+from builder.run import run
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from builder.model import Series
     from builder.service import Daemon, Schema, Service
@@ -110,3 +118,22 @@ def _entry(value: object) -> Mapping[str, object]:
     fields = dataclasses.fields(value)  # type: ignore[arg-type]
     rows = {f.name: getattr(value, f.name) for f in fields if f.name not in {"since", "until"}}
     return {k: dict(v) if isinstance(v, Mapping) else v for k, v in rows.items()}
+
+
+def read_options(deb: Path, service: str) -> KnownOptions | None:
+    """Return the options a built common package says the service has, None if it says none.
+
+    It is `put_options` of debian-templates/service/assemble.py that writes them. Raises
+    PublishError when the package cannot be read.
+    """
+    name = f".{SERVICES}/{service}{OPTIONS}"
+    try:
+        content = run(["dpkg-deb", "--fsys-tarfile", deb]).stdout
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            file = archive.extractfile(name) if name in archive.getnames() else None
+            raw = json.loads(file.read()) if file else None
+        return KnownOptions(raw["options"], raw["renamed"]) if raw else None
+    except (BuildError, tarfile.TarError, ValueError, KeyError) as error:
+        raise PublishError(
+            f"{deb}: its options cannot be read", hint="build-debs repo verify says what is damaged"
+        ) from error
