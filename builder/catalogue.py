@@ -193,6 +193,30 @@ def find_target(
     return catalogue.targets[suite].for_series(series)
 
 
+def find_shared_target(
+    catalogue: Catalogue,
+    before: Series,
+    after: Series,
+    word: str | None = None,
+    os_release: Path = Path("/etc/os-release"),
+) -> tuple[Target, Target]:
+    """Return the target of the suite `word` as it is in each of two series.
+
+    None is this machine's suite where both have it, else the first of `after` that both
+    have. Raises UsageError when it is no target of both, or none is.
+    """
+    if word is None:
+        shared = [t for t in after.targets if t in before.targets]
+        if not shared:
+            each = (f"{s.id}: {', '.join(s.targets) or 'none'}" for s in (before, after))
+            raise UsageError(
+                f"{before.id} and {after.id} have no target in common ({'; '.join(each)})"
+            )
+        here = machine_suite(os_release)
+        word = here if here in shared else shared[0]
+    return find_target(catalogue, before, word), find_target(catalogue, after, word)
+
+
 def overrides_for(catalogue: Catalogue, series: Series) -> Overrides:
     """Return what the project says beside the constraints of `series`."""
     return catalogue.overrides.get(series.id, Overrides())
