@@ -307,6 +307,41 @@ def why(release: str, distribution: str, target: str | None) -> None:
         click.echo(f"required by {parent.name} {parent.version}: {text}")
 
 
+@cli.command()
+@click.argument("before", metavar="FROM")
+@click.argument("after", metavar="TO")
+@TARGET
+@REPO
+@click.option("--json", "as_json", is_flag=True, help="Say it as one JSON object.")
+@verbosity
+def diff(before: str, after: str, target: str | None, repo: Path | None, as_json: bool) -> None:
+    """Show what changes from the release FROM to TO on a Debian suite.
+
+    Options are compared where both are built, by the packages in the repository.
+    """
+    from builder import catalogue as catalogues  # noqa: PLC0415
+    from builder import diff as diffs  # noqa: PLC0415
+    from builder import pipeline  # noqa: PLC0415
+
+    dirs, catalogue = setting()
+    old, new = (catalogues.find_series(catalogue, word) for word in (before, after))
+    if old == new:
+        raise UsageError(f"{before} and {after} are one series: there is nothing to compare")
+    old_target, new_target = catalogues.find_shared_target(catalogue, old, new, target)
+    place = (repo or dirs.repo).absolute()
+    found = diffs.compare(
+        pipeline.side(catalogue, dirs, old, old_target, place),
+        pipeline.side(catalogue, dirs, new, new_target, place),
+        new_target.suite,
+    )
+    if as_json:
+        click.echo(json.dumps(diffs.table(found), indent=1, ensure_ascii=False))
+        return
+    given = f" --repo {repo}" if repo else ""
+    for line in diffs.lines(found, given):
+        click.echo(line)
+
+
 @cli.command(name="list")
 def list_releases() -> None:
     """List the releases, their state, targets and locks."""

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Literal
 from packaging.utils import canonicalize_name
 
 from builder import catalogue as catalogues
-from builder import fetch, log, pins, publish, resolve, roots, signatures, smoke, wheels
+from builder import diff, fetch, log, pins, publish, resolve, roots, signatures, smoke, wheels
 from builder import lock as locks
 from builder.debs import archive, library, node, source, tree
+from builder.debs.manifest import read_options
 from builder.debs.roles import role_packages
 from builder.debs.versions import full_version
 from builder.errors import BuildDebsError, BuildError, DataError, FetchError
@@ -166,6 +167,27 @@ def committed_lock(dirs: Dirs, series: Series, target: Target) -> Lock:
             hint=f"make it with: build-debs lock {series.id} --target {target.suite}",
         )
     return locks.read(path)
+
+
+def side(catalogue: Catalogue, dirs: Dirs, series: Series, target: Target, repo: Path) -> diff.Side:
+    """Return what a series is on a target, for `diff.compare`.
+
+    Options are those of the newest packages the repository `repo` lists, where it lists any.
+    Raises DataError when there is no lock, PublishError for a package that is damaged.
+    """
+    locked, order = committed_lock(dirs, series, target), catalogues.order(catalogue)
+    versions = {canonicalize_name(d.name): d.version for d in locked.distributions}
+    listed = publish.published(repo, publish.Suite(target.suite, series.id))
+    services = {}
+    for name, version in series.versions.items():
+        service = catalogue.services[name].for_series(series.id, order)
+        entries = listed.get(service.common, ())
+        services[name] = diff.ServiceSide(
+            version=versions.get(canonicalize_name(service.distribution), version),
+            footprint=source.footprint(service, series, target),
+            options=read_options(repo / entries[-1].files[0].path, name) if entries else None,
+        )
+    return diff.Side(series, locked.python, services, diff.libraries(locked))
 
 
 def make_lock(

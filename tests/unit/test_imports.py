@@ -57,6 +57,7 @@ def test_what_the_stages_share_knows_none_of_them():
         "schema",
         "lock",
         "plan",
+        "diff",
         "sdist",
         "patches",
         "signatures",

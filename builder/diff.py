@@ -1,0 +1,384 @@
+"""What is otherwise between two series on one Debian suite, for who is about to upgrade.
+
+`compare` takes two `Side`s, which `pipeline.side` puts together, and gives a `Diff`; `lines`
+and `table` say it to a person and to a program. Nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
+
+from builder.model import Footprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from builder.model import KnownOptions, Lock, Series
+
+WIDTH = 78  # of a terminal
+MANY = 60  # options of a section: more of them are told by their number
+GLUE = "\N{NO-BREAK SPACE}"  # textwrap breaks no line there
+HEADINGS = {
+    "packages": "packages",
+    "units": "units",
+    "accounts": "users and groups",
+    "directories": "directories",
+    "sudoers": "sudoers",
+    "files": "configuration files",
+    "presets": "options the packages set",
+}
+NOTHING = Footprint(*[{} for _ in HEADINGS])
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSide:
+    """A service in one series; `options` is None where no package says them."""
+
+    version: str
+    footprint: Footprint
+    options: KnownOptions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A series on the target: its services by name, its libraries' versions by PEP 503 name."""
+
+    series: Series
+    python: str
+    services: Mapping[str, ServiceSide]
+    libraries: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What `name` is before and after, of which one is None where it is not there."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+Option = tuple[str, str]
+"""A section and a name."""
+Pair = tuple[Option, Option]
+"""An option as it was, and as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptionChanges:
+    """How the options of a service change.
+
+    `renamed`: an option that is called otherwise now; its old name is still read.
+    `moved`: one that was in another section; its old place may not be read.
+    `forgotten`: a former name that is not read any more, and the option it stood for, if that
+    is still there. `deprecated`: still read, to be removed, and that is new.
+    """
+
+    added: tuple[Option, ...] = ()
+    removed: tuple[Option, ...] = ()
+    renamed: tuple[Pair, ...] = ()
+    moved: tuple[Pair, ...] = ()
+    forgotten: tuple[tuple[Option, Option | None], ...] = ()
+    deprecated: tuple[Option, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDiff:
+    """A service; `sections` has what changes by field of Footprint.
+
+    `options` is None where they are not compared.
+    """
+
+    version: Change
+    sections: Mapping[str, tuple[Change, ...]]
+    options: OptionChanges | None
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """All that changes from one side to the other.
+
+    `unbuilt`: series to those of its services whose options are not known, and so not compared.
+    """
+
+    target: str
+    before: Side
+    after: Side
+    services: tuple[ServiceDiff, ...]
+    dependencies: tuple[Change, ...]
+    unbuilt: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def libraries(lock: Lock) -> dict[str, str]:
+    """Return the versions of what a lock has beside the services, by PEP 503 name."""
+    rows = (d for d in lock.distributions if d.kind != "service")
+    return {canonicalize_name(d.name): d.version for d in rows}
+
+
+def compare(before: Side, after: Side, target: str) -> Diff:
+    """Return what changes from `before` to `after`, both on the Debian suite `target`."""
+    names = sorted({*before.services, *after.services})
+    both = [n for n in names if n in before.services and n in after.services]
+    unbuilt = {
+        side.series.id: tuple(n for n in both if side.services[n].options is None)
+        for side in (before, after)
+    }
+    return Diff(
+        target,
+        before,
+        after,
+        tuple(_service(n, before.services.get(n), after.services.get(n)) for n in names),
+        changes(before.libraries, after.libraries),
+        {id_: services for id_, services in unbuilt.items() if services},
+    )
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
+    """Return the names of two tables that are not in both with one value, in order."""
+    names = sorted({*before, *after})
+    rows = (Change(n, before.get(n), after.get(n)) for n in names)
+    return tuple(row for row in rows if row.before != row.after)
+
+
+def _service(name: str, before: ServiceSide | None, after: ServiceSide | None) -> ServiceDiff:
+    old = before.footprint if before else NOTHING
+    new = after.footprint if after else NOTHING
+    known = before.options if before else None, after.options if after else None
+    return ServiceDiff(
+        Change(name, before.version if before else None, after.version if after else None),
+        {part: changes(getattr(old, part), getattr(new, part)) for part in HEADINGS},
+        options(known[0], known[1]) if known[0] and known[1] else None,
+    )
+
+
+def options(before: KnownOptions, after: KnownOptions) -> OptionChanges:
+    """Return how options change; `-` and `_` are one in their names, as in oslo.config."""
+    old, new = _flat(before.options), _flat(after.options)
+    were, are = _former(before), _former(after)
+    gone = old.keys() - new.keys()
+    renamed = {option: are[option] for option in gone if option in are}
+    moved = _moved(gone - renamed.keys(), new.keys() - old.keys() - set(renamed.values()))
+    now = {**renamed, **moved}
+    then = {new: old for old, new in now.items()}
+    forgotten = {}
+    for option in were.keys() - are.keys() - new.keys():
+        # Since oslo.config 4 samples do not say a former section when the name stays: that
+        # such a place is not read any more cannot be known from them.
+        if option[1] != were[option][1]:
+            heir = now.get(were[option], were[option])
+            forgotten[option] = heir if heir in new else None
+    return OptionChanges(
+        added=tuple(sorted(new.keys() - old.keys() - then.keys())),
+        removed=tuple(sorted(gone - now.keys())),
+        renamed=tuple(sorted(renamed.items())),
+        moved=tuple(sorted(moved.items())),
+        forgotten=tuple((option, forgotten[option]) for option in sorted(forgotten)),
+        deprecated=tuple(
+            sorted(o for o in new if "d" in new[o] and "d" not in old.get(then.get(o, o), ""))
+        ),
+    )
+
+
+def _moved(gone: AbstractSet[Option], added: AbstractSet[Option]) -> dict[Option, Option]:
+    """Return the options that left one section and came to one other, under one name."""
+    left, came = dict[str, list[Option]](), dict[str, list[Option]]()
+    for found, options_ in ((left, gone), (came, added)):
+        for option in options_:
+            found.setdefault(option[1], []).append(option)
+    return {
+        places[0]: came[name][0]
+        for name, places in left.items()
+        if len(places) == len(came.get(name, ())) == 1
+    }
+
+
+def _former(known: KnownOptions) -> dict[Option, Option]:
+    """Return the former names of options."""
+    found = {}
+    for option, text in _flat(known.renamed).items():
+        section, _, name = text.removeprefix("[").partition("] ")
+        found[option] = section, name.replace("-", "_")
+    return found
+
+
+def _flat(sections: Mapping[str, Mapping[str, str]]) -> dict[Option, str]:
+    return {
+        (section, name.replace("-", "_")): value
+        for section, names in sections.items()
+        for name, value in names.items()
+    }
+
+
+def _named(option: Option) -> str:
+    return f"[{option[0]}] {option[1]}"
+
+
+# -- to a program
+
+
+def table(diff: Diff) -> dict[str, Any]:
+    """Return a Diff as what JSON can hold; a section without a change is an empty list."""
+    return {
+        "target": diff.target,
+        "from": _head(diff.before),
+        "to": _head(diff.after),
+        "services": {
+            service.version.name: {
+                "version": {"from": service.version.before, "to": service.version.after},
+                **{part: list(map(_row, rows)) for part, rows in service.sections.items()},
+                "options": None if service.options is None else _option_table(service.options),
+            }
+            for service in diff.services
+        },
+        "dependencies": list(map(_row, diff.dependencies)),
+        "options_unknown": {id_: list(names) for id_, names in diff.unbuilt.items()},
+    }
+
+
+def _head(side: Side) -> dict[str, str]:
+    s = side.series
+    return {"series": s.id, "name": s.name, "date": s.date, "python": side.python, "tree": s.tree}
+
+
+def _row(change: Change) -> dict[str, str | None]:
+    return {"name": change.name, "from": change.before, "to": change.after}
+
+
+def _option_table(found: OptionChanges) -> dict[str, Any]:
+    return {
+        "added": list(map(_named, found.added)),
+        "removed": list(map(_named, found.removed)),
+        "renamed": {_named(old): _named(new) for old, new in found.renamed},
+        "moved": {_named(old): _named(new) for old, new in found.moved},
+        "forgotten": {_named(old): new and _named(new) for old, new in found.forgotten},
+        "deprecated": list(map(_named, found.deprecated)),
+    }
+
+
+# -- to a person
+
+
+def lines(diff: Diff, given: str = "") -> Iterator[str]:
+    """Yield a Diff as text: a heading a service, and nothing of what does not change.
+
+    The first line fits the subject of a commit message, and no line begins with `#`.
+    `given` is added to the commands that build what is missing to compare options.
+    """
+    before, after = diff.before, diff.after
+    yield f"OpenStack {before.series.id} → {after.series.id} on {diff.target}"
+    yield ""
+    for side in (before, after):
+        s = side.series
+        name = f" ({s.name})" if s.name != s.id else ""
+        yield f"{s.id}{name}, {s.date}: Python {side.python}, {{tree}} is {s.tree}"
+    if diff.unbuilt:
+        commands = "; ".join(_command(diff, id_) + given for id_ in diff.unbuilt)
+        yield f"Options are compared only where both series are built: {commands}"
+    yield ""
+    yield "services"
+    yield from _aligned([service.version for service in diff.services])
+    for service in diff.services:
+        own = list(_service_lines(service))
+        if own:
+            yield from ("", service.version.name, *own)
+    if diff.dependencies:
+        yield from ("", f"dependencies, packages openstack-{after.series.id}-<name>")
+        yield from _dependency_lines(diff.dependencies)
+
+
+def _command(diff: Diff, series: str) -> str:
+    """Return how to build what is missing of a series: some services, or all of it."""
+    side = diff.before if diff.before.series.id == series else diff.after
+    partly = any(s.options for s in side.services.values())
+    words = [f"--project {name}" for name in diff.unbuilt[series]] if partly else []
+    return " ".join(["build-debs", series, "--target", diff.target, *words])
+
+
+def _aligned(rows: Sequence[Change]) -> Iterator[str]:
+    width = max((len(row.name) for row in rows), default=0) + 2
+    yield from (f"  {_sign(row)} {_told(row, ' ' * (width - len(row.name)))}" for row in rows)
+
+
+def _sign(change: Change) -> str:
+    if change.before is None:
+        return "+"
+    if change.after is None:
+        return "-"
+    return "~" if change.before != change.after else "="
+
+
+def _told(change: Change, link: str) -> str:
+    values = dict.fromkeys(v for v in (change.before, change.after) if v)
+    return f"{change.name}{link}{' → '.join(values)}" if values else change.name
+
+
+def _service_lines(service: ServiceDiff) -> Iterator[str]:
+    for part, rows in service.sections.items():
+        if rows:
+            yield f"  {HEADINGS[part]}"
+            link = " = " if part == "presets" else "  "
+            yield from (f"    {_sign(row)} {_told(row, link)}" for row in rows)
+    if service.options:
+        yield from _option_lines(service.options)
+
+
+def _option_lines(found: OptionChanges) -> Iterator[str]:
+    yield from _titled("options added", found.added, brief=True)
+    yield from _titled("options removed", found.removed)
+    yield from _titled("options newly deprecated, to be removed", found.deprecated)
+    yield from _paired("options renamed, the old name is still read", found.renamed)
+    yield from _paired("options moved to another section, set them there", found.moved, brief=True)
+    yield from _paired("former names that are not read any more", found.forgotten)
+
+
+def _titled(title: str, found: Sequence[Option], *, brief: bool = False) -> Iterator[str]:
+    if found:
+        yield f"  {title} ({len(found)})"
+    for section, members in groupby(found, key=lambda o: o[0]):
+        yield from _wrapped(f"[{section}]", [name for _, name in members], brief=brief)
+
+
+def _paired(
+    title: str, found: Sequence[tuple[Option, Option | None]], *, brief: bool = False
+) -> Iterator[str]:
+    """Yield pairs of options, those of the same two sections together."""
+    groups: dict[str, list[str]] = {}
+    for (section, name), new in found:
+        if new is None:
+            groups.setdefault(f"[{section}] → nothing:", []).append(name)
+        else:
+            head = f"[{section}]" if section == new[0] else f"[{section}] → [{new[0]}]"
+            text = name if name == new[1] else f"{name} → {new[1]}"
+            groups.setdefault(head, []).append(text)
+    if found:
+        yield f"  {title} ({len(found)})"
+    for head, names in groups.items():
+        yield from _wrapped(head, names, brief=brief)
+
+
+def _wrapped(head: str, names: Sequence[str], *, brief: bool) -> list[str]:
+    # What takes screens and asks for nothing hides what does.
+    told = f"{len(names)} options, --json names them" if brief and len(names) > MANY else ""
+    glued = (name.replace(" ", GLUE) for name in names)
+    rows = textwrap.wrap(
+        f"{head} {told or ', '.join(glued)}",
+        WIDTH,
+        initial_indent=" " * 4,
+        subsequent_indent=" " * 6,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [row.replace(GLUE, " ") for row in rows]
+
+
+def _dependency_lines(rows: Sequence[Change]) -> Iterator[str]:
+    counts = {"+": "added", "-": "removed", "~": "changed"}
+    said = [f"{sum(_sign(r) == s for r in rows)} {word}" for s, word in counts.items()]
+    yield f"  {', '.join(said)}"
+    yield from _aligned(sorted(rows, key=lambda r: ("+-~".index(_sign(r)), r.name)))
