@@ -163,6 +163,9 @@ def put_options(plan: dict) -> None:
     known: dict = {"options": {}, "renamed": {}}
     for path in plan["from"]:
         add_options(known, Path(path).read_text())
+    for file in sorted(SAMPLES.glob("*.former")):
+        for old_section, old, section, name in json.loads(file.read_text()):
+            known["renamed"].setdefault(old_section, {})[old] = f"[{section}] {name}"
     target = Path(plan["to"])
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(known, indent=0, sort_keys=True) + "\n")
@@ -170,7 +173,6 @@ def put_options(plan: dict) -> None:
 
 def add_options(known: dict, text: str) -> None:
     """Add the options of a sample: section, name, and `m` multi-valued, `d` deprecated."""
-    old_name = re.compile(r"^# Deprecated group/name - \[(.+)\]/(\S+)$", re.MULTILINE)
     section, comments = "DEFAULT", []
     for line in text.split("\n"):
         header = re.match(r"\[([^\]]+)\]$", line)
@@ -184,9 +186,6 @@ def add_options(known: dict, text: str) -> None:
             flags += "d" if "option is deprecated for removal" in about else ""
             # A preset's line, below the sample's own, says nothing new.
             known["options"].setdefault(section, {}).setdefault(option[1], flags)
-            for group, old in old_name.findall(about):
-                name = old.replace("-", "_")
-                known["renamed"].setdefault(group, {})[name] = f"[{section}] {option[1]}"
         if line.startswith("# "):
             comments.append(line)
         elif line != "#":

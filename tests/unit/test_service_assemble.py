@@ -114,7 +114,11 @@ size=1
 """
 
 
-def test_the_options_of_all_samples_are_known_together(assemble, tmp_path):
+def test_the_options_of_all_samples_are_known_together(assemble, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "debian/samples").mkdir(parents=True)
+    former = [["old", "for_mer", "DEFAULT", "gone_soon"], ["database", "log_dir", "DEFAULT", "b"]]
+    (tmp_path / "debian/samples/etc_toy.conf.former").write_text(json.dumps(former))
     for name, text in (("a", GENERATED), ("b", SAMPLE)):
         (tmp_path / name).write_text(text)
     target = tmp_path / "usr/share/toy.options.json"
@@ -126,5 +130,8 @@ def test_the_options_of_all_samples_are_known_together(assemble, tmp_path):
             "made up": {"size": ""},
             "database": {"connection": ""},
         },
-        "renamed": {"old": {"for_mer": "[DEFAULT] gone_soon"}},
+        "renamed": {
+            "old": {"for_mer": "[DEFAULT] gone_soon"},
+            "database": {"log_dir": "[DEFAULT] b"},
+        },
     }
