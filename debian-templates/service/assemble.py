@@ -41,8 +41,11 @@ def main(plan_file: str, wheel: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Relative, as both are in /usr (policy 10.5).
         target.symlink_to(os.path.relpath(link["target"], "/usr/bin"))
+    # What ran here left byte code.
     for cache in site.rglob("__pycache__"):
         shutil.rmtree(cache)
+    for code_file in site.rglob("*.pyc"):
+        code_file.unlink()
 
 
 def install_wheel(code: dict, wheel: str, tree: str) -> Path:

@@ -18,18 +18,20 @@ def repository():
 
 
 @pytest.fixture(scope="session")
-def suite(repository):
-    (release,) = repository.glob("dists/*-2026.1/InRelease")
-    return release.parent.name
+def suite():
+    return "bookworm-2026.1"
 
 
-@pytest.fixture(scope="session")
-def listed(repository, suite):
-    """The newest version of each package of the suite: package to pool file."""
-    index = (repository / "dists" / suite / "main/binary-amd64/Packages").read_text()
+def stanzas(index):
+    """Return the stanzas of a Packages or Sources file, each a map of its one-line fields."""
+    for text in index.read_text().strip().split("\n\n"):
+        yield dict(line.split(": ", 1) for line in text.splitlines() if ": " in line[:40])
+
+
+def newest(repository, suite):
+    """Return the newest version of each package of a suite: package to pool file."""
     found = {}
-    for stanza in index.strip().split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line[:40])
+    for fields in stanzas(repository / "dists" / suite / "main/binary-amd64/Packages"):
         name, version = fields["Package"], fields["Version"]
         if name not in found or newer(version, found[name][0]):
             found[name] = (version, repository / fields["Filename"])

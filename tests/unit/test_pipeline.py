@@ -210,7 +210,7 @@ def test_the_last_build_wins_when_an_override_is_taken_back(own, tmp_path):
 
 def wait_for(condition, process):
     """Wait until `condition` holds while the process runs."""
-    for _ in range(6000):
+    for _ in range(24000):
         if condition():
             return
         assert process.poll() is None, process.communicate()
