@@ -71,11 +71,18 @@ def test_lintian_finds_no_error(listed, repository, suite):
     ]
     assert all(path.exists() for path in sources)
     files = [*listed.values(), *sources]
+    if suite != "bookworm-2026.1":
+        # the old series' pure libraries and sources are made from the same templates
+        files = [p for p in listed.values() if not is_pure(p) or "-base_" in p.name]
     shares = [files[i::2] for i in range(2)]
     with ThreadPoolExecutor(2) as pool:
         outputs = list(pool.map(lintian, shares))
     errors = [line for text in outputs for line in text.splitlines() if line.startswith("E:")]
     assert errors == []
+
+
+def is_pure(package):
+    return package.name.startswith("openstack-") and package.name.endswith("_all.deb")
 
 
 def version(fields):
