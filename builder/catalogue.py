@@ -12,7 +12,16 @@ from packaging.utils import canonicalize_name
 
 from builder import patches, schema
 from builder.errors import DataError, UsageError, nearest
-from builder.model import Catalogue, Driver, LintianOverride, Overrides, Recipe, Series, Target
+from builder.model import (
+    Catalogue,
+    Driver,
+    LintianOverride,
+    Overrides,
+    Recipe,
+    Series,
+    Target,
+    UpgradeStep,
+)
 from builder.service import Package, Service, holds
 
 if TYPE_CHECKING:
@@ -45,6 +54,11 @@ class _RoleFile:
     role: tuple[Package, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _UpgradeFile:
+    step: tuple[UpgradeStep, ...] = ()
+
+
 def load(root: Path) -> Catalogue:
     """Read the directory `root` (`projects/`) whole, and check that its files fit together.
 
@@ -55,6 +69,7 @@ def load(root: Path) -> Catalogue:
     series = _load_each(root / "series", Series, "id")
     drivers, recipes = root / "drivers.toml", root / "recipes.toml"
     lintian, roles = root / "lintian.toml", root / "roles.toml"
+    upgrades = root / "upgrades.toml"
     overrides = {p.stem: load_overrides(p) for p in sorted((root / "overrides").glob("*.toml"))}
     catalogue = Catalogue(
         root=root,
@@ -67,6 +82,7 @@ def load(root: Path) -> Catalogue:
         recipes=schema.load(recipes, _RecipeFile).recipe if recipes.exists() else (),
         roles=schema.load(roles, _RoleFile).role if roles.exists() else (),
         patches=patches.load(root / "patches"),
+        upgrade_steps=schema.load(upgrades, _UpgradeFile).step if upgrades.exists() else (),
     )
     _check(catalogue)
     return catalogue
@@ -108,6 +124,10 @@ def _check(catalogue: Catalogue) -> None:
         _known(id_, catalogue.series, catalogue.root / "overrides" / f"{id_}.toml", "file name")
     for id_ in catalogue.patches:
         _known(id_, catalogue.series, catalogue.root / "patches" / id_, "directory name")
+    for i, step in enumerate(catalogue.upgrade_steps):
+        file = catalogue.root / "upgrades.toml"
+        _known(step.to, catalogue.series, file, f"step[{i}].to")
+        _known(step.service, catalogue.services, file, f"step[{i}].service")
     for i, driver in enumerate(catalogue.drivers):
         file, where = catalogue.root / "drivers.toml", f"driver[{i}] ({driver.name})"
         for name in driver.services:
@@ -153,6 +173,36 @@ def _known(word: str, valid: Iterable[str], file: Path, where: str) -> None:
 def order(catalogue: Catalogue) -> tuple[str, ...]:
     """Return the ids of the series, oldest release first."""
     return tuple(sorted(catalogue.series, key=lambda id_: catalogue.series[id_].date))
+
+
+def upgrades_from(catalogue: Catalogue, series: Series) -> tuple[str, ...]:
+    """Return the series upstream supports an upgrade from: the one before, and SLURP to SLURP.
+
+    Source: the OpenStack TC's resolution of 2022-02-10 on the release cadence.
+    """
+    before = order(catalogue)[: order(catalogue).index(series.id)]
+    slurps = [s for s in before if catalogue.series[s].slurp]
+    found = {*before[-1:], *(slurps[-1:] if series.slurp else ())}
+    return tuple(s for s in before if s in found)
+
+
+def upgrade_facts(catalogue: Catalogue, series: Series) -> Mapping[str, object]:
+    """Return what a node is told of an upgrade to `series`, for `openstack-node plan`.
+
+    `from`: the series it may come from. `steps`: what a person has to do on the way from
+    the oldest of them, oldest first.
+    """
+    found, ids = upgrades_from(catalogue, series), order(catalogue)
+    passed = ids[ids.index(found[0]) + 1 : ids.index(series.id) + 1] if found else ()
+    steps = sorted(
+        (s for s in catalogue.upgrade_steps if s.to in passed), key=lambda s: ids.index(s.to)
+    )
+    return {
+        "format": 1,
+        "series": series.id,
+        "from": list(found),
+        "steps": [dataclasses.asdict(step) for step in steps],
+    }
 
 
 def find_series(catalogue: Catalogue, word: str) -> Series:

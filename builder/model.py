@@ -173,6 +173,19 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
+class UpgradeStep:
+    """What a person has to do for a service on the way to the series `to`.
+
+    `when`: before the packages of that series are installed, or after.
+    """
+
+    to: str
+    service: str
+    when: Literal["before", "after"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """All of `projects/`, read once and frozen.
 
@@ -189,6 +202,7 @@ class Catalogue:
     lintian: tuple[LintianOverride, ...] = ()
     roles: tuple[Package, ...] = ()
     patches: Mapping[str, Mapping[str, tuple[Patch, ...]]] = field(default_factory=dict)
+    upgrade_steps: tuple[UpgradeStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1044,7 +1044,14 @@ def _own(
     published = publish.published(options.repo, suite)
     debs = []
     for package in (
-        archive.archive_package(series, target, signer.export_key(), url, templates),
+        archive.archive_package(
+            series,
+            target,
+            signer.export_key(),
+            url,
+            templates,
+            upgrade=catalogues.upgrade_facts(work.catalogue, series),
+        ),
         node.node_package(series, target, templates),
         *_roles(work),
     ):

@@ -6,6 +6,7 @@ It carries the repository's key, a deb822 source (sources.list(5)) and a pin
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from builder.debs.pack import Plain, common_values
@@ -13,11 +14,13 @@ from builder.errors import UsageError
 from builder.templates import render
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from builder.model import Series, Target
 
 DIRECTORY = "archive"
+SERIES = "usr/share/openstack-node/series"
 
 
 def suite_sources(series: Series, target: Target, base_url: str, templates: Path) -> bytes:
@@ -35,12 +38,22 @@ def suite_sources(series: Series, target: Target, base_url: str, templates: Path
 
 
 def archive_package(
-    series: Series, target: Target, key: bytes, base_url: str, templates: Path
+    series: Series,
+    target: Target,
+    key: bytes,
+    base_url: str,
+    templates: Path,
+    *,
+    upgrade: Mapping[str, object],
 ) -> Plain:
-    """Return the package for a suite. `key` is the armoured public key of the repository."""
+    """Return the package for a suite. `key` is the armoured public key of the repository.
+
+    `upgrade` is what `openstack-node plan` is told of the series.
+    """
     stem = _stem(series)
     files = {
         _keyring(series): key,
+        f"{SERIES}/{series.id}.json": json.dumps(upgrade, indent=1).encode() + b"\n",
         f"etc/apt/sources.list.d/{stem}.sources": suite_sources(
             series, target, base_url, templates
         ),

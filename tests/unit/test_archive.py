@@ -26,9 +26,13 @@ GAZPACHO = series("2026.1", "gazpacho")
 FLAMINGO = series("2025.2", "flamingo")
 
 
+def package(of=GAZPACHO, key=KEY, url=URL):
+    upgrade = {"format": 1, "series": of.id, "from": ["2025.1"], "steps": []}
+    return archive_package(of, BOOKWORM, key, url, TEMPLATES, upgrade=upgrade)
+
+
 def build(output, of=GAZPACHO, *, key=KEY, url=URL, revision=1):
-    package = archive_package(of, BOOKWORM, key, url, TEMPLATES)
-    return package.build(output, revision=revision, epoch_seconds=1700000000)
+    return package(of, key, url).build(output, revision=revision, epoch_seconds=1700000000)
 
 
 def files_of(deb, root):
@@ -51,6 +55,7 @@ def test_every_text_is_the_golden_one(tmp_path, request):
         "usr/share/doc/openstack-2026.1-archive/copyright",
         "usr/share/keyrings/openstack-2026.1-archive-keyring.asc",
         "usr/share/lintian/overrides/openstack-2026.1-archive",
+        "usr/share/openstack-node/series/2026.1.json",
     ]
     sh("gunzip", root / "usr/share/doc/openstack-2026.1-archive/changelog.Debian.gz")
     for path in sorted(p for p in root.rglob("*") if p.is_file() and p.name != "md5sums"):
@@ -83,7 +88,7 @@ def test_two_series_share_no_file(tmp_path):
 
 def test_inputs_change_with_what_the_package_says(tmp_path):
     def inputs(key=KEY, url=URL, of=GAZPACHO):
-        return archive_package(of, BOOKWORM, key, url, TEMPLATES).inputs()
+        return package(of, key, url).inputs()
 
     assert len({inputs(), inputs(b"other\n"), inputs(url="file:/srv"), inputs(of=FLAMINGO)}) == 4
     control = sh("dpkg-deb", "-f", build(tmp_path, revision=7), "Version", "Build-Inputs")
@@ -121,10 +126,7 @@ def test_apt_prefers_ours_to_a_higher_version_of_debian(tmp_path):
     apt.run("apt-get", "update")
     assert apt.candidate("nova-api") == "9:99.0-1"
     unpack(
-        repo
-        / "pool/main/o"
-        / archive_package(GAZPACHO, BOOKWORM, KEY, URL, TEMPLATES).name
-        / build(tmp_path / "x").name,
+        repo / "pool/main/o" / package().name / build(tmp_path / "x").name,
         apt,
     )
     apt.update()

@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from openstack_node import manifest, setup, status, system
+from openstack_node import manifest, plan, setup, status, system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +21,8 @@ LOCK = "/run/openstack-node.lock"
 UNKNOWN = 3
 COLOURS = {"critical": "31", "warning": "33", "unknown": "35", "note": "36", "ok": "32"}
 EXIT = """\
-exit status of setup: 0 done, 1 something failed; of status: 0 well, 1 warning,
-2 critical (a monitoring plugin's); of both: 3 not known (no such service, not root)
+exit status of setup and plan: 0 done, 1 something failed; of status: 0 well, 1 warning,
+2 critical (a monitoring plugin's); of all: 3 not known (no such service, not root)
 """
 
 
@@ -78,6 +78,7 @@ def parser() -> Parser:
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     _add_setup(verbs)
     _add_status(verbs)
+    _add_plan(verbs)
     return top
 
 
@@ -127,6 +128,19 @@ def _add_status(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb.set_defaults(run=run_status)
 
 
+def _add_plan(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = (
+        "Show what a move of this node to another series would do, and change nothing: packages, "
+        "services that restart, databases, what the new series no longer reads of the live "
+        "configuration files, and what is left to a person."
+    )
+    verb = verbs.add_parser("plan", help="show what an upgrade would do", description=text)
+    verb.add_argument("series", metavar="SERIES", help="the series to go to, such as 2026.1")
+    _add_services(verb)
+    verb.add_argument("--json", action="store_true", help="print it for programs")
+    verb.set_defaults(run=run_plan)
+
+
 def _add_services(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "services",
@@ -162,6 +176,41 @@ def run_status(services: list[manifest.Service], options: argparse.Namespace) ->
                 print(line)
         print(f"{level.upper() if level != 'note' else 'OK'}: {summary(reports)}")
     return status.LEVELS[level]
+
+
+def run_plan(services: list[manifest.Service], options: argparse.Namespace) -> int:
+    """Show what a move to another series would do."""
+    found = plan.plan(services, options.series)
+    if options.json:
+        print(json.dumps({"format": 1, **dataclasses.asdict(found)}, indent=1))
+    else:
+        for line in plan_text(found):
+            print(line)
+    return 0
+
+
+def plan_text(found: plan.Plan) -> Iterator[str]:
+    """Yield the lines of a plan for a person."""
+    fresh = sum(1 for c in found.changes if not c.old)
+    gone = [c.package for c in found.changes if not c.new]
+    others = len(found.changes) - fresh - len(gone)
+    size = f"{found.size / 1e6:.0f} MB to fetch"
+    yield f"{found.old} to {found.new}: {fresh} packages new, {others} upgraded, {size}"
+    if gone:
+        yield f"  removed   {', '.join(gone)}"
+    for move in found.moves:
+        yield f"{move.service}  {move.old} to {move.new}"
+        rows = [
+            *(("before", text) for text in move.before),
+            *(("restart", name) for name in move.restarts),
+            *(("new unit", name) for name in move.added),
+            *(("no unit", name) for name in move.gone),
+            *(("database", text) for text in move.databases),
+            *((p.level, f"{p.place}: {p.text}") for p in move.problems),
+            *(("after", text) for text in move.after),
+        ]
+        for word, text in rows:
+            yield f"  {word:<8}  {text}"
 
 
 def as_json(reports: list[status.Report], level: str) -> dict[str, object]:

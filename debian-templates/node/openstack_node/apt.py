@@ -1,0 +1,132 @@
+"""apt, asked about another suite: with sources, lists and a cache of its own.
+
+What is installed is read from the machine; nothing of it is changed, and the lists of the
+machine's own apt stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from openstack_node import system
+
+ETC = Path("/etc/apt")
+STATUS = Path("/var/lib/dpkg/status")
+FETCH_SECONDS = 600
+THINK_SECONDS = 120
+INSTALLED = re.compile(r"^Inst (\S+)(?: \[(\S+)\])? \((\S+)")
+REMOVED = re.compile(r"^Remv (\S+) \[(\S+)\]")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A package that an upgrade brings: `old` is empty for a new one, `new` for one that goes."""
+
+    package: str
+    old: str
+    new: str
+
+
+class Apt:
+    """apt, as if the machine's sources named the suites of the series `new` for those of `old`.
+
+    `area` is an empty directory, whose files only root can read.
+    """
+
+    def __init__(
+        self, area: Path, old: str, new: str, *, etc: Path = ETC, status: Path = STATUS
+    ) -> None:
+        self.area, self.old, self.new = area, old, new
+        for name in ("lists/partial", "archives/partial", "sources.list.d", "preferences.d"):
+            (area / name).mkdir(parents=True)
+        self.has_source = False
+        for name in ("sources.list", "preferences"):
+            self._copy(etc / name, area / name)
+        for name in ("sources.list.d", "preferences.d"):
+            for path in sorted((etc / name).glob("*")):
+                self._copy(path, area / name / path.name)
+        options = {
+            "Dir::Etc::SourceList": area / "sources.list",
+            "Dir::Etc::SourceParts": area / "sources.list.d",
+            "Dir::Etc::Preferences": area / "preferences",
+            "Dir::Etc::PreferencesParts": area / "preferences.d",
+            "Dir::State::Lists": area / "lists",
+            "Dir::State::Status": status,
+            "Dir::Cache": area,
+            "Dir::Cache::Archives": area / "archives",
+            "APT::Sandbox::User": "root",
+            "Acquire::Languages": "none",
+            "Debug::NoLocking": "true",
+        }
+        self.options = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+
+    def _copy(self, path: Path, to: Path) -> None:
+        if not path.is_file():
+            return
+        text = path.read_text(encoding="utf-8")
+        text = _suite(self.old).sub(rf"\g<1>-{self.new}", text)
+        if path.name.startswith("sources") or path.parent.name.startswith("sources"):
+            self.has_source = self.has_source or bool(_suite(self.new).search(text))
+        to.write_text(text, encoding="utf-8")
+
+    def update(self) -> None:
+        """Fetch the lists; NodeError when one is not to be had."""
+        if not self.has_source:
+            raise system.NodeError(
+                f"no source of apt has a suite of {self.old}",
+                f"apt-get install openstack-{self.old}-archive",
+            )
+        done = self._get(["--error-on=any", "update"], FETCH_SECONDS)
+        if done.code != 0:
+            raise system.NodeError(
+                f"apt cannot read the packages of {self.new}",
+                "build that series into the same repository, or correct the address in "
+                "/etc/apt/sources.list.d",
+                details=done.tail(4),
+            )
+
+    def changes(self) -> list[Change]:
+        """Return what `apt full-upgrade` would do, by name."""
+        done = self._get(["--simulate", "full-upgrade"], THINK_SECONDS)
+        if done.code != 0:
+            raise system.NodeError("apt sees no way there", details=done.tail())
+        found = []
+        for line in done.out.splitlines():
+            if match := INSTALLED.match(line):
+                found.append(Change(match[1], match[2] or "", match[3]))
+            elif match := REMOVED.match(line):
+                found.append(Change(match[1], match[2], ""))
+        return sorted(found, key=lambda c: c.package)
+
+    def size(self) -> int:
+        """Return the bytes of the packages `apt full-upgrade` would fetch."""
+        done = self._get(["-qq", "--print-uris", "--yes", "full-upgrade"], THINK_SECONDS)
+        rows = re.findall(r"^'\S+' \S+ (\d+)", done.out, re.MULTILINE)
+        return sum(int(size) for size in rows)
+
+    def unpack(self, packages: list[str]) -> Path:
+        """Fetch the suite's version of packages; return the directory their files are in."""
+        into = self.area / "unpacked"
+        if packages:
+            got = self._get(["download", *packages], FETCH_SECONDS)
+            debs = sorted(map(str, self.area.glob("*.deb")))
+            if got.code != 0 or not debs:
+                raise system.NodeError(
+                    f"apt cannot fetch {', '.join(packages)}", details=got.tail(4)
+                )
+            for deb in debs:
+                done = system.run(["dpkg-deb", "-x", deb, str(into)], seconds=60, merged=True)
+                if done.code != 0:
+                    raise system.NodeError(f"{deb} is damaged", details=done.tail(2))
+        return into
+
+    def _get(self, words: list[str], seconds: float) -> system.Done:
+        argv = ["env", "-C", str(self.area), "apt-get", *self.options, *words]
+        return system.run(argv, seconds=seconds, merged=True)
+
+
+def _suite(series: str) -> re.Pattern[str]:
+    """Return what a suite of a series looks like, such as bookworm-2025.2."""
+    return re.compile(rf"(?<![\w.-])([a-z]+)-{re.escape(series)}(?![\w.-])")
