@@ -126,8 +126,9 @@ class Unseen:
 class Overrides:
     """A file of `projects/overrides`: what a series' constraints do not say.
 
-    `override` rows replace pins. `build` rows (Python 2.7, whose sdists do not say what
-    builds them) are the pinned build requirements, each after those it is built with.
+    `override` rows replace pins. `build` rows are what builds sdists that do not say it in a
+    pyproject.toml. With Python 2.7 they are all build requirements, pinned, each after those
+    it is built with; else they are resolved with what the sdists say.
     """
 
     override: tuple[Override, ...] = ()

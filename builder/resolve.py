@@ -51,6 +51,7 @@ class Request:
     drivers: tuple[Driver, ...]
     overrides: tuple[Override, ...]
     build: tuple[Override, ...] = ()
+    """What builds sdists beyond what their pyproject.toml names."""
 
     def digest(self) -> str:
         """Return a checksum of the request; a lock whose `inputs` has another is stale."""
@@ -133,7 +134,8 @@ def resolve(
         packages = _compile(request.target, wanted, lines, work / "pylock.toml")
         metadata = _metadata(request.target, packages, work / "site")
         sources = [p for p in packages if p["name"] in services or not p.get("wheels")]
-        needed = sorted({r for p in sources for r in pyproject_requires(_source(p, work))})
+        named = {r for p in sources for r in pyproject_requires(_source(p, work))}
+        needed = sorted(named | {b.requirement for b in request.build})
         pinned = [f"{p['name']}=={p['version']}" for p in packages]
         builders = _compile(request.target, needed, [*lines, *pinned], work / "pylock.build.toml")
         rows = lock_rows(request, packages, metadata, services)

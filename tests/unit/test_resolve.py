@@ -144,6 +144,17 @@ def test_what_has_no_wheel_is_locked_by_its_sdist_with_what_builds_it(resolved):
     assert resolved.lock.build[0].artifacts[0].file.endswith(".whl")
 
 
+def test_what_a_setup_py_alone_names_joins_what_builds(resolved):
+    lock = resolve.resolve(
+        request(build=(Override("newcomer", "setup_requires of keystone"),)), CONSTRAINTS
+    )
+    assert [(d.name, d.version) for d in lock.build] == [
+        ("newcomer", "5.0"),
+        ("tinybackend", "1.0"),
+    ]
+    assert lock.distributions == resolved.lock.distributions
+
+
 def test_requirements_are_those_that_hold_on_the_target(resolved):
     assert resolved["keystone"].requires == ("oslo.db[mysql]>=4", "Flask!=2.0,>=1", "compiled")
     assert resolved["oslo.db"].requires == ()
