@@ -10,7 +10,8 @@ from builder import catalogue
 CATALOGUE = catalogue.load(Path(__file__).parents[2] / "projects")
 ORDER = catalogue.order(CATALOGUE)
 OLD = ("ocata", "pike")  # on Python 2.7
-SERIES = (*OLD, "2025.1", "2025.2", "2026.1")
+EVENTLET = ("2023.1", "2024.1")  # neutron's API is a server of its own
+SERIES = (*OLD, *EVENTLET, "2025.1", "2025.2", "2026.1")
 CASES = [(name, series) for series in SERIES for name in sorted(CATALOGUE.series[series].versions)]
 # Name and script or arguments of what an OpenStack cloud's install guide starts.
 AGENTS = {"neutron-dhcp-agent", "neutron-l3-agent", "neutron-openvswitch-agent", "nova-compute"}
@@ -124,7 +125,7 @@ def test_ports_and_ids_are_debians(name, series):
 def test_what_agents_started_outlives_them_and_is_seen_by_others(series):
     daemons = [d for name in ("neutron", "nova") for d in narrowed(name, series).daemons]
     agents = {d.name: d for d in daemons if d.name in OLD_AGENTS}
-    assert agents.keys() == (OLD_AGENTS if series in OLD else AGENTS)
+    assert agents.keys() == (OLD_AGENTS if series in {*OLD, *EVENTLET} else AGENTS)
     for agent in agents.values():
         assert agent.kill_mode == "process"
         assert agent.sandbox == "host"
@@ -137,7 +138,7 @@ def test_nova_has_the_time_its_graceful_stop_takes(series):
             assert daemon.timeout_stop > 180
 
 
-@pytest.mark.parametrize("series", [s for s in SERIES if s not in OLD])
+@pytest.mark.parametrize("series", [s for s in SERIES if s not in {*OLD, *EVENTLET}])
 def test_neutron_server_brings_all_of_the_server(series):
     service = narrowed("neutron", series)
     parts = {"neutron-api", "neutron-rpc-server", "neutron-periodic-workers"}
@@ -146,6 +147,36 @@ def test_neutron_server_brings_all_of_the_server(series):
     assert parts <= together
     api = next(d for d in service.daemons if d.name == "neutron-api")
     assert api.uwsgi["start-time"] == "%t"
+
+
+# -- the series before the services' WSGI modules
+
+
+@pytest.mark.parametrize("series", EVENTLET)
+def test_apis_but_neutrons_are_served_by_the_scripts_of_their_release(series):
+    daemons = [
+        d for name in CATALOGUE.series[series].versions for d in narrowed(name, series).daemons
+    ]
+    assert {d.name: d.wsgi[0].script for d in daemons if d.kind == "uwsgi"} == {
+        "keystone": "keystone-wsgi-public",
+        "glance-api": "glance-wsgi-api",
+        "placement-api": "placement-api",
+        "nova-api": "nova-api-wsgi",
+        "nova-api-metadata": "nova-metadata-wsgi",
+        "cinder-api": "cinder-wsgi",
+    }
+    assert "neutron-server" in {d.script for d in daemons if d.kind == "daemon"}
+
+
+@pytest.mark.parametrize("series", EVENTLET)
+def test_nova_speaks_for_itself_where_volumes_are_detached(series):
+    """The upgrade check of nova 27.1 and later fails without it."""
+    service = narrowed("nova", series)
+    (conf,) = [f for f in service.files if f.path == "nova.conf"]
+    presets = {(p.option, p.value) for p in conf.presets if p.section == "service_user"}
+    assert ("send_service_user_token", "true") in presets
+    asking = {s.package for s in service.settings if s.section == "service_user"}
+    assert asking == {"nova-api", "nova-compute"}
 
 
 # -- the series on Python 2.7: what their install guides name
