@@ -412,7 +412,7 @@ def _homepage(distribution: InstalledDistribution) -> str:
     named = [u.strip() for label, u in urls if label.strip().lower() in {"homepage", "home"}]
     found = [info["Home-page"] or "", *named, *(u.strip() for _, u in urls)]
     # A page of a package index is not the project's own, and the lock names no index.
-    own = re.compile(r"https?://(?!(?:\w+\.)?(?:pypi|pythonhosted)\b)\S+$")
+    own = re.compile(r"https?://(?!(?:\w+\.)?(?:pypi|pythonhosted|cheeseshop)\b)\S+$")
     return next((u for u in found if own.match(u)), "")
 
 
