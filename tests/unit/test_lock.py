@@ -1,13 +1,16 @@
 """A lock: its file reads back as it was written, and it answers who needs what."""
 
 import json
+import re
 
 import pytest
 from publishing import snapshot
-from wheelhouse import distribution, lock_of, names
+from wheelhouse import REPOSITORY, distribution, lock_of, names
 
 from builder import lock as locks
 from builder.errors import DataError
+
+LOCKS = REPOSITORY / "projects/locks"
 
 
 def sample():
@@ -123,3 +126,9 @@ def test_who_requires_something_is_told_with_the_requirement():
     rows = locks.required_by(sample(), "PyMySQL")
     assert [(d.name, text) for d, text in rows] == [("keystone", "PyMySQL>=0.7")]
     assert locks.required_by(sample(), "lonely") == []
+
+
+@pytest.mark.parametrize("path", sorted(LOCKS.glob("*.json")), ids=lambda p: p.stem)
+def test_no_committed_lock_names_a_package_index(path):
+    pages = [d.homepage for d in locks.read(path).distributions]
+    assert not [p for p in pages if re.search(r"://[^/]*(pypi|pythonhosted|cheeseshop)", p)]
