@@ -8,7 +8,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager, suppress
+import time
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 AREA = "build-debs-run-"
+SECONDS_WITHOUT_LOCK = 60
 
 
 def sha256_file(path: Path) -> str:
@@ -75,9 +77,18 @@ def area_of_a_run(parent: Path) -> Iterator[Path]:
         with suppress(OSError), (left / ".lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left)
+        # one that was killed, or interrupted, before it had a lock
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > SECONDS_WITHOUT_LOCK:
+                left.rmdir()
     with (
         tempfile.TemporaryDirectory(dir=parent, prefix=AREA) as name,
         (Path(name) / ".lock").open("wb") as lock,
     ):
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield Path(name)
+
+
+def scratch() -> AbstractContextManager[Path]:
+    """Give a directory for temporary files, as `area_of_a_run` does."""
+    return area_of_a_run(Path(tempfile.gettempdir()))

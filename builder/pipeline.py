@@ -8,7 +8,6 @@ from __future__ import annotations
 import calendar
 import dataclasses
 import multiprocessing
-import tempfile
 import time
 from concurrent.futures import (
     Executor,
@@ -32,7 +31,13 @@ from builder.debs.manifest import read_options
 from builder.debs.roles import role_packages
 from builder.debs.versions import full_version
 from builder.errors import BuildDebsError, BuildError, DataError, FetchError
-from builder.files import area_of_a_run, directory_atomically, sha256_file, sha256_text
+from builder.files import (
+    area_of_a_run,
+    directory_atomically,
+    scratch,
+    sha256_file,
+    sha256_text,
+)
 from builder.model import (
     Artifact,
     Catalogue,
@@ -1015,8 +1020,8 @@ def _publish(
     result.absent = tuple(sorted(set(options.series.versions) - here))
     url = options.url or options.repo.resolve().as_uri()
     sources = archive.suite_sources(options.series, options.target, url, work.dirs.templates)
-    with tempfile.TemporaryDirectory(prefix="build-debs-") as area:
-        extra = _own(work, signer, url, Path(area), suite)
+    with scratch() as area:
+        extra = _own(work, signer, url, area, suite)
         with log.step(f"publish {suite.name}"):
             result.published = publish.publish(
                 options.repo,

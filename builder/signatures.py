@@ -6,17 +6,17 @@ signatures it publishes detached and armoured, beside the tarballs. gpgv checks 
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, DataError, FetchError
+from builder.files import scratch
 from builder.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 STATUS = "[GNUPG:] "
 
@@ -35,8 +35,8 @@ def keyring(fingerprint: str, files: Iterable[Path]) -> Iterator[Keyring | None]
 
     None where none of them has it. Raises DataError for a file without any key.
     """
-    with tempfile.TemporaryDirectory(prefix="build-debs-") as name:
-        home, path = Path(name) / "home", Path(name) / "key.gpg"
+    with scratch() as area:
+        home, path = area / "home", area / "key.gpg"
         home.mkdir(mode=0o700)
         gpg = ["gpg", "--homedir", str(home), "--batch", "--no-tty", "--quiet", "--no-autostart"]
         known = list(files)
@@ -53,8 +53,8 @@ def keyring(fingerprint: str, files: Iterable[Path]) -> Iterator[Keyring | None]
 
 def verify(tarball: Path, signature: Path, place: str, ring: Keyring) -> None:
     """Raise FetchError unless `signature`, found in `place`, is the key's, of these very bytes."""
-    with tempfile.TemporaryDirectory(prefix="build-debs-") as home:
-        gpgv = ["gpgv", "--homedir", home, "--keyring", str(ring.path), "--status-fd", "1"]
+    with scratch() as home:
+        gpgv = ["gpgv", "--homedir", str(home), "--keyring", str(ring.path), "--status-fd", "1"]
         done = run([*gpgv, signature, tarball], check=False)
     words = [
         line.removeprefix(STATUS).split()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import log
 from builder.errors import BuildError, PublishError
-from builder.files import write_atomically
+from builder.files import scratch, write_atomically
 from builder.publish.locking import locked
 from builder.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 USER_ID = "build-debs repository"
 # The public key, kept beside the secret one so that a run that signs nothing starts no gpg.
@@ -95,11 +94,11 @@ def signed_by(signed: Path, public: bytes, detached: Path | None = None) -> bool
 
     gpgv is what apt itself asks.
     """
-    with tempfile.TemporaryDirectory(prefix="build-debs-") as name:
-        ring = Path(name) / "key.gpg"
-        _gpg(["--homedir", name], "--output", ring, "--dearmor", input_bytes=public)
-        files = [detached, signed] if detached else ["--output", Path(name) / "text", signed]
-        argv = ["gpgv", "--homedir", name, "--keyring", ring, *files]
+    with scratch() as home:
+        ring = home / "key.gpg"
+        _gpg(["--homedir", home], "--output", ring, "--dearmor", input_bytes=public)
+        files = [detached, signed] if detached else ["--output", home / "text", signed]
+        argv = ["gpgv", "--homedir", home, "--keyring", ring, *files]
         return run(argv, check=False).returncode == 0
 
 
@@ -133,8 +132,8 @@ def _short(home: Path) -> Iterator[list[str | Path]]:
 
     The agent's socket is in its home and a socket's path has at most 107 bytes.
     """
-    with tempfile.TemporaryDirectory(prefix="build-debs-") as name:
-        link = Path(name) / "k"
+    with scratch() as area:
+        link = area / "k"
         link.symlink_to(home.resolve())
         try:
             yield ["--homedir", link]
