@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import document
 import guest
-from harness import Lab, Node, wait_until
+from harness import Lab, Node, NodeError, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,6 +61,20 @@ class Cloud:
             pairs = (part.split("=") for part in shown.split("; "))
             shown = {name: addresses.split(", ") for name, addresses in pairs}
         return shown[network][-1]
+
+    def reboot_hard(self, server: str, user: str = "admin") -> None:
+        """Start a server anew whose host was off; nova may still be noting that it is (409)."""
+
+        def taken() -> bool:
+            try:
+                self.openstack(f"server reboot --hard --wait {server}", user)
+            except NodeError as error:
+                if "409" not in str(error):
+                    raise
+                return False
+            return True
+
+        wait_until(f"the reboot of {server}", taken, 180, 3)
 
     def web(self) -> str:
         """Return the floating address of the document's server `web`."""

@@ -342,7 +342,7 @@ def test_reboot_brings_everything_back(cloud: Cloud) -> None:
     each(cloud.nodes, wait_for_units)
     wait_for_agents(cloud)
     # Its host was powered off below it: whatever nova takes it for now.
-    cloud.openstack("server reboot --hard --wait web", "demo")
+    cloud.reboot_hard("web", "demo")
     cloud.wait_for_page(cloud.web(), "web.")
 
 

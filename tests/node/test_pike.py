@@ -307,7 +307,7 @@ def test_reboot_brings_everything_back(cloud: Cloud) -> None:
         node.reboot(settled=False)
     each(cloud.nodes, wait_for_units)
     wait_for_agents(cloud)
-    cloud.openstack("server reboot --hard --wait direct-compute1")
+    cloud.reboot_hard("direct-compute1")
     cloud.wait_for_page(cloud.address("direct-compute1", "provider"), "direct-compute1.")
 
 

@@ -224,7 +224,13 @@ def kill(process):
 
 
 def exists(directory, pattern):
-    return lambda: directory.exists() and any(directory.rglob(pattern))
+    def found():
+        try:
+            return directory.exists() and any(directory.rglob(pattern))
+        except FileNotFoundError:  # a directory that went while it was looked into
+            return False
+
+    return found
 
 
 def test_a_build_that_was_killed_at_any_moment_is_finished_by_the_next(own, tmp_path):
