@@ -590,7 +590,10 @@ def _build(work: _Work, result: Result, suite_of_machine: str) -> Result:
         if any(a.verb == "build" for a in work.actions):
             here = not wheels.needs_root(work.options.target, suite_of_machine)
             lock, fetched, lost = _fetched(work, result, here=here)
-            room = room if here else _Room(area, _root(work, area))
+            if not here:
+                options = work.options
+                root = _open_root(work.dirs, options.target, work.recipes, area, options.root_days)
+                room = _Room(area, root)
             ready, broken = _wheels(work, result, room, lock, fetched)
             lost = {str(canonicalize_name(n)) for n in lost | broken}
             work = _without(work, result, lost) if lost else work
@@ -620,10 +623,10 @@ class _Room:
     area: Path
     root: roots.Root | None = None
 
-
-def _root(work: _Work, area: Path) -> roots.Root:
-    options = work.options
-    return _open_root(work.dirs, options.target, work.recipes, area, options.root_days)
+    @property
+    def tree(self) -> Path:
+        """Below it the series' tree is staged."""
+        return self.area / "tree"
 
 
 def _fetched(work: _Work, result: Result, *, here: bool) -> tuple[Lock, Fetched, set[str]]:
@@ -874,21 +877,22 @@ def _tried(work: _Work, ready: Sequence[Wheel], result: Result, room: _Room) -> 
     Only with --keep-going there may be such.
     """
     options = work.options
-    stamps = smoke.Stamps(work.lock, ready, work.dirs.templates)
+    script = work.dirs.templates / smoke.SCRIPT
     programs = {s.distribution: _programs(s) for s in work.services.values()}
-    subjects = smoke.untried(stamps, ready, programs, work.recipes)
+    subjects = smoke.untried(work.lock, ready, script, programs, work.recipes)
     if not subjects:
         return set()
+    _stage(work, ready, room)
     place = smoke.Place(
-        _staged(work, ready, room),
+        room.tree,
         options.series.tree,
         room.area / "smoke",
         work.dirs.logs / f"{options.series.id}-{options.target.suite}.smoke.log",
-        stamps.script,
+        script,
         room.root,
     )
     with log.step(f"smoke tests of {len(subjects)} built wheels"):
-        failures = smoke.check(subjects, stamps, place, options.jobs)
+        failures = smoke.check(subjects, place, options.jobs)
     if failures and not options.keep_going:
         raise smoke.all_of(failures)
     result.failures += [f.error for f in failures]
@@ -900,18 +904,17 @@ def _programs(service: Service) -> list[str]:
     return [f"{service.name}-manage", *(d.script for d in service.daemons if d.kind == "daemon")]
 
 
-def _staged(work: _Work, ready: Collection[Wheel], room: _Room) -> Path:
-    """Return a directory below which the series' tree holds what is `ready`; once a run."""
-    staged, options = room.area / "tree", work.options
-    if staged.exists():
-        return staged
+def _stage(work: _Work, ready: Collection[Wheel], room: _Room) -> None:
+    """Lay the series' tree out below `room.tree`, with what is `ready`; once a run."""
+    if room.tree.exists():
+        return
+    options = work.options
     with log.step("staged tree"):
         if room.root:
-            library.lay_out(work.context, ready, staged)
+            library.lay_out(work.context, ready, room.tree)
         else:
             log_file = work.dirs.logs / "tree.log"
-            tree.stage(options.series, options.target, list(ready), staged, log_file)
-    return staged
+            tree.stage(options.series, options.target, list(ready), room.tree, log_file)
 
 
 def _start_services(
@@ -920,7 +923,7 @@ def _start_services(
     names = [n for n, a in work.service_actions.items() if a.verb == "build"]
     if not names:
         return {}
-    _staged(work, by_name.values(), room)
+    _stage(work, by_name.values(), room)
     sizes = {
         n: by_name[canonicalize_name(work.services[n].distribution)].path.stat().st_size
         for n in names
@@ -942,7 +945,7 @@ def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], room: _
         version=work.options.series.versions[name],
         tarball=wheel.source,
         wheel=wheel.path,
-        tree=room.area / "tree",
+        tree=room.tree,
         revision=action.revision,
         epoch_seconds=work.context.epoch_seconds,
         inputs=action.inputs,

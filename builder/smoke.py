@@ -7,12 +7,12 @@ its version. What passed is not tried again until it or something it needs chang
 
 from __future__ import annotations
 
-import configparser
 import json
 import re
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import PathDistribution
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
@@ -40,15 +40,19 @@ IDENTIFIER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A wheel to try: the modules to import, the program to ask for its version (or none)."""
+    """A wheel to try: the modules to import, the program to ask for its version (or none).
+
+    `stamp` is the file that says that it passed in the closure it has now.
+    """
 
     wheel: Wheel
+    stamp: Path
     modules: tuple[str, ...]
     program: str = ""
 
 
-def subject(
-    wheel: Wheel, programs: Sequence[str] = (), not_imported: Collection[str] = ()
+def _subject(
+    wheel: Wheel, stamp: Path, programs: Sequence[str], not_imported: Collection[str]
 ) -> Subject:
     """Return how a built wheel is tried: all its modules but those that cannot be.
 
@@ -59,10 +63,13 @@ def subject(
         names = archive.namelist()
         modules = {*_top_level(names), *_extensions(names)}
         if wheel.distribution.kind == "service":
-            points = _entry_points(archive, names)
-            modules |= _modules(points)
-            program = next((p for p in programs if p in points.get("console_scripts", ())), "")
-    return Subject(wheel, tuple(sorted(modules.difference(not_imported))), program)
+            info = next(n for n in names if n.endswith(".dist-info/METADATA"))
+            directory = zipfile.Path(archive, info.removesuffix("METADATA"))
+            points = PathDistribution(directory).entry_points
+            modules |= {p.module for p in points if p.group != TEMPEST and not p.extras}
+            scripts = points.select(group="console_scripts").names
+            program = next((p for p in programs if p in scripts), "")
+    return Subject(wheel, stamp, tuple(sorted(modules.difference(not_imported))), program)
 
 
 def _installed(names: Sequence[str]) -> list[str]:
@@ -89,61 +96,29 @@ def _extensions(names: Sequence[str]) -> set[str]:
     return {name for name in modules if IDENTIFIER.fullmatch(name)}
 
 
-def _entry_points(archive: zipfile.ZipFile, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return a wheel's entry points: what each names, by group and name."""
-    parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment, method-assign]
-    for name in names:
-        if name.endswith(".dist-info/entry_points.txt"):
-            parser.read_string(archive.read(name).decode())
-    return {group: dict(parser[group]) for group in parser.sections()}
-
-
-def _modules(points: Mapping[str, Mapping[str, str]]) -> set[str]:
-    """Return the modules that entry points name, but those that need an extra."""
-    groups = [group for name, group in points.items() if name != TEMPEST]
-    values = [value for group in groups for value in group.values()]
-    return {value.partition(":")[0].strip() for value in values if "[" not in value}
-
-
-class Stamps:
-    """What passed before: beside a built wheel, for the closure it was tried in."""
-
-    def __init__(self, lock: Lock, ready: Sequence[Wheel], templates: Path) -> None:
-        self.lock, self.script = lock, templates / SCRIPT
-        self.bits = {str(canonicalize_name(w.distribution.name)): w.sha256 for w in ready}
-
-    def _closure(self, wheel: Wheel) -> list[str]:
-        return list(locks.closure(self.lock, [wheel.distribution.name]))
-
-    def is_wanted(self, wheel: Wheel) -> bool:
-        """Whether a wheel was built and has not passed, and all it needs is there."""
-        whole = self.bits.keys() >= set(self._closure(wheel))
-        return wheel.built and whole and not self.of(wheel).exists()
-
-    def of(self, wheel: Wheel) -> Path:
-        """Return the file that says that a wheel passed."""
-        needed = [f"{name} {self.bits[name]}" for name in self._closure(wheel)]
-        digest = sha256_text(self.script.read_text(), *needed)
-        return wheel.path.with_name(f"{digest[:16]}.tried")
-
-
 def untried(
-    stamps: Stamps,
+    lock: Lock,
     ready: Sequence[Wheel],
+    script: Path,
     programs: Mapping[str, Sequence[str]],
     recipes: Mapping[str, Recipe],
 ) -> list[Subject]:
-    """Return how to try what was built and has not passed.
+    """Return how `script` is to try what was built, has not passed, and has all it needs.
 
     `programs` has those of a service that know --version, by its distribution.
     """
-    found = []
-    for wheel in filter(stamps.is_wanted, ready):
+    bits = {str(canonicalize_name(w.distribution.name)): w.sha256 for w in ready}
+    text, found = script.read_text(), []
+    for wheel in (w for w in ready if w.built):
         name = wheel.distribution.name
-        recipe = recipes.get(canonicalize_name(name))
-        left = recipe.not_imported if recipe else ()
-        found.append(subject(wheel, programs.get(name, ()), left))
+        closure = locks.closure(lock, [name])
+        if bits.keys() >= closure.keys():
+            digest = sha256_text(text, *(f"{n} {bits[n]}" for n in closure))
+            stamp = wheel.path.with_name(f"{digest[:16]}.tried")
+            if not stamp.exists():
+                recipe = recipes.get(canonicalize_name(name))
+                left = recipe.not_imported if recipe else ()
+                found.append(_subject(wheel, stamp, programs.get(name, ()), left))
     return found
 
 
@@ -179,7 +154,7 @@ class Place:
         return found
 
 
-def check(subjects: Sequence[Subject], stamps: Stamps, place: Place, jobs: int) -> list[Failure]:
+def check(subjects: Sequence[Subject], place: Place, jobs: int) -> list[Failure]:
     """Try wheels, `jobs` at once; return what is wrong with those that do not work."""
     rows = [
         {"name": s.wheel.distribution.name, "modules": s.modules, "program": s.program}
@@ -197,7 +172,7 @@ def check(subjects: Sequence[Subject], stamps: Stamps, place: Place, jobs: int) 
             error = BuildError(message, details=errors, hint=f"log: {place.log}")
             failures.append(Failure(distribution.name, error))
         else:
-            stamps.of(one.wheel).touch()
+            one.stamp.touch()
     return failures
 
 

@@ -9,6 +9,7 @@ from builder import smoke
 from builder.debs import tree
 from builder.model import Recipe
 
+SCRIPT = TEMPLATES / smoke.SCRIPT
 PRINT = "import sys\ndef main():\n    print(sys.argv[0], {!r})\n"
 
 
@@ -26,26 +27,25 @@ class Room:
         self.programs[name] = programs
 
     @property
-    def stamps(self):
-        lock = lock_of(*(w.distribution for w in self.wheels))
-        return smoke.Stamps(lock, self.wheels, TEMPLATES)
+    def lock(self):
+        return lock_of(*(w.distribution for w in self.wheels))
+
+    def find(self, wheels):
+        """Return what is to be tried where these are there."""
+        return smoke.untried(self.lock, wheels, SCRIPT, self.programs, self.recipes)
 
     @property
     def untried(self):
-        found = smoke.untried(self.stamps, self.wheels, self.programs, self.recipes)
-        return {s.wheel.distribution.name for s in found}
+        return {s.wheel.distribution.name for s in self.find(self.wheels)}
 
     def check(self):
         """Try what was not; return what is wrong, by distribution."""
         self.runs += 1
-        area, stamps = self.area / str(self.runs), self.stamps
+        area = self.area / str(self.runs)
         area.mkdir()
         tree.stage(GAZPACHO, BOOKWORM, self.wheels, area / "tree", area / "log")
-        place = smoke.Place(
-            area / "tree", GAZPACHO.tree, area / "work", area / "smoke.log", stamps.script
-        )
-        subjects = smoke.untried(stamps, self.wheels, self.programs, self.recipes)
-        failures = smoke.check(subjects, stamps, place, 2)
+        place = smoke.Place(area / "tree", GAZPACHO.tree, area / "work", area / "smoke.log", SCRIPT)
+        failures = smoke.check(self.find(self.wheels), place, 2)
         return {f.distribution: " ".join(f.error.details) for f in failures}
 
 
@@ -73,9 +73,7 @@ def test_wheels_of_the_index_are_not_tried(room):
 def test_what_needs_something_that_is_not_there_is_not_tried(room):
     room.add("base", {"base.py": ""})
     room.add("user", {"user.py": "import base\n"}, requires=["base"])
-    stamps = room.stamps
-    del stamps.bits["base"]
-    found = smoke.untried(stamps, room.wheels[1:], {}, {})
+    found = room.find(room.wheels[1:])
     assert found == []
 
 
