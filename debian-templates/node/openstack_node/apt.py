@@ -41,12 +41,11 @@ class Apt:
         self.area, self.old, self.new = area, old, new
         for name in ("lists/partial", "archives/partial", "sources.list.d", "preferences.d"):
             (area / name).mkdir(parents=True)
-        self.has_source = False
         for name in ("sources.list", "preferences"):
-            self._copy(etc / name, area / name)
-        for name in ("sources.list.d", "preferences.d"):
-            for path in sorted((etc / name).glob("*")):
-                self._copy(path, area / name / path.name)
+            for path in _files(etc, name):
+                text = path.read_text(encoding="utf-8")
+                text = _suite(old).sub(rf"\g<1>-{new}", text)
+                (area / path.relative_to(etc)).write_text(text, encoding="utf-8")
         options = {
             "Dir::Etc::SourceList": area / "sources.list",
             "Dir::Etc::SourceParts": area / "sources.list.d",
@@ -62,18 +61,10 @@ class Apt:
         }
         self.options = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
 
-    def _copy(self, path: Path, to: Path) -> None:
-        if not path.is_file():
-            return
-        text = path.read_text(encoding="utf-8")
-        text = _suite(self.old).sub(rf"\g<1>-{self.new}", text)
-        if path.name.startswith("sources") or path.parent.name.startswith("sources"):
-            self.has_source = self.has_source or bool(_suite(self.new).search(text))
-        to.write_text(text, encoding="utf-8")
-
     def update(self) -> None:
         """Fetch the lists; NodeError when one is not to be had."""
-        if not self.has_source:
+        texts = (p.read_text(encoding="utf-8") for p in _files(self.area, "sources.list"))
+        if not any(_suite(self.new).search(text) for text in texts):
             raise system.NodeError(
                 f"no source of apt has a suite of {self.old}",
                 f"apt-get install openstack-{self.old}-archive",
@@ -111,20 +102,27 @@ class Apt:
         into = self.area / "unpacked"
         if packages:
             got = self._get(["download", *packages], FETCH_SECONDS)
-            debs = sorted(map(str, self.area.glob("*.deb")))
+            debs = sorted(self.area.glob("*.deb"))
             if got.code != 0 or not debs:
                 raise system.NodeError(
                     f"apt cannot fetch {', '.join(packages)}", details=got.tail(4)
                 )
             for deb in debs:
-                done = system.run(["dpkg-deb", "-x", deb, str(into)], seconds=60, merged=True)
+                done = system.run(["dpkg-deb", "-x", str(deb), str(into)], seconds=60, merged=True)
                 if done.code != 0:
                     raise system.NodeError(f"{deb} is damaged", details=done.tail(2))
+                deb.unlink()
         return into
 
     def _get(self, words: list[str], seconds: float) -> system.Done:
         argv = ["env", "-C", str(self.area), "apt-get", *self.options, *words]
         return system.run(argv, seconds=seconds, merged=True)
+
+
+def _files(directory: Path, name: str) -> list[Path]:
+    """Return a configuration file of apt and those of its directory of further ones."""
+    paths = (directory / name, *sorted((directory / f"{name}.d").glob("*")))
+    return [path for path in paths if path.is_file()]
 
 
 def _suite(series: str) -> re.Pattern[str]:
