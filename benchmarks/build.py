@@ -41,7 +41,7 @@ def main():
         floor = timed(lambda: bare(wheels, area / "floor"))
         print(f"floor: unzip and dpkg-deb of {len(wheels)} wheels: {floor:.1f} s")
         total, said = build(area, cache)
-        ours = float(re.search(r"library packages: \d+ \(([\d.]+) s\)", said)[1])
+        ours = library_seconds(said)
         print(f"whole of {SERIES}, wheels cached, packages not: {total:.1f} s")
         alone = library_alone(area, cache)
         print(f"library packages alone: {alone:.1f} s, {alone / floor:.2f} x the floor "
@@ -126,6 +126,11 @@ def library_alone(area, cache):
         if not list(place.glob("*.dsc")):
             shutil.rmtree(place)
     _, said = build(area, cache, repo="alone")
+    return library_seconds(said)
+
+
+def library_seconds(said):
+    """The time a build gave for its library packages."""
     return float(re.search(r"library packages: \d+ \(([\d.]+) s\)", said)[1])
 
 

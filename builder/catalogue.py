@@ -180,7 +180,8 @@ def upgrades_from(catalogue: Catalogue, series: Series) -> tuple[str, ...]:
 
     Source: the OpenStack TC's resolution of 2022-02-10 on the release cadence.
     """
-    before = order(catalogue)[: order(catalogue).index(series.id)]
+    ids = order(catalogue)
+    before = ids[: ids.index(series.id)]
     slurps = [s for s in before if catalogue.series[s].slurp]
     found = {*before[-1:], *(slurps[-1:] if series.slurp else ())}
     return tuple(s for s in before if s in found)

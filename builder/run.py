@@ -38,8 +38,8 @@ Done = subprocess.CompletedProcess[bytes]
 PACKAGE_OF = {
     "apt-ftparchive": "apt-utils",
     "dh": "debhelper",
-    "dpkg-deb": "dpkg",
     "dpkg-buildpackage": "dpkg-dev",
+    "dpkg-deb": "dpkg",
     "dpkg-shlibdeps": "dpkg-dev",
     "dpkg-source": "dpkg-dev",
     "gpg": "gnupg",
