@@ -2,6 +2,8 @@
 
 import ast
 import socket
+import sqlite3
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -33,8 +35,8 @@ def site(tmp_path):
 class Fake(probe.Database):
     """A database with the tables it is given, behind no driver."""
 
-    def __init__(self, site, tables, **schema):
-        super().__init__("toy://", "", str(site), {**SCHEMA, **schema})
+    def __init__(self, site, tables, *, later="", **schema):
+        super().__init__("toy://", "", (str(site), later), {**SCHEMA, **schema})
         self.tables = tables
 
     def _connect(self):
@@ -45,6 +47,45 @@ class Fake(probe.Database):
 
     def _rows(self, query):
         return self.tables.get(query.split(" FROM ")[1].split()[0])
+
+
+class Sqlite(Fake):
+    """A real database with what alembic, or sqlalchemy-migrate, notes."""
+
+    def __init__(self, site, *, revisions=None, number=None, **schema):
+        super().__init__(site, {}, **schema)
+        self.sqlite = sqlite3.connect(":memory:")
+        if revisions is not None:
+            self.sqlite.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+            rows = [(r,) for r in revisions]
+            self.sqlite.executemany("INSERT INTO alembic_version VALUES (?)", rows)
+        if number is not None:
+            self.sqlite.execute("CREATE TABLE migrate_version (repository_id, version)")
+            self.sqlite.execute("INSERT INTO migrate_version VALUES ('toy', ?)", [number])
+
+    def _rows(self, query):
+        try:
+            return self.sqlite.execute(query).fetchall()
+        except sqlite3.OperationalError:  # no such table
+            return None
+
+    def close(self):
+        self.sqlite.close()
+
+
+def at(site, *revisions, **schema):
+    """Return what is told of a database at revisions."""
+    return seen(Sqlite(site, revisions=revisions, **schema))
+
+
+def seen(database):
+    found = database.look().described()
+    database.close()
+    return databases._schema("main", found)
+
+
+def names(rows):
+    return [row.revision for row in rows]
 
 
 def state(site, *revisions):
@@ -200,3 +241,113 @@ def test_sqlalchemy_migrates_name_is_read_where_it_is(tmp_path):
     (tmp_path / "migrate.cfg").write_text("[db_settings]\n# repository_id=no\nrepository_id=toy\n")
     assert probe.repository(str(tmp_path / "migrate.cfg")) == "toy"
     assert probe.repository(str(tmp_path / "absent.cfg")) == ""
+
+
+def test_what_is_pending_comes_in_the_order_of_its_ancestors(site):
+    found = at(site, "base")
+    assert found.state == "behind"
+    assert names(found.pending) == ["expand1", "contract1", "expand2"]
+    assert {row.title for row in found.pending} == {"What it does"}
+    assert found.later == []
+    assert at(site, "expand2", "contract1").pending == []
+    assert names(at(site, "expand2").pending) == ["contract1"]
+    assert at(site).pending == []
+
+
+def test_of_several_ways_to_the_same_tables_the_one_that_was_begun_is_pending(site):
+    (site / "toy/versions/one.py").write_text(REVISION.format("release1", "base", None))
+    (site / "toy/versions/two.py").write_text(REVISION.format("release2", "release1", None))
+    heads = ["release2", "contract1"]
+    assert names(at(site, "release1", heads=heads).pending) == ["release2"]
+    assert names(at(site, "expand1", heads=heads).pending) == ["contract1"]
+    assert names(at(site, "base", heads=heads).pending) == ["release1", "release2"]
+    assert at(site, "release2", heads=heads).pending == []
+
+
+def test_what_a_later_release_did_is_looked_up_in_its_own_tree(site, tmp_path):
+    later = tmp_path / "later"
+    (later / "toy/versions").mkdir(parents=True)
+    rows = [("base", None), ("expand2", "base"), ("expand3", "expand2"), ("expand4", "expand3")]
+    for name, before in rows:
+        text = REVISION.format(name, before, None)
+        text += "def upgrade():\n    op.drop_table('a')\n" if name == "expand3" else ""
+        (later / "toy/versions" / f"{name}.py").write_text(text)
+    found = at(site, "expand4", "contract1", later=str(later))
+    assert found.state == "ahead"
+    assert [(m.revision, m.removes) for m in found.later] == [("expand3", True), ("expand4", False)]
+    assert found.pending == []
+    # Of the other branch something is lacking all the same.
+    assert names(at(site, "expand4", later=str(later)).pending) == ["contract1"]
+
+
+def test_nobody_says_of_an_unknown_revision_that_it_removes_nothing(site):
+    found = at(site, "expand2", "strange")
+    assert found.state == "ahead"
+    assert found.later == [databases.Migration("strange", "", removes=True)]
+    assert found.pending == []
+
+
+def test_tables_of_a_release_before_alembic_are_what_the_first_revision_makes(site):
+    found = seen(Sqlite(site, number=402))
+    assert found.state == "behind"
+    assert names(found.pending) == ["expand1", "contract1", "expand2"]
+
+
+def test_pending_and_later_numbers_have_the_titles_of_their_files(tmp_path):
+    for tree, newest in (("old", 3), ("new", 5)):
+        versions = tmp_path / tree / "toy/versions"
+        versions.mkdir(parents=True)
+        for number in range(1, newest + 1):
+            text = "t.c.x.drop()\n" if number == 3 else ""
+            (versions / f"{number:03}_add_part_{number}.py").write_text(text)
+        (tmp_path / tree / "toy/migrate.cfg").write_text("repository_id=toy\n")
+    table, old, new = {"table": "migrate_version"}, tmp_path / "old", tmp_path / "new"
+    pending = seen(Sqlite(old, number=1, **table)).pending
+    assert [(m.title, m.removes) for m in pending] == [("add part 2", False), ("add part 3", True)]
+    later = seen(Sqlite(old, number=5, later=str(new), **table)).later
+    assert [(m.revision, m.title) for m in later] == [("004", "add part 4"), ("005", "add part 5")]
+    unknown = seen(Sqlite(old, number=4, **table))
+    assert (unknown.state, unknown.later[0].removes) == ("ahead", True)
+    assert unknown.pending == []
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("op.drop_table('a')", True),
+        ("op.drop_table('migrate_version')", False),
+        ("with op.batch_alter_table('a') as batch:\n    batch.drop_column('b')", True),
+        ("op.rename_table('a', 'b')", True),
+        ("op.alter_column('a', 'b', new_column_name='c')", True),
+        ("op.alter_column('a', 'b', nullable=False)", False),
+        ("op.drop_index('a')\nop.drop_constraint('b')", False),
+        ("op.execute('DROP TABLE a')", True),
+        ("op.execute(sa.text(' alter table a\\n drop column b'))", True),
+        ("op.execute('ALTER TABLE %s DROP COLUMN b' % a)", True),
+        ("op.execute(f'ALTER TABLE {a} RENAME TO b')", True),
+        ("op.execute('ALTER TABLE ' + a + ' RENAME TO b')", True),
+        ("op.execute('ALTER TABLE a DROP FOREIGN KEY b')", False),
+        ("op.execute('ALTER TABLE a ALTER COLUMN b DROP DEFAULT')", False),
+        ("op.execute('DELETE FROM a')", False),
+        ("'''Drop table a, in words.'''", False),
+        ("sa.Table('a').create()", False),
+        ("for name in names:\n    if has(name):\n        sa.Table(name).drop()", True),
+        ("a.c.b.alter(name='c')", True),
+        ("a.c.b.alter(type=Text)", False),
+        ("op.execute(schema.DropTable(a))", True),
+    ],
+)
+def test_what_removes_is_told_from_what_adds(body, expected):
+    for function, told in (("upgrade", expected), ("helper", expected), ("downgrade", False)):
+        text = f"def {function}():\n{textwrap.indent(body, '    ')}\n"
+        assert probe.removes(ast.parse(text)) is told
+
+
+def test_a_migration_for_another_python_is_still_one(site):
+    text = REVISION.format("expand3", "expand2", None) + "print 'of Python 2'\n"
+    (site / "toy/versions/expand3_say_it.py").write_text(text)
+    text = text.replace("'expand2'", "(\n    'expand3',\n)").replace("'expand3'", "'expand4'", 1)
+    (site / "toy/versions/expand4.py").write_text(text)
+    found = at(site, "expand2", "contract1")
+    assert names(found.pending) == ["expand3", "expand4"]
+    assert found.pending[0] == databases.Migration("expand3", "say it", removes=True)

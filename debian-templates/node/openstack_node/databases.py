@@ -31,8 +31,26 @@ USABLE = {"current", "behind", "ahead", "empty", "unknown"}
 
 
 @dataclass(frozen=True)
+class Migration:
+    """A step from one revision of a database to the next.
+
+    With `removes`, a table or a column is gone or renamed afterwards, so that the code of the
+    release before may not work any more; it is true as well of one nobody can look at, whose
+    title is empty. What it does not say is in `told` of probe.py.
+    """
+
+    revision: str
+    title: str
+    removes: bool
+
+
+@dataclass(frozen=True)
 class Schema:
-    """A database: its state (a key of STATES), and what is known of where it is."""
+    """A database: its state (a key of STATES), and what is known of where it is.
+
+    `pending` are the migrations the code has and the database does not, `later` those the
+    database has and the code does not know; ancestors first.
+    """
 
     name: str
     state: str
@@ -40,6 +58,8 @@ class Schema:
     user: str = ""
     host: str = ""
     database: str = ""
+    pending: list[Migration] = field(default_factory=list)
+    later: list[Migration] = field(default_factory=list)
 
     @property
     def where(self) -> str:
@@ -60,14 +80,17 @@ class Answer:
     broker: Schema | None = None  # its `database` is the virtual host
 
 
-def ask(service: Service, files: list[str]) -> Answer:
+def ask(service: Service, files: list[str], later_site: str = "") -> Answer:
     """Look at the databases of a service, and at the files as its user sees them.
 
-    `files` are to be readable by that user.
+    `files` are to be readable by that user. `later_site` is the site-packages of a later
+    release, which that user can read too: there it is looked up what a database has and the
+    service's own code does not know.
     """
     question = {
         "service": service.name,
         "site": service.data["site"],
+        "later_site": later_site,
         "configs": service.configs,
         "files": files,
         "directories": [
@@ -95,7 +118,7 @@ def ask(service: Service, files: list[str]) -> Answer:
 
 def _answer(found: dict[str, Any], service: Service) -> Answer:
     derived = {s["name"] for s in service.data["schemas"] if s["suffix"]}
-    states = {n: Schema(name=n, **s) for n, s in found["schemas"].items()}
+    states = {n: _schema(n, s) for n, s in found["schemas"].items()}
     queries = [i for i, s in enumerate(service.steps) if s["done"] not in ("", "current")]
     return Answer(
         # An address that is another's with a suffix is not to be set by itself.
@@ -107,6 +130,11 @@ def _answer(found: dict[str, Any], service: Service) -> Answer:
         error=found.get("error", ""),
         broker=Schema(name="rabbit", **found["broker"]) if found.get("broker") else None,
     )
+
+
+def _schema(name: str, found: dict[str, Any]) -> Schema:
+    lists = {k: [Migration(**row) for row in found[k]] for k in ("pending", "later")}
+    return Schema(**{**found, "name": name, **lists})
 
 
 def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]]:

@@ -50,6 +50,15 @@ POSTGRES = {
 }
 # What a broker is told so that it says why it ends a login (old clients do not by themselves).
 BROKER_CLIENT = {"capabilities": {"authentication_failure_close": True}}
+# By what names migrations call what takes a table or a column away, of alembic, SQLAlchemy
+# and sqlalchemy-migrate; an argument of such a name renames one.
+REMOVALS = {"drop_table", "drop_column", "rename_table", "drop", "drop_all", "rename", "DropTable"}
+RENAMED = {"alter_column": "new_column_name", "alter": "name"}
+REMOVING_SQL = re.compile(
+    r"\s*(DROP\s+TABLE|RENAME\s+TABLE|ALTER\s+TABLE\s.*\b(CHANGE|DROP|RENAME)\b"
+    r"(?!\s+(CHECK|CONSTRAINT|DEFAULT|FOREIGN|INDEX|KEY|NOT|PRIMARY)\b))",
+    re.IGNORECASE | re.DOTALL,
+)
 TEXT = type(b"".decode())  # of Python 2: unicode
 TEXTS = (str, TEXT)
 
@@ -77,12 +86,13 @@ def answer(question):
         return found
     found["broker"] = broker(conf["DEFAULT"]["transport_url"] or "", conf)
     addresses = {s["name"]: conf[s["section"]][s["option"]] or "" for s in question["schemas"]}
+    sites = question["site"], question.get("later_site", "")
     cells = []  # type: list[dict[str, str]]
     for schema in question["schemas"]:
         url, suffix = addresses[schema["name"]], schema["suffix"]
         mapped = [c for c in cells if suffix and c["uuid"] == CELL0]
         url, suffix = (mapped[0]["database"], "") if mapped else (url, suffix)
-        database = Database(url, suffix, question["site"], schema).look()
+        database = Database(url, suffix, sites, schema).look()
         for index, step in enumerate(question["done"]):
             if step["schema"] == schema["name"]:
                 found["done"][str(index)] = database.has_row(step["query"])
@@ -91,19 +101,19 @@ def answer(question):
             main = addresses[of["name"]]
             cells = database.cells(main, conf["DEFAULT"]["transport_url"] or "")
             found["cells"] = [described_cell(c, main, conf) for c in cells]
-            found["schemas"].update(other_cells(cells, main, question["site"], of))
+            found["schemas"].update(other_cells(cells, main, sites, of))
         found["schemas"][schema["name"]] = database.described()
         database.close()
     return found
 
 
-def other_cells(cells, main, site, schema):
-    # type: (list[dict[str, str]], str, str, dict[str, Any]) -> dict[str, Any]
+def other_cells(cells, main, sites, schema):
+    # type: (list[dict[str, str]], str, tuple[str, str], dict[str, Any]) -> dict[str, Any]
     """Return the databases of the cells that the files of this node do not name."""
     found = {}
     for cell in cells:
         if cell["uuid"] != CELL0 and cell["database"] != main:
-            database = Database(cell["database"], "", site, schema).look()
+            database = Database(cell["database"], "", sites, schema).look()
             found["cell " + (cell["name"] or cell["uuid"])] = database.described()
             database.close()
     return found
@@ -205,20 +215,35 @@ class Unanswered(Exception):  # noqa: N818 - an event, told in Database.state
 
 
 class Database(object):
-    """One database: whether it can be reached, and which revision it has."""
+    """One database: whether it can be reached, and which revision it has.
 
-    def __init__(self, url, suffix, site, schema):
-        # type: (str, str, str, dict[str, Any]) -> None
+    `sites` are the place of the code, and of that of a later release, or nothing. `pending`
+    are the migrations the code has and the database does not, `later` those the database has
+    and the code does not know, as `told` describes them, ancestors first. None are pending
+    where there are no tables (all would be), and where a revision is unknown to both.
+    """
+
+    def __init__(self, url, suffix, sites, schema):
+        # type: (str, str, tuple[str, str], dict[str, Any]) -> None
         self.url, self.suffix, self.schema = url, suffix, schema
-        self.migrations = os.path.join(site, schema["migrations"])
+        self.migrations = os.path.join(sites[0], schema["migrations"])
+        self.others = os.path.join(sites[1], schema["migrations"]) if sites[1] else ""
         self.state, self.detail = "unset", ""
+        self.pending = []  # type: list[dict[str, Any]]
+        self.later = []  # type: list[dict[str, Any]]
         self.where = {}  # type: dict[str, str]
         self.connection = None  # type: Any
 
     def described(self):
         # type: () -> dict[str, Any]
         """Return what may be told."""
-        return dict(self.where, state=self.state, detail=self.detail)
+        return dict(
+            self.where,
+            state=self.state,
+            detail=self.detail,
+            pending=self.pending,
+            later=self.later,
+        )
 
     def close(self):
         # type: () -> None
@@ -303,21 +328,26 @@ class Database(object):
         # type: () -> None
         """Compare with alembic's revisions."""
         rows = self._rows("SELECT version_num FROM " + self.schema["table"])  # noqa: S608
-        if not rows:
+        code, others = revisions(self.migrations), revisions(self.others)
+        parents = {r: before for r, (before, _) in code.items()}
+        has = {row[0] for row in rows or []}
+        if not has and self._rows("SELECT version FROM migrate_version"):
+            # Of a release before alembic: the sync takes the first revision for what there is.
+            has = {r for r, before in parents.items() if not before}
+        if not has:
             self.state = "empty"
             return
-        parents = revisions(self.migrations)
-        has = {row[0] for row in rows}
-        covered = ancestors(has, parents)
+        covered = ancestors(has, dict({r: before for r, (before, _) in others.items()}, **parents))
         missing = heads(parents) - covered
         if covered.intersection(self.schema.get("heads", ())):
             missing = set()
-        if has - set(parents):
-            self.state = "ahead"
-        else:
-            self.state = "behind" if missing else "current"
+        unknown = covered - set(parents)
+        self.state = "ahead" if unknown else "behind" if missing else "current"
         wanted = ", the code wants " + " ".join(sorted(missing)) if missing else ""
         self.detail = "revision " + " ".join(sorted(has)) + wanted
+        if unknown <= set(others):
+            self.pending = listed(way(covered, parents, self.schema.get("heads", ())), code)
+        self.later = listed(unknown, others)
 
     def _compare_numbers(self):
         # type: () -> None
@@ -325,14 +355,17 @@ class Database(object):
         name = repository(os.path.join(os.path.dirname(self.migrations), "migrate.cfg"))
         rows = self._rows("SELECT repository_id, version FROM migrate_version")
         version = next((int(r[1]) for r in rows or [] if r[0] == name), 0)
-        files = (f for f in os.listdir(self.migrations) if f.endswith(".py"))
-        newest = max([int(f[:3]) for f in files if f[:3].isdigit()] or [0])
+        code, others = numbered(self.migrations), numbered(self.others)
+        newest = max([0] + [int(n) for n in code])
         if not version:
             self.state = "empty"
         else:
             self.state = (
                 "current" if version == newest else "behind" if version < newest else "ahead"
             )
+            self.pending = listed([n for n in code if int(n) > version], code)
+            later = ["{:03}".format(n) for n in range(newest + 1, version + 1)]
+            self.later = listed(later, others)
         self.detail = "revision {}, the code has {}".format(version, newest)
 
     def cells(self, database, transport):
@@ -451,20 +484,121 @@ def classified(error, password):
 
 
 def revisions(directory):
-    # type: (str) -> dict[str, set[str]]
-    """Return the parents (and what else it depends on) of each revision below a directory.
+    # type: (str) -> dict[str, tuple[set[str], str]]
+    """Return each revision below a directory: parents (and what else it depends on), and module.
 
-    The files are read and not run: that would import the service.
+    The modules are read and not run: that would import the service.
     """
     found = {}
     for path in modules(directory):
-        with open(path, "rb") as file:
-            values = assigned(ast.parse(file.read()))
+        module = parsed(path)
+        values = assigned(module) if module else assigned_by_lines(path)
         if isinstance(values.get("revision"), TEXTS):
             before = (values.get("down_revision"), values.get("depends_on"))
             parents = {r for value in before for r in as_tuple(value)}
-            found[str(values["revision"])] = parents
+            found[str(values["revision"])] = parents, path
     return found
+
+
+def numbered(directory):
+    # type: (str) -> dict[str, tuple[set[str], str]]
+    """Return the same of sqlalchemy-migrate's modules, by numbers of three digits or more."""
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    numbers = {n: re.match(r"\d{3,}", n) for n in names if n.endswith(".py")}
+    return {m.group(): (set(), os.path.join(directory, n)) for n, m in numbers.items() if m}
+
+
+def listed(some, known):
+    # type: (Iterable[str], dict[str, tuple[set[str], str]]) -> list[dict[str, Any]]
+    """Return what is told of revisions, ancestors first."""
+    rest, rows = set(some), []  # type: set[str], list[dict[str, Any]]
+    while rest:
+        first = {r for r in rest if r not in known or not rest.intersection(known[r][0])}
+        first = first or set(rest)  # a circle
+        rows += [told(r, known[r][1] if r in known else "") for r in sorted(first)]
+        rest -= first
+    return rows
+
+
+def told(revision, path):
+    # type: (str, str) -> dict[str, Any]
+    """Return a revision, its title, and whether it `removes` something.
+
+    That is: whether a table or a column is gone or is called otherwise afterwards, so that
+    code of the release before may not work any more. sqlalchemy-migrate's modules do not say
+    what they drop: there an index counts, too. Nothing is said of constraints. Of what cannot
+    be read, for want of its module or since it is for another Python, nobody can say that
+    nothing is removed: `removes` is true, and the title may be empty.
+    """
+    module = parsed(path) if path else None
+    return {
+        "revision": revision,
+        "title": title(module, revision, path),
+        "removes": module is None or removes(module),
+    }
+
+
+def title(module, revision, path):
+    # type: (ast.Module | None, str, str) -> str
+    """Return the first line of a module's docstring, or else what its file is called."""
+    lines = said((module and ast.get_docstring(module)) or "").strip().splitlines()
+    if lines:
+        return lines[0].strip().rstrip(".")
+    name = os.path.splitext(os.path.basename(path))[0]
+    return re.sub("^" + re.escape(revision), "", name).replace("_", " ").strip()
+
+
+def removes(node):
+    # type: (ast.AST) -> bool
+    """Whether code removes or renames a table or a column; what `downgrade` does is left out."""
+    if isinstance(node, ast.FunctionDef) and node.name == "downgrade":
+        return False
+    if isinstance(node, ast.Expr) and literal(node.value):
+        return False  # a docstring, which may begin like SQL
+    if isinstance(node, ast.Call):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if RENAMED.get(name) in [k.arg for k in node.keywords]:
+            return True
+        # What sqlalchemy-migrate noted is of no use to code that has alembic.
+        noted = node.args and literal(node.args[0]) == "migrate_version"
+        if name in REMOVALS and not noted:
+            return True
+    if REMOVING_SQL.match(literal(node)):
+        return True
+    return any(removes(child) for child in ast.iter_child_nodes(node))
+
+
+def literal(node):
+    # type: (ast.AST) -> str
+    """Return the text an expression is, `?` standing for what is put into it."""
+    if isinstance(node, ast.BinOp):
+        left = literal(node.left)
+        return left + (literal(node.right) or "?") if isinstance(node.op, ast.Add) else left
+    if isinstance(node, getattr(ast, "JoinedStr", ())):
+        return "".join(literal(value) or "?" for value in ast.iter_child_nodes(node))
+    # Python 2 has it as `s`.
+    value = getattr(node, "value", vars(node).get("s"))
+    return value if isinstance(value, TEXTS) else ""
+
+
+def parsed(path):
+    # type: (str) -> ast.Module | None
+    """Return a module; None where this Python cannot read it."""
+    with open(path, "rb") as file:
+        try:
+            return ast.parse(file.read())
+        except (SyntaxError, ValueError):
+            return None
+
+
+def assigned_by_lines(path):
+    # type: (str) -> dict[str, object]
+    """Return the constants that lines of a module assign, whichever Python it is for."""
+    with open(path, "rb") as file:
+        text = file.read().decode("utf-8", "replace")
+    row = r"^(revision|down_revision|depends_on)\b[^=\n]*=\s*(\([^)]*\)|\S.*)$"
+    found = re.findall(row, text, re.MULTILINE)
+    return assigned(ast.parse("\n".join(name + " = " + value for name, value in found)))
 
 
 def modules(directory):
@@ -516,6 +650,16 @@ def ancestors(start, parents):
             found.add(revision)
             todo += parents.get(revision, ())
     return found
+
+
+def way(covered, parents, ends):
+    # type: (set[str], dict[str, set[str]], Iterable[str]) -> set[str]
+    """Return the revisions that are lacking where `covered` are there.
+
+    Where each of `ends` is enough, it is those to the one most of whose way is done.
+    """
+    ways = [ancestors({end}, parents) for end in ends if end in parents] or [set(parents)]
+    return min(ways, key=lambda w: (-len(w & covered), len(w))) - covered
 
 
 def heads(parents):
