@@ -331,6 +331,11 @@ class Daemon:
         return self.needs
 
     @property
+    def uses_database(self) -> bool:
+        """Whether it works on the service's database itself."""
+        return self.kind == "uwsgi" or "connection" in self.needed
+
+    @property
     def unit_type(self) -> str:
         """The Type= of the unit."""
         return self.type or ("oneshot" if self.kind == "oneshot" else "notify")
@@ -415,6 +420,27 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A command on the way to this series (`[[upgrade]]`), in the order of the project's guide.
+
+    `phase`: `expand` is run by the new code while the old one still serves, and `contract`
+    once nothing of the old release runs anywhere in the cloud. `title`: what it does, for
+    the person who watches. `command`: a script of the tree and its arguments.
+    `accept`: exit statuses that are well. `again`: the status that says that there is more
+    to do, so that it is run again (0: none). `package`: the step is for nodes that have it.
+    """
+
+    phase: Literal["expand", "contract"]
+    title: str
+    command: tuple[str, ...]
+    accept: tuple[int, ...] = (0,)
+    again: int = 0
+    package: str = ""
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """Options a daemon cannot do its work without (`[[settings]]`); their lack is told.
 
@@ -483,6 +509,7 @@ class Service:
     node: Node = field(default_factory=Node)
     schemas: tuple[Schema, ...] = ()
     setup: tuple[Setup, ...] = ()
+    upgrade: tuple[Upgrade, ...] = ()
     settings: tuple[Setting, ...] = ()
     dynamic: tuple[Dynamic, ...] = ()
     since: str = ""
@@ -496,6 +523,7 @@ class Service:
             *(d.package for d in self.daemons),
             *(s.package for s in self.steps),
             *(s.package for s in self.setup),
+            *(u.package for u in self.upgrade),
             *(s.package for s in self.settings),
         ]
         for name in [self.common, *filter(None, owners)]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from builder import patches
 from builder import templates as jinja
 from builder.debs.manifest import OPTIONS, SERVICES, manifest
+from builder.debs.node import INTERFACE
 from builder.debs.stdeb_adapter import binary_name
 from builder.debs.versions import debian_version, full_version
 from builder.errors import BuildError
@@ -269,6 +270,8 @@ def _binary(view: _View, package: Package) -> Binary:
             "adduser",
             "ucf",
             *(["sudo"] if service.sudoers else []),
+            # What units ask before they start, and who restarts them on an upgrade.
+            INTERFACE,
         ]
     else:
         first = [] if package.meta else [f"{service.common} (= ${{binary:Version}})"]
@@ -283,7 +286,7 @@ def _binary(view: _View, package: Package) -> Binary:
         relations[label] = tuple(_exact(service, getattr(package, name)))
     relations["Provides"] = package.provides
     if package.name == service.common:
-        relations["Recommends"] = (*relations["Recommends"], "logrotate", "openstack-node")
+        relations["Recommends"] = (*relations["Recommends"], "logrotate")
     return Binary(
         name=package.name,
         summary=package.summary,
@@ -318,7 +321,7 @@ def _rules(view: _View, binaries: Sequence[Binary], root: Path) -> str:
         how = f"-p{daemon.package}"
         if daemon.start == "manual":
             how += " --no-enable --no-start"
-        elif daemon.start == "boot" or daemon in _waiting(service, daemon.package):
+        elif daemon.start == "boot" or daemon in _started(service, daemon.package):
             how += " --no-start"
         calls.setdefault(how, []).append(f"{daemon.name}.service")
     return jinja.render(
@@ -335,19 +338,17 @@ def _rules(view: _View, binaries: Sequence[Binary], root: Path) -> str:
     )
 
 
-def _waiting(service: Service, package: str) -> list[Daemon]:
-    """Return the daemons of a package whose start is not waited for.
+def _started(service: Service, package: str) -> list[Daemon]:
+    """Return the daemons of a package that its own postinst starts, and does not wait for.
 
     One that says READY by itself does so when it has reached database and broker, which
-    may be never on a node that is not configured; uWSGI says it at once.
+    may be never on a node that is not configured; and an upgrade restarts none whose
+    database has to be moved first (debhelper's snippets know neither).
     """
     return [
         d
         for d in service.daemons
-        if d.package == package
-        and d.kind == "daemon"
-        and d.start == "now"
-        and d.unit_type == "notify"
+        if d.package == package and d.kind != "oneshot" and d.start == "now"
     ]
 
 
@@ -566,7 +567,7 @@ def _scripts(view: _View, binary: Binary, root: Path) -> dict[str, Rendered]:
     """Return the maintainer scripts of a package that has something to do in them."""
     service = view.service
     daemons = [d for d in service.daemons if d.package == binary.name]
-    waiting = [f"{d.name}.service" for d in _waiting(service, binary.name)]
+    started = [f"{d.name}.service" for d in _started(service, binary.name)]
     values: dict[str, object] = {
         "package": binary.name,
         "user": service.user.name,
@@ -578,14 +579,15 @@ def _scripts(view: _View, binary: Binary, root: Path) -> dict[str, Rendered]:
         "directories": [] if binary.code else view.directories(binary.name),
         "steps": [_step(view, s) for s in service.steps if _owner(service, s) == binary.name],
         "logs": _tool_logs(view, binary.name),
-        "waiting": waiting,
+        "service": service.name,
+        "started": started,
         "python2": view.build.target.is_python2,
     }
     files = {}
     joins = bool(binary.groups or binary.apparmor)  # what is others'
-    if values["configs"] or values["directories"] or values["steps"] or waiting or joins:
+    if values["configs"] or values["directories"] or values["steps"] or started or joins:
         files["postinst"] = jinja.render(root, "postinst.j2", **values)
-    if waiting or binary.code:
+    if started or binary.code:
         files["prerm"] = jinja.render(root, "prerm.j2", **values)
     if values["configs"] or values["directories"] or daemons or binary.apparmor:
         directories = [] if binary.code else view.directories(binary.name)
@@ -610,7 +612,6 @@ def _overrides(view: _View, binary: Binary, root: Path) -> Rendered:
         "lintian-overrides.j2",
         compression=view.build.target.compression,
         code=binary.code,
-        waiting=_waiting(view.service, binary.name),
         scripts=scripts,
     )
     return Rendered(text)

@@ -70,6 +70,8 @@ def service(root, *, name="toy", order=10, units=None, **data):
         "configs": [{"live": chain[0], "pristine": ""}],
         "options": str(options),
         "upgrade_check": [],
+        "packages": [f"openstack-2099.1-{name}", *(u.package for u in units)],
+        "upgrade": [],
         "schemas": [SCHEMA],
         "setup": [SYNC],
         "settings": [],

@@ -42,9 +42,9 @@ class Apt:
         for name in ("lists/partial", "archives/partial", "sources.list.d", "preferences.d"):
             (area / name).mkdir(parents=True)
         for name in ("sources.list", "preferences"):
-            for path in _files(etc, name):
+            for path in files(etc, name):
                 text = path.read_text(encoding="utf-8")
-                text = _suite(old).sub(rf"\g<1>-{new}", text)
+                text = suite(old).sub(rf"\g<1>-{new}", text)
                 (area / path.relative_to(etc)).write_text(text, encoding="utf-8")
         options = {
             "Dir::Etc::SourceList": area / "sources.list",
@@ -63,8 +63,8 @@ class Apt:
 
     def update(self) -> None:
         """Fetch the lists; NodeError when one is not to be had."""
-        texts = (p.read_text(encoding="utf-8") for p in _files(self.area, "sources.list"))
-        if not any(_suite(self.new).search(text) for text in texts):
+        texts = (p.read_text(encoding="utf-8") for p in files(self.area, "sources.list"))
+        if not any(suite(self.new).search(text) for text in texts):
             raise system.NodeError(
                 f"no source of apt has a suite of {self.old}",
                 f"apt-get install openstack-{self.old}-archive",
@@ -119,12 +119,12 @@ class Apt:
         return system.run(argv, seconds=seconds, merged=True)
 
 
-def _files(directory: Path, name: str) -> list[Path]:
+def files(directory: Path, name: str) -> list[Path]:
     """Return a configuration file of apt and those of its directory of further ones."""
     paths = (directory / name, *sorted((directory / f"{name}.d").glob("*")))
     return [path for path in paths if path.is_file()]
 
 
-def _suite(series: str) -> re.Pattern[str]:
+def suite(series: str) -> re.Pattern[str]:
     """Return what a suite of a series looks like, such as bookworm-2025.2."""
     return re.compile(rf"(?<![\w.-])([a-z]+)-{re.escape(series)}(?![\w.-])")

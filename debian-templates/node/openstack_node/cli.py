@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from openstack_node import manifest, plan, setup, status, system
+from openstack_node import manifest, plan, restarts, rollback, setup, status, system, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +21,8 @@ LOCK = "/run/openstack-node.lock"
 UNKNOWN = 3
 COLOURS = {"critical": "31", "warning": "33", "unknown": "35", "note": "36", "ok": "32"}
 EXIT = """\
-exit status of setup and plan: 0 done, 1 something failed; of status: 0 well, 1 warning,
-2 critical (a monitoring plugin's); of all: 3 not known (no such service, not root)
+exit status of status: 0 well, 1 warning, 2 critical (a monitoring plugin's); of the others:
+0 done, 1 something failed; of all: 3 not known (no such service, not root)
 """
 
 
@@ -79,6 +79,9 @@ def parser() -> Parser:
     _add_setup(verbs)
     _add_status(verbs)
     _add_plan(verbs)
+    _add_upgrade(verbs)
+    _add_restart(verbs)
+    _add_rollback(verbs)
     return top
 
 
@@ -141,6 +144,53 @@ def _add_plan(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb.set_defaults(run=run_plan)
 
 
+def _add_upgrade(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = (
+        "Move the services of this node to another series, in the order their projects document: "
+        "of each its packages, then its databases, its daemons, and at last what the release "
+        "before could not live with. What was interrupted goes on where it was when the command "
+        "is given again. Nodes with databases come first, then compute nodes."
+    )
+    verb = verbs.add_parser("upgrade", help="move services to another series", description=text)
+    verb.add_argument("series", metavar="SERIES", help="the series to go to, such as 2026.1")
+    _add_services(verb)
+    verb.add_argument("--dry-run", action="store_true", help="show the steps, and do nothing")
+    verb.add_argument("--yes", action="store_true", help="do not ask whether to begin")
+    verb.add_argument(
+        "--reversible",
+        action="store_true",
+        help="leave out what a service of the release before could not live with: for clouds "
+        "with more nodes to move, and to be able to go back; without it the same command does it",
+    )
+    verb.add_argument(
+        "--skip-checks", action="store_true", help="go on where a service's upgrade check fails"
+    )
+    verb.set_defaults(run=run_upgrade)
+
+
+def _add_restart(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = (
+        "Restart the units that still run with code which was replaced, because restarts are "
+        f"deferred (RESTARTS=defer in {restarts.DEFAULTS}), the APIs last."
+    )
+    verb = verbs.add_parser("restart", help="restart what waits for it", description=text)
+    _add_services(verb)
+    verb.set_defaults(run=run_restart)
+
+
+def _add_rollback(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = (
+        "Return a service to the series before, as long as its databases let the older code "
+        "work; a source of apt has to have that series still."
+    )
+    verb = verbs.add_parser(
+        "rollback", help="return a service to the series before", description=text
+    )
+    verb.add_argument("services", nargs=1, metavar="SERVICE", help="such as keystone")
+    verb.add_argument("--to", metavar="SERIES", default="", help="the series to return to")
+    verb.set_defaults(run=run_rollback)
+
+
 def _add_services(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "services",
@@ -153,7 +203,7 @@ def _add_services(verb: argparse.ArgumentParser) -> None:
 def run_setup(services: list[manifest.Service], options: argparse.Namespace) -> int:
     """Set services up."""
     wishes = setup.Wishes(
-        say=lambda text: print(text, end="", flush=True),
+        say=_say,
         keystone_url=options.keystone_url,
         region=options.region,
         start=not options.no_start,
@@ -187,6 +237,56 @@ def run_plan(services: list[manifest.Service], options: argparse.Namespace) -> i
         for line in plan_text(found):
             print(line)
     return 0
+
+
+def run_upgrade(services: list[manifest.Service], options: argparse.Namespace) -> int:
+    """Move services to another series."""
+    wishes = upgrade.Wishes(
+        options.series, _say, reversible=options.reversible, checks=not options.skip_checks
+    )
+    with _alone():
+        moves = upgrade.prepare(services, options.series)
+        todo = upgrade.steps(moves, wishes, everything=not options.services)
+        if options.dry_run:
+            for step in todo:
+                print(f"{step.key.split('/')[0]:<9}  {step.text}\n{'':11}{step.command}")
+            return 0
+        if not options.yes:
+            _ask(f"{len(todo)} steps to {options.series} (--dry-run shows them). Begin?")
+        journal = upgrade.Journal(options.series)
+        upgrade.walk(todo, journal, wishes)
+        journal.close()
+    return 0
+
+
+def run_restart(services: list[manifest.Service], _: argparse.Namespace) -> int:
+    """Restart what runs with code that was replaced."""
+    with _alone():
+        for service in services:
+            for unit in restarts.pending(service):
+                _say(f"{unit.name} ... ")
+                restarts.restart(unit)
+                _say("restarted\n")
+    return 0
+
+
+def run_rollback(services: list[manifest.Service], options: argparse.Namespace) -> int:
+    """Return a service to the series before."""
+    with _alone():
+        rollback.rollback(services[0], options.to, _say)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _ask(question: str) -> None:
+    """Go on when a person agrees; NodeError otherwise."""
+    if not sys.stdin.isatty():
+        raise system.NodeError("nobody is there to ask", "with --yes it begins without a question")
+    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise system.NodeError("nothing was done")
 
 
 def plan_text(found: plan.Plan) -> Iterator[str]:
@@ -258,7 +358,7 @@ def summary(reports: list[status.Report]) -> str:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let no second setup run on this node for the block."""
+    """Let no second setup or upgrade run on this node for the block."""
     with open(LOCK, "w", encoding="utf-8") as lock:  # noqa: PTH123
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -36,12 +36,14 @@ class Migration:
 
     With `removes`, a table or a column is gone or renamed afterwards, so that the code of the
     release before may not work any more; it is true as well of one nobody can look at, whose
-    title is empty. What it does not say is in `told` of probe.py.
+    title is empty. What it does not say is in `told` of probe.py. `contract`: it is of the
+    branch that comes last, when nothing of the release before runs any more.
     """
 
     revision: str
     title: str
     removes: bool
+    contract: bool = False
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def load(names: list[str], directory: Path = SERVICES) -> list[Service]:
     """
     manifests = [_read(p) for p in sorted(directory.glob("*.json")) if p.suffixes == [".json"]]
     versions = system.versions([p for m in manifests for p in m["packages"]])
-    found = [s for s in (_service(m, versions) for m in manifests) if s]
+    found = [s for s in (narrowed(m, versions) for m in manifests) if s]
     known = {s.name for s in found}
     for name in names:
         if name not in known:
@@ -91,6 +91,15 @@ def load(names: list[str], directory: Path = SERVICES) -> list[Service]:
                 f"installed: {', '.join(sorted(known)) or 'none'}",
             )
     return sorted((s for s in found if not names or s.name in names), key=lambda s: s.order)
+
+
+def shipped(name: str, directory: Path = SERVICES) -> Service | None:
+    """Return a service with all units it has, whatever is installed; dpkg is not asked."""
+    path = directory / f"{name}.json"
+    if not path.is_file():
+        return None
+    data = _read(path)
+    return narrowed(data, dict.fromkeys(data["packages"], ""))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -103,7 +112,11 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _service(data: dict[str, Any], versions: dict[str, str]) -> Service | None:
+def narrowed(data: dict[str, Any], versions: dict[str, str]) -> Service | None:
+    """Return the service of a manifest with the units of the packages in `versions`.
+
+    None where its common package is not among them.
+    """
     if data["package"] not in versions:  # removed, and its file is about to be
         return None
     units = [Unit(**u) for u in data["units"] if u["package"] in versions]

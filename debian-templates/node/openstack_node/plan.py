@@ -69,16 +69,16 @@ def plan(services: list[Service], new: str, *, apt: Apt | None = None) -> Plan:
     with tempfile.TemporaryDirectory(prefix="openstack-node-") as name:
         apt = apt or Apt(Path(name), found[0], new)
         apt.update()
-        facts = _facts(apt, found[0], new)
+        known = facts(apt, found[0], new)
         changes = apt.changes()
         coming = {c.package: c for c in changes if c.new}
         packages = [str(s.data["package"]) for s in moving]
         root = apt.unpack([p for p in packages if p in coming])
-        moves = [_move(s, coming, root, facts) for s in moving]
+        moves = [_move(s, coming, root, known) for s in moving]
         return Plan(found[0], new, changes, apt.size(), moves)
 
 
-def _facts(apt: Apt, old: str, new: str) -> dict[str, Any]:
+def facts(apt: Apt, old: str, new: str) -> dict[str, Any]:
     """Return what the new series' archive package says of upgrades to it."""
     path = apt.unpack([f"openstack-{new}-archive"]) / str(SERIES / f"{new}.json").lstrip("/")
     facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def _move(service: Service, coming: dict[str, Change], root: Path, facts: dict[s
             f"{service.name}: {facts['series']} has no newer {service.data['package']}",
             "apt-cache policy says where it would come from; a suite may be incomplete",
         )
-    later = dataclasses.replace(service, data=_manifest(service.name, root))
+    later = dataclasses.replace(service, data=later_manifest(service.name, root))
     here = service.installed | coming.keys()
     names = {u["name"] for u in later.data["units"] if u["package"] in here}
     have = {u.name for u in service.units}
@@ -117,7 +117,8 @@ def _move(service: Service, coming: dict[str, Change], root: Path, facts: dict[s
     )
 
 
-def _manifest(name: str, root: Path) -> dict[str, Any]:
+def later_manifest(name: str, root: Path) -> dict[str, Any]:
+    """Return the manifest of a service in packages that are unpacked below `root`."""
     path = root / str(SERVICES / f"{name}.json").lstrip("/")
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return {**data, "options": str(root / data["options"].lstrip("/"))}

@@ -535,6 +535,8 @@ def told(revision, path):
         "revision": revision,
         "title": title(module, revision, path),
         "removes": module is None or removes(module),
+        # keystone and neutron have directories of that name, and glance files.
+        "contract": "contract" in os.sep.join(path.split(os.sep)[-2:]),
     }
 
 

@@ -10,12 +10,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
-from openstack_node import databases, ini, status, system, units
+from openstack_node import databases, ini, restarts, status, system, tools, units
 
 if TYPE_CHECKING:
     from openstack_node.manifest import Service
 
-STEP_SECONDS = 3600  # a large database may take long; nothing else does
 UP_SECONDS = 30
 END_SECONDS = 15
 # What a bootstrap takes from the environment, beside the password.
@@ -85,14 +84,13 @@ def _databases(service: Service, wishes: Wishes, *, named: bool) -> bool:
         wishes.tell(f"  not configured yet: {text}; {hints[0]}")
         return False
     for index, step in enumerate(service.steps):
-        _check_usable(service, [answer.schemas[name] for name in step["schemas"]], settings)
+        check_usable(service, [answer.schemas[name] for name in step["schemas"]], settings)
         _step(service, step, answer, wishes, done=answer.done.get(index, False))
     return True
 
 
-def _check_usable(
-    service: Service, schemas: list[databases.Schema], settings: ini.Settings
-) -> None:
+def check_usable(service: Service, schemas: list[databases.Schema], settings: ini.Settings) -> None:
+    """Raise NodeError with what to do for the first database that cannot be used."""
     for schema in schemas:
         if schema.state not in databases.USABLE:
             text, hints = _advice(service, schema, settings)
@@ -173,27 +171,14 @@ def _ask(service: Service, name: str, question: str) -> str:
 
 
 def _run(service: Service, step: dict[str, Any], env: dict[str, str], wishes: Wishes) -> None:
-    script, *arguments = step["command"]
-    # What goes wrong is logged, to a file by default; the person here wants to see it.
-    env = {"OS_DEFAULT__USE_STDERR": "true", **env}
-    done = system.run(
-        [str(service.tree / "bin" / script), *arguments],
-        user=service.user,
-        seconds=STEP_SECONDS,
-        env=env,
-        merged=True,
-    )
+    done = tools.run(service, step["command"], env)
     if done.code == 0:
         wishes.tell(f"done ({done.seconds:.0f} s)")
         return
     wishes.tell("failed")
-    ended = "had no end" if done.code is None else f"ended with status {done.code}"
-    raise system.NodeError(
-        f"{service.name}: {' '.join(step['command'])} {ended}",
-        f"its log: /var/log/{service.name}/{script}.log; when it is put right, "
-        f"openstack-node setup {service.name}",
-        details=_without(done.tail(), env),
-    )
+    error = tools.failure(service, step["command"], done, f"openstack-node setup {service.name}")
+    error.details = _without(error.details, env)
+    raise error
 
 
 def _without(text: str, env: dict[str, str]) -> str:
@@ -216,7 +201,7 @@ def _start(service: Service, wishes: Wishes) -> list[str]:
         if state and state.enabled == "enabled" and unit.start != "manual":
             if state.active in {"inactive", "failed"} or state.sub == "auto-restart":
                 todo["start"].append(unit.name)
-            elif units.changed(unit, state):
+            elif units.changed(unit, state) or restarts.replaced(service, state):
                 todo["restart"].append(unit.name)
             elif state.active == "activating":
                 todo[""].append(unit.name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openstack_node import databases, ini, options, system, units
+from openstack_node import databases, gate, ini, options, system, units
 
 if TYPE_CHECKING:
     from openstack_node.manifest import Service
@@ -70,10 +70,11 @@ def _lines(
     service: Service, states: dict[str, system.UnitState], upgrade_checks: bool
 ) -> list[Line]:
     settings = ini.Settings(service.configs)
-    answer = databases.ask(service, read_files(service))
+    answer = databases.ask(service, read_files(service), later_site=gate.later_site(service))
+    fitness = gate.judge(service, answer)
     lines = []
     for unit in service.units:
-        level, text, hints = units.judge(service, unit, states.get(unit.name))
+        level, text, hints = units.judge(service, unit, states.get(unit.name), fitness)
         lines.append(Line("unit", unit.name, level, text, hints))
     lines += _databases(service, settings, answer) + _steps(service, answer)
     lines += _broker(service, settings, answer)

@@ -103,7 +103,8 @@ def run(
     """
     home = "/"
     if user:
-        argv = ["runuser", "-u", user, "--", *argv]
+        if is_root():  # a unit of the service is that user already
+            argv = ["runuser", "-u", user, "--", *argv]
         home = pwd.getpwnam(user).pw_dir
     start = time.monotonic()
     clean = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home, **(env or {})}

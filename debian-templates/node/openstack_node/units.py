@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openstack_node import ini
+from openstack_node import ini, restarts
 
 if TYPE_CHECKING:
+    from openstack_node.gate import Verdict as Fitness
     from openstack_node.manifest import Service, Unit
     from openstack_node.system import UnitState
 
@@ -16,8 +17,10 @@ STARTING_SECONDS = 60  # a daemon that is not up by then is more than slow
 Verdict = tuple[str, str, list[str]]  # level, text, hints
 
 
-def judge(service: Service, unit: Unit, state: UnitState | None) -> Verdict:
-    """Return how a unit is."""
+def judge(
+    service: Service, unit: Unit, state: UnitState | None, fitness: Fitness | None = None
+) -> Verdict:
+    """Return how a unit is; `fitness` of the databases is why one may not have started."""
     if state is None:
         return "unknown", "systemd does not run here", []
     if state.load == "not-found":
@@ -25,10 +28,10 @@ def judge(service: Service, unit: Unit, state: UnitState | None) -> Verdict:
     if state.load == "masked" or state.enabled in {"disabled", "masked"}:
         return _switched_off(unit, state)
     if state.active == "active":
-        return _active(service, unit, state)
+        return _active(service, unit, state, fitness)
     if state.active in {"activating", "reloading", "deactivating"}:
         return _moving(service, unit, state)
-    return _down(service, unit, state)
+    return _down(service, unit, state, fitness)
 
 
 def _log(service: Service, unit: Unit) -> str:
@@ -51,10 +54,12 @@ def _moving(service: Service, unit: Unit, state: UnitState) -> Verdict:
     return "warning", text, [f"it waits for its database or broker; {log}"]
 
 
-def _down(service: Service, unit: Unit, state: UnitState) -> Verdict:
+def _down(service: Service, unit: Unit, state: UnitState, fitness: Fitness | None) -> Verdict:
     setup = f"openstack-node setup {service.name}"
     if state.waits:
         option = needed(service, unit)
+        if fitness and fitness.text and not option:
+            return "critical", f"not started: {fitness.text}", [fitness.hint]
         if not option:
             return "warning", "not started since it was configured", [setup]
         return "warning", f"waits for {option}", [f"set it, then {setup}"]
@@ -71,8 +76,13 @@ def _switched_off(unit: Unit, state: UnitState) -> Verdict:
     return level, text, [f"systemctl enable {unit.name}"] if running else []
 
 
-def _active(service: Service, unit: Unit, state: UnitState) -> Verdict:
+def _active(service: Service, unit: Unit, state: UnitState, fitness: Fitness | None) -> Verdict:
     text = f"active for {span(int(time.time() - state.since))}"
+    if restarts.replaced(service, state):
+        why = f": {fitness.text}" if fitness and fitness.text else ""
+        hint = fitness.hint if fitness and fitness.text else ""
+        hint = hint or f"openstack-node restart {service.name}"
+        return "warning", f"{text}, waits for its restart with newer code{why}", [hint]
     later = changed(unit, state)
     if later:
         hint = f"openstack-node setup {service.name} restarts it"

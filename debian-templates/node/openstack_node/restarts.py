@@ -1,0 +1,131 @@
+"""Starting and restarting the units of a service, when that is safe and when it is wanted.
+
+On an upgrade a unit is restarted at once, unless the administrator defers that, or its
+database is not fit for the new code yet. Then it goes on from the old tree, whose files
+stay until `apt autoremove`, and is named by `openstack-node status`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openstack_node import gate, manifest, system
+
+if TYPE_CHECKING:
+    from openstack_node.manifest import Service, Unit
+    from openstack_node.system import UnitState
+
+DEFAULTS = Path("/etc/default/openstack-node")
+VARIABLE = "OPENSTACK_NODE_RESTARTS"
+LISTS = Path("/var/lib/dpkg/info")
+POLICY = Path("/usr/sbin/policy-rc.d")
+FORBIDDEN = 101  # what policy-rc.d(8) ends with where an action is not allowed
+UP_SECONDS = 300  # a daemon finishes its work before it ends, and loads all its code after
+
+
+def main(action: str, name: str, names: list[str]) -> int:
+    """Start (`action` start) or restart units as their packages are configured; 0 always."""
+    if not Path("/run/systemd/system").is_dir():
+        return 0
+    system.run(["systemctl", "--system", "daemon-reload"], seconds=60)
+    states = system.unit_states(names)
+    due = [
+        n for n in names if n in states and states[n].enabled == "enabled" and _allowed(n, action)
+    ]
+    if action == "start":
+        _say(system.systemctl("start", due) if due else None)
+        return 0
+    running = [n for n in due if states[n].active == "active"]
+    reason = _reason(name) if running else ""
+    for unit in running if reason else ():
+        print(f"{unit} goes on with the code it was started with: {reason}")
+    # One that does not run may be waiting for a new try, which would use the new code anyway.
+    others = [n for n in due if n not in running or not reason]
+    _say(system.systemctl("try-restart", others) if others else None)
+    return 0
+
+
+def _allowed(unit: str, action: str) -> bool:
+    """Ask the administrator's policy, as deb-systemd-invoke does."""
+    if not os.access(POLICY, os.X_OK):
+        return True
+    return system.run([str(POLICY), unit, action], seconds=30).code != FORBIDDEN
+
+
+def _reason(name: str) -> str:
+    """Return why the units of a service are not to be restarted now, or nothing."""
+    if deferred():
+        return f"restarts are deferred; openstack-node restart {name}"
+    service = manifest.shipped(name)
+    if service is None or not service.wants_database:
+        return ""
+    verdict = gate.verdict(service)
+    return f"{verdict.text}; {verdict.hint}" if verdict.code == gate.MAY_NOT else ""
+
+
+def _say(done: system.Done | None) -> None:
+    """Tell what systemd has against it; a unit that cannot start is no failed installation."""
+    if done is not None and done.code != 0:
+        print(done.tail(2))
+
+
+def deferred() -> bool:
+    """Whether restarts wait for the administrator: by RESTARTS=defer of the defaults file."""
+    wish = os.environ.get(VARIABLE, "")
+    if not wish and DEFAULTS.is_file():
+        found = re.findall(
+            r"^\s*RESTARTS=[\"']?(\w+)", DEFAULTS.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        wish = found[-1] if found else ""
+    return wish == "defer"
+
+
+def replaced(service: Service, state: UnitState) -> bool:
+    """Whether a service's code, or what it is built on, was unpacked after a unit started."""
+    code = str(service.data["packages"][0])
+    closure = f"openstack-{service.series}-closure-{service.name}"
+    lists = (LISTS / f"{package}.list" for package in (code, closure))
+    times = [p.stat().st_mtime for p in lists if p.exists()]
+    return state.active == "active" and 0 < state.started < max(times, default=0)
+
+
+def in_order(service: Service) -> list[Unit]:
+    """Return the units of a service in the order of their restart: the APIs last."""
+    return sorted(service.units, key=lambda u: u.kind == "uwsgi" or u.name.endswith("-api.service"))
+
+
+def pending(service: Service) -> list[Unit]:
+    """Return the units that run with code which was replaced, or were left waiting for it."""
+    units = [u for u in in_order(service) if u.start == "now"]
+    states = system.unit_states([u.name for u in units])
+    return [
+        u
+        for u in units
+        if (state := states.get(u.name))
+        and state.enabled == "enabled"
+        and (replaced(service, state) or state.waits or state.active in ("failed", "inactive"))
+    ]
+
+
+def restart(unit: Unit, *, seconds: float = UP_SECONDS) -> None:
+    """Restart a unit and wait until it is up; NodeError when it is not in time."""
+    done = system.systemctl("restart", [unit.name])
+    if done.code != 0:
+        raise system.NodeError(f"{unit.name}: {done.tail(1)}")
+    end = time.monotonic() + seconds
+    while True:
+        state = system.unit_states([unit.name]).get(unit.name)
+        if state and state.active == "active" and not state.pending:
+            return
+        if state and not state.pending and (state.waits or state.active == "failed"):
+            break
+        if time.monotonic() > end:
+            break
+        time.sleep(0.3)
+    raise system.NodeError(
+        f"{unit.name} does not come up", f"see journalctl -u {unit.name}", "openstack-node status"
+    )

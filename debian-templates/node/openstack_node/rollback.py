@@ -1,0 +1,131 @@
+"""Return a service to the series before, where its databases let the older code work."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from openstack_node import databases, manifest, plan, restarts, status, system, upgrade
+from openstack_node.sources import Sources
+
+if TYPE_CHECKING:
+    from openstack_node.manifest import Service
+
+FETCH_SECONDS = 600
+ROW = re.compile(r"^\s*(\S+) \| (\S+) \| \S+ (\S+)/\S+ \S+ Packages$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where a service goes back to: `versions` of its packages there are in `suite`."""
+
+    series: str
+    suite: str
+    versions: dict[str, str]
+
+
+def rollback(service: Service, series: str, say: Callable[[str], None]) -> None:
+    """Bring a service back to `series`, or to the newest before its own.
+
+    Raises NodeError where apt knows no earlier release of it, and where a database has
+    moved past what that release can read. Nothing is changed then.
+    """
+    way = find(service, series)
+    with tempfile.TemporaryDirectory(prefix="openstack-node-") as name:
+        root = _unpack(service, way, Path(name))
+        older = plan.later_manifest(service.name, root)
+        say(f"{service.name}  {service.series} to {way.series}\n")
+        if service.wants_database:
+            check(service, older, root, way.series)
+    Sources().choose(service.name, way.suite)
+    say("  install the packages of the release before ... ")
+    upgrade.install(
+        [f"{p}={v}" for p, v in sorted(way.versions.items()) if not p.startswith("openstack-")],
+        "--allow-downgrades",
+    )
+    say("done\n")
+    journal = upgrade.Journal(service.series)
+    if journal.done:
+        journal.forget(service.name)
+    say("  restart what runs with the newer code ... ")
+    for unit in restarts.pending(manifest.load([service.name])[0]):
+        restarts.restart(unit)
+    say("done\n")
+
+
+def find(service: Service, series: str) -> Way:
+    """Return where apt has an earlier release of a service, that of `series` if one is given."""
+    common = str(service.data["package"])
+    names = sorted(p for p in service.installed if not p.startswith("openstack-"))
+    said = system.run(["apt-cache", "madison", *names], seconds=60).out
+    rows = [(p, v, suite) for p, v, suite in ROW.findall(said) if _series(suite) != service.series]
+    earlier = [
+        (version, suite)
+        for package, version, suite in rows
+        if package == common
+        and (_series(suite) == series if series else _older(version, service.version))
+    ]
+    if not earlier:
+        raise system.NodeError(
+            f"apt knows no {common} of {series or 'an earlier series'}",
+            "a source of apt has to have that series: apt-cache policy " + common,
+        )
+    suite = earlier[0][1]  # madison has the newest version first
+    versions: dict[str, str] = {}
+    for package, version, where in rows:
+        if where == suite:
+            versions.setdefault(package, version)
+    return Way(_series(suite), suite, versions)
+
+
+def _series(suite: str) -> str:
+    """Return the series of a suite such as bookworm-2025.2."""
+    return suite.partition("-")[2]
+
+
+def _older(version: str, than: str) -> bool:
+    return system.run(["dpkg", "--compare-versions", version, "lt", than], seconds=20).code == 0
+
+
+def _unpack(service: Service, way: Way, area: Path) -> Path:
+    """Fetch the earlier code and manifest; return the directory their files are in."""
+    common = str(service.data["package"])
+    code = str(service.data["packages"][0]).replace(service.series, way.series, 1)
+    for package in (common, code):
+        version = way.versions[common]
+        argv = ["env", "-C", str(area), "apt-get", "download", f"{package}={version}"]
+        done = system.run(argv, seconds=FETCH_SECONDS, merged=True)
+        if done.code != 0:
+            raise system.NodeError(f"apt cannot fetch {package}={version}", details=done.tail(4))
+    for deb in sorted(area.glob("*.deb")):
+        system.run(["dpkg-deb", "-x", str(deb), str(area / "root")], seconds=120)
+    return area / "root"
+
+
+def check(service: Service, older: dict[str, Any], root: Path, series: str) -> None:
+    """Raise NodeError where the older code cannot work on the databases as they are."""
+    site = str(older["site"])
+    data = {**service.data, "schemas": older["schemas"], "site": str(root / site.lstrip("/"))}
+    # The tree's Python of today asks; what it compares with is the older code.
+    answer = databases.ask(
+        replace(service, data=data), status.read_files(service), later_site=service.data["site"]
+    )
+    if answer.error:
+        raise system.NodeError(f"{service.name}: {answer.error}", "see openstack-node status")
+    for schema in answer.schemas.values():
+        if schema.state not in ("current", "behind", "ahead"):
+            raise system.NodeError(
+                f"{service.name}: the database {schema.where} {databases.STATES[schema.state]}",
+                "see openstack-node status",
+            )
+        taken = [m for m in schema.later if m.removes]
+        if taken:
+            what = f" ({taken[0].title})" if taken[0].title else ""
+            raise system.NodeError(
+                f"{service.name}: the database {schema.where} has moved past {series}: "
+                f"{taken[0].revision}{what} took away what {series} may read",
+                "the way back is a copy of the database from before the upgrade",
+            )

@@ -1,0 +1,315 @@
+"""Move the services of this node to another series, in the order their projects document.
+
+Every service goes by itself: its packages first, its daemons running on from the old tree;
+then its databases are made fit for both releases; then its daemons are restarted; and then,
+when nothing of the old release runs any more, the rest is done. What was done is noted, so
+that the same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import syslog
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from openstack_node import databases, ini, manifest, plan, restarts, setup, status, system, tools
+from openstack_node.apt import Apt
+from openstack_node.sources import Sources
+
+if TYPE_CHECKING:
+    from openstack_node.manifest import Service
+
+JOURNAL = Path("/var/lib/openstack-node/upgrade.json")
+APT_SECONDS = 3600
+MOST_TURNS = 10000  # of a command that says there is more to do
+APT_OPTIONS = (
+    "DPkg::Lock::Timeout=300",
+    "Dpkg::Options::=--force-confdef",
+    "Dpkg::Options::=--force-confold",
+)
+APT = ("apt-get", "--yes", "--quiet=2", *(w for o in APT_OPTIONS for w in ("-o", o)))
+# No question is asked, and no daemon restarted before its databases are ready.
+QUIET = {"DEBIAN_FRONTEND": "noninteractive", restarts.VARIABLE: "defer"}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line asks for.
+
+    `reversible`: leave out what the old release could not live with, because other nodes
+    still run it, or to be able to go back. `checks`: stop where an upgrade check fails.
+    """
+
+    series: str
+    say: Callable[[str], None]
+    reversible: bool = False
+    checks: bool = True
+
+    @property
+    def again(self) -> str:
+        """What goes on after something was put right."""
+        return f"openstack-node upgrade {self.series} goes on from here"
+
+
+@dataclass(frozen=True)
+class Move:
+    """A service as it is, and its manifest in the new series; both are one when it is there."""
+
+    service: Service
+    later: Service
+
+    @property
+    def moves(self) -> bool:
+        """Whether its packages are of another series."""
+        return self.service.series != self.later.series
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do: `command` is how a person would do it, `key` names it in the journal."""
+
+    key: str
+    text: str
+    command: str
+    run: Callable[[], None]
+
+
+class Journal:
+    """What was done of an upgrade that is under way, in a file."""
+
+    def __init__(self, series: str, path: Path = JOURNAL) -> None:
+        self.path = path
+        self.done: list[str] = []
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["series"] == series:
+                self.done = found["done"]
+        self.series = series
+
+    def note(self, key: str) -> None:
+        """Add a step, and have it on the disk."""
+        self.done.append(key)
+        self._write()
+
+    def forget(self, service: str) -> None:
+        """Take a service's steps out: it went another way."""
+        self.done = [k for k in self.done if not k.startswith(f"{service}/")]
+        self._write()
+
+    def _write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        with new.open("w", encoding="utf-8") as file:
+            json.dump({"series": self.series, "done": self.done}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self.path)
+
+    def close(self) -> None:
+        """Forget all: the upgrade is complete."""
+        if self.path.exists():
+            self.path.unlink()
+
+
+def prepare(services: list[Service], series: str) -> list[Move]:
+    """Return the moves to `series`; NodeError where upstream supports no such step."""
+    moves = [Move(s, s) for s in services if s.series == series]
+    for old in sorted({s.series for s in services} - {series}):
+        with tempfile.TemporaryDirectory(prefix="openstack-node-") as name:
+            apt = Apt(Path(name), old, series)
+            apt.update()
+            plan.facts(apt, old, series)
+            ours = [s for s in services if s.series == old]
+            root = apt.unpack([str(s.data["package"]) for s in ours])
+            moves += [Move(s, _later(s, plan.later_manifest(s.name, root))) for s in ours]
+    return sorted(moves, key=lambda m: m.service.order)
+
+
+def _later(service: Service, data: dict[str, Any]) -> Service:
+    """Return a service as the manifest of its new packages has it."""
+    found = manifest.narrowed(data, dict.fromkeys(service.installed | {data["package"]}, ""))
+    assert found is not None  # noqa: S101 - its common package is among them
+    return found
+
+
+def steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
+    """Return all there is to do, in order; `everything`: these are all services of the node."""
+    olds = sorted({m.service.series for m in moves if m.moves})
+    found = [
+        Step(f"source/{old}", f"add a source of {wishes.series}", "apt-get update",
+             partial(_add_source, old, wishes))
+        for old in olds
+    ]  # fmt: skip
+    for move in moves:
+        found += _of_service(move, wishes)
+    if everything and not wishes.reversible:
+        archive = f"openstack-{wishes.series}-archive"
+        found.append(
+            Step("node/settle", f"take all of this node from {wishes.series}",
+                 f"apt-get install {archive} ...", partial(_settle, olds, wishes))
+        )  # fmt: skip
+    return found
+
+
+def _of_service(move: Move, wishes: Wishes) -> list[Step]:
+    name, found = move.service.name, []
+    if move.moves:
+        packages = _packages(move.service)
+        found.append(
+            Step(f"{name}/packages", f"install the packages of {wishes.series}",
+                 f"apt-get install {' '.join(packages)}", partial(_install, move, wishes))
+        )  # fmt: skip
+    rows = [r for r in move.later.data.get("upgrade", []) if move.service.wants_database]
+    rows = [r for r in rows if not r["package"] or r["package"] in move.service.installed]
+    phases: dict[str, list[Step]] = {"expand": [], "contract": []}
+    for number, row in enumerate(rows):
+        phases[row["phase"]].append(
+            Step(f"{name}/{row['phase']}-{number}", row["title"], " ".join(row["command"]),
+                 partial(_command, name, row, wishes))
+        )  # fmt: skip
+    units = [u.name for u in restarts.in_order(move.later) if u.start == "now"]
+    found += phases["expand"]
+    if units:
+        found.append(
+            Step(f"{name}/restart", "restart what runs with the old code",
+                 f"systemctl restart {' '.join(units)}", partial(_restart, name))
+        )  # fmt: skip
+    return found if wishes.reversible else found + phases["contract"]
+
+
+def walk(todo: list[Step], journal: Journal, wishes: Wishes) -> None:
+    """Do the steps that were not done yet; raises NodeError at the first that fails."""
+    service = ""
+    for step in todo:
+        head = step.key.split("/")[0]
+        if head != service:
+            service = head
+            wishes.say(f"{service}\n")
+        if step.key in journal.done:
+            wishes.say(f"  {step.text} ... done before\n")
+            continue
+        wishes.say(f"  {step.text} ... ")
+        _log(f"{step.key}: {step.command}")
+        try:
+            step.run()
+        except system.NodeError as error:
+            wishes.say("failed\n")
+            _log(f"{step.key}: failed: {error}")
+            error.hints.append(wishes.again)
+            raise
+        journal.note(step.key)
+        _log(f"{step.key}: done")
+        wishes.say("done\n")
+
+
+def _log(line: str) -> None:
+    syslog.openlog("openstack-node")
+    syslog.syslog(line)
+
+
+def _packages(service: Service) -> list[str]:
+    """Return the installed packages of a service whose names both series have."""
+    return sorted(p for p in service.installed if not p.startswith("openstack-"))
+
+
+def apt_get(words: list[str], seconds: float = APT_SECONDS) -> str:
+    """Have apt do something without a question or a restart; return what it said."""
+    done = system.run([*APT, *words], seconds=seconds, merged=True, env=QUIET)
+    if done.code != 0:
+        raise system.NodeError(f"apt-get {words[0]} failed", details=done.tail(12))
+    return done.out
+
+
+def install(packages: list[str], *options: str) -> None:
+    """Install packages at their candidates' versions, or those given; repair what is half done.
+
+    Who was installed by itself and who by hand stays as it was.
+    """
+    names = [p.split("=")[0] for p in packages]
+    # What is wrong with it still apt says as well.
+    system.run(["dpkg", "--configure", "-a"], seconds=APT_SECONDS, env=QUIET)
+    auto = system.run(["apt-mark", "showauto", *names], seconds=60).out.split()
+    apt_get(["install", "--fix-broken", *options, *packages])
+    if auto:
+        system.run(["apt-mark", "auto", *auto], seconds=60)
+
+
+def _add_source(old: str, wishes: Wishes) -> None:
+    """Know the new series, and have its openstack-node do the rest."""
+    sources = Sources()
+    sources.add(old, wishes.series)
+    apt_get(["update", "--error-on=any"])
+    before = system.versions(["openstack-node"])
+    for suite in sources.suites(wishes.series)[:1]:
+        sources.choose("openstack-node", suite)
+    install(["openstack-node"])
+    if system.versions(["openstack-node"]) != before:
+        wishes.say("done, with a newer openstack-node\n")
+        sys.stdout.flush()
+        os.execv(sys.argv[0], sys.argv)  # noqa: S606 - itself
+
+
+def _install(move: Move, wishes: Wishes) -> None:
+    service = move.service
+    sources = Sources()
+    for suite in sources.suites(wishes.series)[:1]:
+        sources.choose(service.name, suite)
+    # A package the new series has no more cannot be asked for; apt removes it with the rest.
+    said = system.run(["apt-cache", "policy", *_packages(service)], seconds=60).out
+    found = re.findall(r"^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)", said, re.MULTILINE)
+    names = [package for package, old, new in found if old != new]
+    install(names or [str(service.data["package"])])
+    if manifest.load([service.name])[0].series != wishes.series:
+        raise system.NodeError(
+            f"{service.name} is still of {service.series}",
+            f"apt-cache policy {service.data['package']} says why",
+        )
+
+
+def _command(name: str, row: dict[str, Any], wishes: Wishes) -> None:
+    """Run a command of the new code, until it says that all is done."""
+    service = manifest.load([name])[0]
+    _check_databases(service)
+    for _ in range(MOST_TURNS):
+        done = tools.run(service, row["command"])
+        if done.code is None or not row["again"] or done.code != row["again"]:
+            break
+    check = len(row["accept"]) > 1
+    if done.code in row["accept"] or (check and not wishes.checks):
+        return
+    raise tools.failure(service, row["command"], done, "the upgrade can go on")
+
+
+def _check_databases(service: Service) -> None:
+    answer = databases.ask(service, status.read_files(service))
+    if answer.error:
+        raise system.NodeError(f"{service.name}: {answer.error}", "see openstack-node status")
+    names = [s["name"] for s in service.data["schemas"]]
+    own = [schema for name, schema in answer.schemas.items() if name in names]
+    setup.check_usable(service, own, ini.Settings(service.configs))
+
+
+def _restart(name: str) -> None:
+    for unit in restarts.pending(manifest.load([name])[0]):
+        restarts.restart(unit)
+
+
+def _settle(olds: list[str], wishes: Wishes) -> None:
+    """Have the archive package keep the source, and bring what belongs to no service."""
+    sources = Sources()
+    for old in olds or [wishes.series]:
+        sources.settle(old, wishes.series)
+    install([f"openstack-{wishes.series}-archive"])
+    apt_get(["update", "--error-on=any"])
+    suites = "|".join(map(re.escape, sources.suites(wishes.series)))
+    said = apt_get(["--simulate", "full-upgrade"])
+    ours = re.findall(rf"^Inst (\S+) \[\S+\] \(\S+ [^)]*\b(?:{suites})\b", said, re.MULTILINE)
+    if ours:
+        install(ours)
