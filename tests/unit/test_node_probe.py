@@ -115,6 +115,22 @@ def test_a_head_that_includes_the_other_branch_is_enough(site):
     assert state(site, "contract1").detail == "revision contract1, the code wants contract2"
 
 
+def test_a_revision_beyond_the_recorded_heads_is_not_waited_for(site):
+    """keystone 2025.2 has a module in a directory that its own sync does not look into."""
+    (site / "toy/versions/EXPAND_HEAD").write_text("expand1\n")
+    (site / "toy/versions/CONTRACT_HEAD").write_text("contract1\n")
+    assert state(site, "expand1", "contract1").state == "current"
+    found = at(site, "base")
+    assert found.state == "behind"
+    assert names(found.pending) == ["expand1", "contract1"]
+
+
+def test_what_comes_last_is_known_by_its_place(site):
+    found = at(site, "base")
+    assert {m.revision: m.contract for m in found.pending}["contract1"]
+    assert not {m.revision: m.contract for m in found.pending}["expand1"]
+
+
 def test_one_of_several_ways_to_the_same_tables_is_enough(site):
     (site / "toy/versions/other.py").write_text(REVISION.format("release1", "base", None))
     rows = {"alembic_version": [("release1",)]}

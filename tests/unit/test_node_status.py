@@ -84,7 +84,7 @@ def shown(tmp_path, monkeypatch, capsys):
     def show(*words, schema="current", unit="active", done=True, **answer):
         found = databases.Schema("main", schema, "", "toy", "db", "toy")
         reply = databases.Answer({"main": found}, {1: done}, **answer)
-        monkeypatch.setattr(databases, "ask", lambda _toy, _files, later_site: reply)
+        monkeypatch.setattr(databases, "ask", lambda _toy, _files, **_places: reply)
         monkeypatch.setattr(system, "unit_states", lambda _names: {NAME: state(active=unit)})
         code = cli.main(["status", *words])
         out = capsys.readouterr().out

@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Carry out a command line; return its exit status."""
-    options = parser().parse_args(arguments)
+    options = parse(arguments)
     try:
         services = _services(options)
     except system.NodeError as error:
@@ -52,6 +52,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _tell(system.NodeError("interrupted"), 1)
     return code
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return what a command line says; services may come behind options, too."""
+    top = parser()
+    options, more = top.parse_known_args(arguments)
+    if more and (options.run is run_rollback or any(word.startswith("-") for word in more)):
+        top.error(f"unrecognized arguments: {' '.join(more)}")
+    options.services += more
+    return options
 
 
 def _services(options: argparse.Namespace) -> list[manifest.Service]:

@@ -497,7 +497,23 @@ def revisions(directory):
             before = (values.get("down_revision"), values.get("depends_on"))
             parents = {r for value in before for r in as_tuple(value)}
             found[str(values["revision"])] = parents, path
-    return found
+    used = ancestors(recorded(directory), {r: before for r, (before, _) in found.items()})
+    return {r: found[r] for r in used if r in found} or found
+
+
+def recorded(directory):
+    # type: (str) -> set[str]
+    """Return the last revisions as keystone's and neutron's code has them on record.
+
+    There may be modules beside that no command of this release takes notice of.
+    """
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    ends = set()  # type: set[str]
+    for name in names:
+        if name.endswith("_HEAD"):
+            with open(os.path.join(directory, name)) as file:
+                ends.update(file.read().split())
+    return ends
 
 
 def numbered(directory):

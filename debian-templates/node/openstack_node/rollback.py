@@ -35,7 +35,9 @@ def rollback(service: Service, series: str, say: Callable[[str], None]) -> None:
     """
     way = find(service, series)
     with tempfile.TemporaryDirectory(prefix="openstack-node-") as name:
-        root = _unpack(service, way, Path(name))
+        area = Path(name)
+        area.chmod(0o755)  # the service's user looks at the code in it
+        root = _unpack(service, way, area)
         older = plan.later_manifest(service.name, root)
         say(f"{service.name}  {service.series} to {way.series}\n")
         if service.wants_database:

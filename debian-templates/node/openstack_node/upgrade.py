@@ -14,6 +14,7 @@ import re
 import sys
 import syslog
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -197,6 +198,7 @@ def walk(todo: list[Step], journal: Journal, wishes: Wishes) -> None:
             continue
         wishes.say(f"  {step.text} ... ")
         _log(f"{step.key}: {step.command}")
+        start = time.monotonic()
         try:
             step.run()
         except system.NodeError as error:
@@ -206,7 +208,7 @@ def walk(todo: list[Step], journal: Journal, wishes: Wishes) -> None:
             raise
         journal.note(step.key)
         _log(f"{step.key}: done")
-        wishes.say("done\n")
+        wishes.say(f"done ({time.monotonic() - start:.0f} s)\n")
 
 
 def _log(line: str) -> None:
