@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import nodeside
 import pytest
-from openstack_node import apt, cli, plan, system
+from openstack_node import apt, cli, databases, plan, plan_text, system
 from publishing import BOOKWORM, MAINTAINER, put, sh
 
 from builder.publish import Signer, Suite
@@ -18,6 +20,7 @@ KNOWN = {
     "options": {**nodeside.KNOWN["options"], "DEFAULT": {"verbose": "", "enabled_backends": ""}},
     "renamed": {"DEFAULT": {"debug": "[DEFAULT] verbose"}},
 }
+SITE = f"/usr/lib/openstack/{NEW}/lib/python3.11/site-packages"
 STEPS = [
     {"to": NEW, "service": "toy", "when": "before", "text": "think"},
     {"to": NEW, "service": "toy", "when": "after", "text": "rejoice"},
@@ -56,12 +59,13 @@ def repo(tmp_path_factory):
         "options": f"/{place}/services/toy.options.json", "schemas": [nodeside.SCHEMA],
         "units": [unit("toy-api"), unit("toy-worker")], "setup": [nodeside.SYNC],
         "configs": [], "dynamic": nodeside.DYNAMIC, "directory": "/etc/toy", "settings": [],
-        "packages": ["toy-common", "toy-api"],
+        "packages": ["openstack-2026.1-toy", "toy-common", "toy-api"], "site": SITE,
     }  # fmt: skip
     files = {
         f"{place}/services/toy.json": json.dumps(manifest),
         f"{place}/services/toy.options.json": json.dumps(KNOWN),
     }
+    code = {f"{SITE.lstrip('/')}/toy/versions/one.py": "revision = 'one'\n"}
     facts = {"format": 1, "series": NEW, "from": ["2025.1", OLD], "steps": STEPS}
     archive = {f"{place}/series/{NEW}.json": json.dumps(facts)}
     put(area / "repo", signer, deb(area, "toy-common", "1:1.0-1"), suite=FLAMINGO)
@@ -70,8 +74,8 @@ def repo(tmp_path_factory):
         signer,
         deb(area, "toy-common", "1:2.0-1", files, Depends="openstack-2026.1-toy"),
         deb(area, "toy-api", "1:2.0-1", Depends="toy-common, toy-worker"),
-        deb(area, "toy-worker", "1:2.0-1"),
-        deb(area, "openstack-2026.1-toy", "2.0-1"),
+        deb(area, "toy-worker", "1:2.0-1", **{"Installed-Size": 1234}),
+        deb(area, "openstack-2026.1-toy", "2.0-1", code),
         deb(area, f"openstack-{NEW}-archive", "2026.1-1", archive),
         suite=BOOKWORM,
     )
@@ -110,12 +114,35 @@ def toy(tmp_path):
     return dataclasses.replace(made, series=OLD, version="1:1.0-1")
 
 
+class Databases:
+    """Answers as the probe does; `files` are the migrations it is shown."""
+
+    def __init__(self):
+        self.answer, self.files = databases.Answer(), {}
+
+    def __call__(self, service, files):
+        assert not files
+        site = Path(service.data["site"])
+        # Another user has to come there.
+        assert all(p.stat().st_mode & 0o001 for p in site.parents if "area" in p.parts)
+        self.tree = service.tree
+        self.files = {p.name: p.read_text() for p in (site / "toy/versions").iterdir()}
+        return self.answer
+
+
+def schema(state, *titles, name="main", removes=""):
+    rows = [databases.Migration(t.split()[0], t, t == removes) for t in titles]
+    return databases.Schema(name, state, "detail", "toy", "db", "toy", rows)
+
+
 @pytest.fixture
 def planned(tmp_path, etc, toy, monkeypatch):
     """Return what makes a plan of the toy, and what apt is looked at with."""
     running = {"toy-api.service": system.UnitState("toy-api.service", active="active")}
     monkeypatch.setattr(system, "unit_states", lambda names: {n: running[n] for n in names
                                                               if n in running})  # fmt: skip
+
+    monkeypatch.setattr(databases, "ask", Databases())
 
     def make(new=NEW, services=(toy,)):
         area = tmp_path / "area"
@@ -137,7 +164,37 @@ def test_it_says_what_apt_would_do_and_changes_nothing(planned, etc, tmp_path):
         ("toy-worker", "", "1:2.0-1"),
     ]
     assert found.size > 1000
+    assert found.disk >= 1000
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_a_disk_that_is_too_small_is_said_before_it_is_full(planned, monkeypatch, tmp_path):
+    assert not [text for text in plan_text.lines(planned()) if "free" in text]
+    (tmp_path / "area").rename(tmp_path / "first")
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=5_000))
+    monkeypatch.setattr(plan, "FETCHED", "/usr/share/not/there")  # of one file system, surely
+    found = planned()
+    (space,) = found.spaces
+    assert (space.path, space.needed, space.free) == ("/usr", found.size + found.disk, 5_000)
+    assert "  warning   /usr: 0 MB are free there, 1 MB are needed" in plan_text.lines(found)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("After this operation, 7977 kB of additional disk space will be used.", 7_977_000),
+        ("After this operation, 1,234 MB of additional disk space will be used.", 1_234_000_000),
+        ("After this operation, 14.5 kB disk space will be freed.", -14_500),
+        ("After this operation, 0 B of additional disk space will be used.", 0),
+        ("", 0),
+    ],
+)
+def test_the_bytes_on_the_disk_are_those_apt_says(said, expected, monkeypatch, tmp_path):
+    client = apt.Apt(tmp_path, OLD, NEW, etc=tmp_path)
+    uris = "'http://a/b.deb' b.deb 12 SHA256:x\n'http://a/c.deb' c.deb 30 SHA256:y\n"
+    done = system.Done(0, f"Need to get 42 B of archives.\n{said}\n{uris}")
+    monkeypatch.setattr(apt.system, "run", lambda *_words, **_options: done)
+    assert client.sizes() == (42, expected)
 
 
 def test_it_says_what_becomes_of_units(planned):
@@ -160,10 +217,54 @@ def test_it_says_what_the_new_series_does_not_read_and_not_what_is_wrong_already
     }
 
 
-def test_it_says_what_is_done_about_databases_and_by_a_person(planned):
+def test_it_says_what_is_left_to_a_person(planned):
     (move,) = planned().moves
-    assert move.databases == ["main: bring the database to this release"]
     assert (move.before, move.after) == (["think"], ["rejoice"])
+
+
+def test_the_present_python_looks_at_the_databases_for_the_new_code(planned, toy):
+    databases.ask.answer = databases.Answer(
+        {"main": schema("behind", "add a", "drop b", removes="drop b"), "no": schema("unset")}
+    )
+    (move,) = planned().moves
+    assert databases.ask.files == {"one.py": "revision = 'one'\n"}
+    assert databases.ask.tree == toy.tree
+    (found,) = move.databases
+    assert (found.name, found.where, found.state) == ("main", "toy at db", "behind")
+    assert [(m.title, m.removes) for m in found.migrations] == [("add a", False), ("drop b", True)]
+
+
+def test_a_node_without_databases_fetches_no_code_and_asks_nobody(planned, toy):
+    units = [dataclasses.replace(u, needs=[]) for u in toy.units]
+    (move,) = planned(services=[dataclasses.replace(toy, units=units)]).moves
+    assert move.databases == []
+    assert databases.ask.files == {}
+
+
+def test_each_migration_is_a_line_and_what_ends_the_way_back_is_said(planned):
+    schemas = [
+        schema("behind", "add a", "nothing", "nothing", "drop b", removes="drop b"),
+        schema("behind", "add a", "nothing", "nothing", "drop b", removes="drop b", name="cell0"),
+        schema("current", name="api"),
+        schema("ahead", name="other"),
+    ]
+    databases.ask.answer = databases.Answer({s.name: s for s in schemas})
+    lines = list(plan_text.lines(planned()))
+    first = lines.index("  database  main, toy at db: 4 migrations")
+    assert lines[first + 1 : first + 7] == [
+        "              add a",
+        "              nothing (2 times)",
+        "              drop b; something is removed: after it there is no way back to 2025.2",
+        "  database  cell0, toy at db: 4 migrations, those of main",
+        "  database  api, toy at db: 0 migrations",
+        "  database  other, toy at db: is of a later release than the code; detail",
+    ]
+
+
+def test_what_keeps_the_databases_from_being_looked_at_is_said(planned):
+    databases.ask.answer = databases.Answer(error="no answer within 45 s")
+    lines = list(plan_text.lines(planned()))
+    assert "  database  nobody can look: no answer within 45 s" in lines
 
 
 def test_a_step_upstream_does_not_support_is_refused(planned, toy, etc):
@@ -200,7 +301,7 @@ def test_services_of_several_series_are_not_mixed_up(planned, toy):
 
 def test_a_person_reads_it_and_a_program_too(planned, toy, capsys, monkeypatch):
     found = planned()
-    lines = list(cli.plan_text(found))
+    lines = list(plan_text.lines(found))
     assert lines[0].startswith("2025.2 to 2026.1: 2 packages new, 2 upgraded")
     assert lines[1] == "toy  1:1.0-1 to 1:2.0-1"
     assert "  restart   toy-api.service" in lines

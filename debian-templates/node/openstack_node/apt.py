@@ -17,6 +17,7 @@ STATUS = Path("/var/lib/dpkg/status")
 FETCH_SECONDS = 600
 THINK_SECONDS = 120
 INSTALLED = re.compile(r"^Inst (\S+)(?: \[(\S+)\])? \((\S+)")
+SPACE = re.compile(r"^After this operation, ([\d.,]+) ([kMGT]?)B (?:of|.*(freed))", re.MULTILINE)
 REMOVED = re.compile(r"^Remv (\S+) \[(\S+)\]")
 
 
@@ -32,12 +33,16 @@ class Change:
 class Apt:
     """apt, as if the machine's sources named the suites of the series `new` for those of `old`.
 
-    `area` is an empty directory, whose files only root can read.
+    `area` is an empty directory. What is unpacked in it all users can read, for the services'
+    users to look at; the sources, in which passwords may be, only root.
     """
 
     def __init__(
         self, area: Path, old: str, new: str, *, etc: Path = ETC, status: Path = STATUS
     ) -> None:
+        self.unpacked, area = area / "unpacked", area / "apt"
+        area.parent.chmod(0o711)
+        area.mkdir(mode=0o700)
         self.area, self.old, self.new = area, old, new
         for name in ("lists/partial", "archives/partial", "sources.list.d", "preferences.d"):
             (area / name).mkdir(parents=True)
@@ -91,15 +96,20 @@ class Apt:
                 found.append(Change(match[1], match[2], ""))
         return sorted(found, key=lambda c: c.package)
 
-    def size(self) -> int:
-        """Return the bytes of the packages `apt full-upgrade` would fetch."""
-        done = self._get(["-qq", "--print-uris", "--yes", "full-upgrade"], THINK_SECONDS)
+    def sizes(self) -> tuple[int, int]:
+        """Return the bytes `apt full-upgrade` would fetch, and those it would take on the disk."""
+        done = self._get(["-q", "--print-uris", "--yes", "full-upgrade"], THINK_SECONDS)
         rows = re.findall(r"^'\S+' \S+ (\d+)", done.out, re.MULTILINE)
-        return sum(int(size) for size in rows)
+        space = SPACE.search(done.out)
+        disk = 0
+        if space:
+            disk = int(float(space[1].replace(",", "")) * 1000 ** " kMGT".index(space[2] or " "))
+            disk = -disk if space[3] else disk
+        return sum(int(size) for size in rows), disk
 
     def unpack(self, packages: list[str]) -> Path:
         """Fetch the suite's version of packages; return the directory their files are in."""
-        into = self.area / "unpacked"
+        into = self.unpacked
         if packages:
             got = self._get(["download", *packages], FETCH_SECONDS)
             debs = sorted(self.area.glob("*.deb"))

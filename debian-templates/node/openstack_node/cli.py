@@ -12,7 +12,17 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from openstack_node import manifest, plan, restarts, rollback, setup, status, system, upgrade
+from openstack_node import (
+    manifest,
+    plan,
+    plan_text,
+    restarts,
+    rollback,
+    setup,
+    status,
+    system,
+    upgrade,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,7 +254,7 @@ def run_plan(services: list[manifest.Service], options: argparse.Namespace) -> i
     if options.json:
         print(json.dumps({"format": 1, **dataclasses.asdict(found)}, indent=1))
     else:
-        for line in plan_text(found):
+        for line in plan_text.lines(found):
             print(line)
     return 0
 
@@ -297,30 +307,6 @@ def _ask(question: str) -> None:
         raise system.NodeError("nobody is there to ask", "with --yes it begins without a question")
     if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
         raise system.NodeError("nothing was done")
-
-
-def plan_text(found: plan.Plan) -> Iterator[str]:
-    """Yield the lines of a plan for a person."""
-    fresh = sum(1 for c in found.changes if not c.old)
-    gone = [c.package for c in found.changes if not c.new]
-    others = len(found.changes) - fresh - len(gone)
-    size = f"{found.size / 1e6:.0f} MB to fetch"
-    yield f"{found.old} to {found.new}: {fresh} packages new, {others} upgraded, {size}"
-    if gone:
-        yield f"  removed   {', '.join(gone)}"
-    for move in found.moves:
-        yield f"{move.service}  {move.old} to {move.new}"
-        rows = [
-            *(("before", text) for text in move.before),
-            *(("restart", name) for name in move.restarts),
-            *(("new unit", name) for name in move.added),
-            *(("no unit", name) for name in move.gone),
-            *(("database", text) for text in move.databases),
-            *((p.level, f"{p.place}: {p.text}") for p in move.problems),
-            *(("after", text) for text in move.after),
-        ]
-        for word, text in rows:
-            yield f"  {word:<8}  {text}"
 
 
 def as_json(reports: list[status.Report], level: str) -> dict[str, object]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openstack_node import ini, options, system
+from openstack_node import databases, options, system
 from openstack_node.apt import Apt, Change
 from openstack_node.manifest import SERVICES
 
@@ -17,6 +18,24 @@ if TYPE_CHECKING:
     from openstack_node.manifest import Service
 
 SERIES = Path("/usr/share/openstack-node/series")
+# Not where TMPDIR says: the services' users look at what is unpacked, and may not get there.
+FETCHED, INSTALLED = "/var/cache/apt/archives", "/usr"
+AREA = "/var/tmp"  # noqa: S108 - a directory of its own is made there
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database as the new series' code sees it: `state` and `detail` as databases.py has them.
+
+    `migrations` are what brings it to that series, in order. Where nobody could look, `name` is
+    empty and `detail` says why.
+    """
+
+    name: str
+    where: str
+    state: str
+    detail: str
+    migrations: list[databases.Migration]
 
 
 @dataclass(frozen=True)
@@ -24,7 +43,7 @@ class Move:
     """What becomes of a service: its packages' versions, and what a person should know.
 
     `problems` are those of the live files under the new series' options, without those they
-    have now. `databases`: the schemas there are here, and what is done about each.
+    have now. `databases`: those that have an address here.
     """
 
     service: str
@@ -34,19 +53,30 @@ class Move:
     added: list[str]
     gone: list[str]
     problems: list[options.Problem]
-    databases: list[str]
+    databases: list[Database]
     before: list[str]
     after: list[str]
 
 
 @dataclass(frozen=True)
+class Space:
+    """A file system, by the first of the directories it is needed in, in bytes."""
+
+    path: str
+    needed: int
+    free: int
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A move from one series to another: `size` in bytes to fetch."""
+    """A move from one series to another: `size` bytes to fetch, `disk` more on the disk after."""
 
     old: str
     new: str
     changes: list[Change]
     size: int
+    disk: int
+    spaces: list[Space]
     moves: list[Move]
 
 
@@ -66,7 +96,7 @@ def plan(services: list[Service], new: str, *, apt: Apt | None = None) -> Plan:
             f"{new} {next(s.name for s in services if s.series == found[0])}",
         )
     moving = [s for s in services if s.series != new]
-    with tempfile.TemporaryDirectory(prefix="openstack-node-") as name:
+    with tempfile.TemporaryDirectory(prefix="openstack-node-", dir=AREA) as name:
         apt = apt or Apt(Path(name), found[0], new)
         apt.update()
         known = facts(apt, found[0], new)
@@ -74,8 +104,24 @@ def plan(services: list[Service], new: str, *, apt: Apt | None = None) -> Plan:
         coming = {c.package: c for c in changes if c.new}
         packages = [str(s.data["package"]) for s in moving]
         root = apt.unpack([p for p in packages if p in coming])
-        moves = [_move(s, coming, root, known) for s in moving]
-        return Plan(found[0], new, changes, apt.size(), moves)
+        laters = [_later(s, coming, root, new) for s in moving]
+        # With databases, the code as well: it has the migrations.
+        apt.unpack([later.data["packages"][0] for later in laters if later.wants_database])
+        moves = [_move(*pair, coming, root, known) for pair in zip(moving, laters)]
+        size, disk = apt.sizes()
+        spaces = _spaces({INSTALLED: disk, FETCHED: size})
+        return Plan(found[0], new, changes, size, disk, spaces, moves)
+
+
+def _spaces(needs: dict[str, int]) -> list[Space]:
+    """Return the file systems of directories, and what is needed in each."""
+    found: dict[int, Space] = {}
+    for path, needed in needs.items():
+        there = next(p for p in (Path(path), *Path(path).parents) if p.exists())
+        device = there.stat().st_dev
+        before = found.get(device, Space(path, 0, shutil.disk_usage(there).free))
+        found[device] = dataclasses.replace(before, needed=before.needed + needed)
+    return list(found.values())
 
 
 def facts(apt: Apt, old: str, new: str) -> dict[str, Any]:
@@ -91,14 +137,24 @@ def facts(apt: Apt, old: str, new: str) -> dict[str, Any]:
     return facts
 
 
-def _move(service: Service, coming: dict[str, Change], root: Path, facts: dict[str, Any]) -> Move:
-    change = coming.get(str(service.data["package"]))
-    if change is None:
+def _later(service: Service, coming: dict[str, Change], root: Path, series: str) -> Service:
+    """Return a service, the tree it has now, and what its new packages say of it."""
+    package = str(service.data["package"])
+    if package not in coming:
         raise system.NodeError(
-            f"{service.name}: {facts['series']} has no newer {service.data['package']}",
+            f"{service.name}: {series} has no newer {package}",
             "apt-cache policy says where it would come from; a suite may be incomplete",
         )
-    later = dataclasses.replace(service, data=later_manifest(service.name, root))
+    return dataclasses.replace(service, data=later_manifest(service.name, root))
+
+
+def _move(
+    service: Service,
+    later: Service,
+    coming: dict[str, Change],
+    root: Path,
+    facts: dict[str, Any],
+) -> Move:
     here = service.installed | coming.keys()
     names = {u["name"] for u in later.data["units"] if u["package"] in here}
     have = {u.name for u in service.units}
@@ -106,12 +162,12 @@ def _move(service: Service, coming: dict[str, Change], root: Path, facts: dict[s
     return Move(
         service=service.name,
         old=service.version,
-        new=change.new,
+        new=coming[str(service.data["package"])].new,
         restarts=_running(names & have),
         added=sorted(names - have),
         gone=sorted(have - names),
         problems=_problems(service, later),
-        databases=_databases(service),
+        databases=_databases(later, root),
         before=[s["text"] for s in steps if s["when"] == "before"],
         after=[s["text"] for s in steps if s["when"] == "after"],
     )
@@ -137,14 +193,17 @@ def _problems(service: Service, later: Service) -> list[options.Problem]:
     return [p for p in coming if (p.place, p.text) not in now]
 
 
-def _databases(service: Service) -> list[str]:
-    """Return what is done about each database here, by the setup steps of its service."""
-    if not service.wants_database:
+def _databases(later: Service, root: Path) -> list[Database]:
+    """Return the databases here, looked at by the present tree's Python for the new code."""
+    if not later.wants_database:
         return []
-    settings = ini.Settings(service.configs)
-    rows = []
-    for schema in service.data["schemas"]:
-        if settings.value(schema["section"], schema["option"]):
-            titles = [s["title"] for s in service.steps if schema["name"] in s["schemas"]]
-            rows.append(f"{schema['name']}: {'; '.join(titles) or 'nothing is done'}")
-    return rows
+    site = str(root / later.data["site"].lstrip("/"))
+    asked = dataclasses.replace(later, data={**later.data, "site": site})
+    answer = databases.ask(asked, [])
+    if answer.error:
+        return [Database("", "", "error", answer.error, [])]
+    return [
+        Database(s.name, s.where, s.state, s.detail, s.pending)
+        for s in answer.schemas.values()
+        if s.state != "unset"
+    ]
