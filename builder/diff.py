@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH = 78  # of a terminal
 MANY = 60  # options of a section: more of them are told by their number
+LONG = 60  # characters of a default
 GLUE = "\N{NO-BREAK SPACE}"  # textwrap breaks no line there
 HEADINGS = {
     "packages": "packages",
@@ -77,7 +78,8 @@ class OptionChanges:
     `renamed`: an option that is called otherwise now; its old name is still read.
     `moved`: one that was in another section; its old place may not be read.
     `forgotten`: a former name that is not read any more, and the option it stood for, if that
-    is still there. `deprecated`: still read, to be removed, and that is new.
+    is still there. `deprecated`: still read, to be removed, and that is new. `defaults`: what
+    an option that is not set is before and after; nothing where a package does not say it.
     """
 
     added: tuple[Option, ...] = ()
@@ -86,6 +88,7 @@ class OptionChanges:
     moved: tuple[Pair, ...] = ()
     forgotten: tuple[tuple[Option, Option | None], ...] = ()
     deprecated: tuple[Option, ...] = ()
+    defaults: tuple[tuple[Option, str | None, str | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,24 @@ def options(before: KnownOptions, after: KnownOptions) -> OptionChanges:
         deprecated=tuple(
             sorted(o for o in new if "d" in new[o] and "d" not in old.get(then.get(o, o), ""))
         ),
+        defaults=tuple(_defaults(before, after, then)),
     )
+
+
+def _defaults(
+    before: KnownOptions, after: KnownOptions, then: Mapping[Option, Option]
+) -> Iterator[tuple[Option, str | None, str | None]]:
+    """Yield the options of both whose default changes; `then` has former names."""
+    if before.defaults is None or after.defaults is None:
+        return
+    old, new = _flat(before.options), _flat(after.options)
+    was, is_ = _flat(before.defaults), _flat(after.defaults)
+    for option in sorted(new):
+        former = then.get(option, option)
+        if former in old and "v" not in new[option] + old[former]:
+            values = was.get(former), is_.get(option)
+            if values[0] != values[1]:
+                yield option, *values
 
 
 def _moved(gone: AbstractSet[Option], added: AbstractSet[Option]) -> dict[Option, Option]:
@@ -258,6 +278,7 @@ def _option_table(found: OptionChanges) -> dict[str, Any]:
         "moved": {_named(old): _named(new) for old, new in found.moved},
         "forgotten": {_named(old): new and _named(new) for old, new in found.forgotten},
         "deprecated": list(map(_named, found.deprecated)),
+        "defaults": {_named(o): {"from": old, "to": new} for o, old, new in found.defaults},
     }
 
 
@@ -335,6 +356,16 @@ def _option_lines(found: OptionChanges) -> Iterator[str]:
     yield from _paired("options renamed, the old name is still read", found.renamed)
     yield from _paired("options moved to another section, set them there", found.moved, brief=True)
     yield from _paired("former names that are not read any more", found.forgotten)
+    if found.defaults:
+        yield f"  defaults changed ({len(found.defaults)})"
+    for option, *values in found.defaults:
+        old, new = ("<None>" if v is None else _cut(v) or '""' for v in values)
+        yield f"    {_named(option)}: {old} → {new}"
+
+
+def _cut(value: str) -> str:
+    """Return what is shown of a value; --json has it whole."""
+    return value if len(value) <= LONG else f"{value[: LONG - 1]}…"
 
 
 def _titled(title: str, found: Sequence[Option], *, brief: bool = False) -> Iterator[str]:

@@ -333,9 +333,12 @@ class Footprint:
 class KnownOptions:
     """The options of a service's sample files, by section.
 
-    `options`: to letters, `m` for multi-valued and `d` for deprecated for removal. `renamed`:
-    a former name, with underscores, to `[section] option`.
+    `options`: to letters, `m` for multi-valued, `d` for deprecated for removal, `v` for a
+    default that varies. `renamed`: a former name, with underscores, to `[section] option`.
+    `defaults`: what options are when they are not set, of those that are something; None where
+    the package is from before it said so.
     """
 
     options: Mapping[str, Mapping[str, str]]
     renamed: Mapping[str, Mapping[str, str]]
+    defaults: Mapping[str, Mapping[str, str]] | None = None

@@ -133,7 +133,7 @@ def read_options(deb: Path, service: str) -> KnownOptions | None:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             file = archive.extractfile(name) if name in archive.getnames() else None
             raw = json.loads(file.read()) if file else None
-        return KnownOptions(raw["options"], raw["renamed"]) if raw else None
+        return KnownOptions(raw["options"], raw["renamed"], raw.get("defaults")) if raw else None
     except (BuildError, tarfile.TarError, ValueError, KeyError) as error:
         raise PublishError(
             f"{deb}: its options cannot be read", hint="build-debs repo verify says what is damaged"

@@ -34,7 +34,7 @@ def main(plan_file: str, wheel: str) -> None:
     here = {str(site): code["site"], tree: code["tree"]}
     for file in plan["files"]:
         put_file(file, here)
-    put_options(plan["options"])
+    put_options(plan["options"], {str(site): "{site}", tree: "{tree}"})
     for link in plan["links"]:
         check_script(code, link["target"], tree)
         target = Path(link["path"])
@@ -158,20 +158,46 @@ def generate_samples(files: list[dict], site: Path, tree: str) -> None:
     subprocess.run(command, check=True, env=environment)
 
 
-def put_options(plan: dict) -> None:
+def put_options(plan: dict, places: dict[str, str]) -> None:
     """Write which options the sample files have, all together, for `openstack-node`.
 
-    A daemon reads several files, and any of its options may be in any of them.
+    A daemon reads several files, and any of its options may be in any of them. Paths in
+    defaults are by `places`, so that those of two series can be compared.
     """
-    known: dict = {"options": {}, "renamed": {}}
+    known: dict = {"options": {}, "renamed": {}, "defaults": {}}
     for path in plan["from"]:
         add_options(known, Path(path).read_text())
-    for file in sorted(SAMPLES.glob("*.former")):
-        for old_section, old, section, name in json.loads(file.read_text()):
+    defaults: dict[tuple[str, str], set[str | None]] = {}
+    for file in sorted(SAMPLES.glob("*.about")):
+        about = json.loads(file.read_text())
+        for old_section, old, section, name in about["former"]:
             known["renamed"].setdefault(old_section, {})[old] = f"[{section}] {name}"
+        for section, name, value in about["defaults"]:
+            defaults.setdefault((section, name), set()).add(placed(value, places))
+    for section, names in known["options"].items():
+        for name in names:
+            add_default(known, section, name, defaults.get((section, name), set()))
     target = Path(plan["to"])
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(known, indent=0, sort_keys=True) + "\n")
+
+
+def placed(value: str | None, places: dict[str, str]) -> str | None:
+    """Return a default with the places of the code by their names."""
+    for path, name in places.items():
+        value = value and value.replace(path, name)
+    return value
+
+
+def add_default(known: dict, section: str, name: str, values: set[str | None]) -> None:
+    """Add an option's default, which most often is none: that goes without saying.
+
+    `v` among the letters of an option: it varies, from host to host or from file to file.
+    """
+    if len(values) != 1:
+        known["options"][section][name] += "v"
+    elif values != {None}:
+        known["defaults"].setdefault(section, {})[name] = values.pop()
 
 
 def add_options(known: dict, text: str) -> None:

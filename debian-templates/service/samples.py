@@ -2,11 +2,12 @@
 
 SITE has the service's own modules and entry points, which come before those of the tree.
 ROWS (JSON) are kind of generator, its input file, and where the sample goes; beside a
-sample of options goes SAMPLE.former, their former places. The tree's Python runs this,
-2.7 or 3.
+sample of options goes SAMPLE.about, their former places and their defaults. The tree's
+Python runs this, 2.7 or 3.
 """
 
 import json
+import socket
 import sys
 
 
@@ -17,8 +18,10 @@ def main(site, rows):
         generate = GENERATORS[kind]
         generate(["--config-file", source, "--output-file", sample])
         if kind == "config-generator":
-            with open(sample + ".former", "w") as stream:
-                json.dump(former(source), stream, sort_keys=True)
+            with open(sample + ".about", "w") as stream:
+                options = listed(source)
+                about = {"former": former(options), "defaults": defaults(options)}
+                json.dump(about, stream, sort_keys=True)
 
 
 def config(arguments):
@@ -28,25 +31,62 @@ def config(arguments):
     generator.main(arguments)
 
 
-def former(source):
-    """Return former places that are read still: old section, old name, section, name.
-
-    A sample leaves some of them out.
-    """
+def listed(source):
+    """Return the options of a sample, each with its section."""
     from oslo_config import cfg, generator  # noqa: PLC0415 - likewise
 
     conf = cfg.ConfigOpts()
     generator.register_cli_opts(conf)
     conf(["--config-file", source])
+    return [
+        (getattr(group, "name", group) or "DEFAULT", option)
+        for _, groups in generator._list_opts(conf.namespace)
+        for group, options in groups
+        for option in options
+    ]
+
+
+def former(options):
+    """Return former places that are read still: old section, old name, section, name.
+
+    A sample leaves some of them out.
+    """
     rows = []
-    for _, groups in generator._list_opts(conf.namespace):
-        for group, options in groups:
-            section = getattr(group, "name", group) or "DEFAULT"
-            for option in options:
-                for old in option.deprecated_opts:
-                    name = (old.name or option.dest).replace("-", "_")
-                    rows.append([old.group or section, name, section, option.dest])
+    for section, option in options:
+        for old in option.deprecated_opts:
+            name = (old.name or option.dest).replace("-", "_")
+            rows.append([old.group or section, name, section, option.dest])
     return sorted(rows)
+
+
+def defaults(options):
+    """Return the defaults of options: section, name, and the default as it would be written.
+
+    Those are left out that depend on the host (they have another one for the sample, or its
+    name), and those of what is secret. One that is nothing is null.
+    """
+    host = socket.gethostname()
+    rows = []
+    for section, option in options:
+        value = written(option.default)
+        if option.sample_default is None and not option.secret and value != host:
+            rows.append([section, option.dest, value])
+    return rows
+
+
+def written(value):
+    """Return a value as it would be written into a file; None for nothing."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return ",".join(sorted("{}:{}".format(*row) for row in value.items()))
+    if isinstance(value, (set, frozenset)):
+        return ",".join(sorted(map(str, value)))
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return str(value)
 
 
 def policy(arguments):

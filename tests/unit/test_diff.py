@@ -276,6 +276,7 @@ def test_options_are_those_of_the_newest_packages_in_the_repository(data, tmp_pa
         "moved": {},
         "forgotten": {"[DEFAULT] my_debug": "[DEFAULT] debug", "[DEFAULT] y": None},
         "deprecated": ["[DEFAULT] debug"],
+        "defaults": {},
     }
     text = run(OLD, NEW)
     assert "Options are compared" not in text
@@ -356,6 +357,30 @@ def test_an_option_deprecated_under_its_old_name_is_not_newly_so():
     before = KnownOptions({"a": {"x": "d"}}, {})
     after = KnownOptions({"b": {"y": "d"}}, {"a": {"x": "[b] y"}})
     assert diff.options(before, after).deprecated == ()
+
+
+def test_a_default_that_changes_is_said(data, tmp_path, signer):
+    options = {"DEFAULT": dict.fromkeys("abcd", ""), "net": {"v": "v"}}
+    before = {"DEFAULT": {"a": "1", "b": "x" * 100, "c": "", "d": "same"}, "net": {"v": "old"}}
+    after = {"DEFAULT": {"b": "y", "c": "z", "d": "same"}, "net": {"e": "", "v": "new"}}
+    later = {**options, "net": {"e": "", "v": "v"}}
+    old = {"options": options, "renamed": {}, "defaults": before}
+    new = {"options": later, "renamed": {}, "defaults": after}
+    built(data, signer, OLD, common(tmp_path, "1.0.0-1", old))
+    built(data, signer, NEW, common(tmp_path, "2.0.0-1", new))
+    said = run(OLD, NEW)
+    assert "  defaults changed (3)\n    [DEFAULT] a: 1 → <None>\n" in said
+    assert f'    [DEFAULT] b: {"x" * 59}… → y\n    [DEFAULT] c: "" → z\n' in said
+    found = table(OLD, NEW)["services"]["tiny"]["options"]["defaults"]
+    assert found["[DEFAULT] b"] == {"from": "x" * 100, "to": "y"}
+
+
+def test_defaults_are_compared_where_both_packages_say_them_and_under_old_names():
+    bare = KnownOptions({"a": {"x": ""}}, {})
+    full = KnownOptions({"b": {"y": ""}}, {"a": {"x": "[b] y"}}, {"b": {"y": "2"}})
+    assert diff.options(bare, full).defaults == ()
+    before = KnownOptions({"a": {"x": ""}}, {}, {"a": {"x": "1"}})
+    assert diff.options(before, full).defaults == ((("b", "y"), "1", "2"),)
 
 
 def test_hundreds_of_new_options_are_told_by_their_number(data, tmp_path, signer):

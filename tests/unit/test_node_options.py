@@ -1,5 +1,7 @@
 """openstack-node on configuration files: what is told, and where."""
 
+import json
+
 import pytest
 from nodeside import service, unit, write
 from openstack_node import ini, options
@@ -63,6 +65,51 @@ def test_no_value_is_ever_told(tmp_path):
     write(toy, "[database]\nconection = mysql://u:SECRET@h/d\n[DEFAULT]\nSECRET\n")
     said = " ".join(f"{p.place} {p.text} {p.hint}" for p in options.problems(toy))
     assert "SECRET" not in said
+
+
+def with_defaults(tmp_path, name, defaults, options=None, renamed=None):
+    """Return a toy of a series, and what its options are when they are not set."""
+    known = {
+        "options": options or {"DEFAULT": {"debug": "", "a": "", "b": "v"}, "AGENT": {"c": "m"}},
+        "renamed": renamed or {},
+        **({"defaults": defaults} if defaults is not None else {}),
+    }
+    (tmp_path / name).write_text(json.dumps(known))
+    return service(tmp_path, options=str(tmp_path / name))
+
+
+def test_a_default_that_changes_is_told_where_no_file_sets_the_option(tmp_path):
+    rows = {"DEFAULT": {"debug": "false", "b": "host1"}, "AGENT": {"c": "x"}}
+    old = with_defaults(tmp_path, "old", rows)
+    new = with_defaults(tmp_path, "new", {"DEFAULT": {"a": "", "debug": "false", "b": "host2"}})
+    write(old, "[DEFAULT]\n")
+    changed = [("[DEFAULT] a", None, ""), ("[agent] c", "x", None)]
+    assert [(d.option, d.old, d.new) for d in options.defaults(old, new)] == changed
+    write(old, "[DEFAULT]\na = SECRET\n")
+    write(old, "[agent]\nc = SECRET\n", "site.conf")
+    assert options.defaults(old, new) == []
+
+
+def test_an_option_is_set_by_its_old_name_too(tmp_path):
+    old = with_defaults(tmp_path, "old", {"DEFAULT": {"debug": "1"}})
+    later = {"log": {"debugging": ""}, "DEFAULT": {"fresh": ""}}
+    renamed = {"DEFAULT": {"debug": "[log] debugging", "older": "[DEFAULT] gone"}}
+    new = with_defaults(tmp_path, "new", {"DEFAULT": {"fresh": "1"}}, later, renamed)
+    write(old, "[DEFAULT]\n")
+    assert options.defaults(old, new) == [
+        options.Default("[log] debugging", "1", None, "[DEFAULT] debug")
+    ]
+    for text in ("[DEFAULT]\ndebug = 1\n", "[log]\ndebugging = 1\n"):
+        write(old, text)
+        assert options.defaults(old, new) == []
+
+
+def test_nothing_is_said_of_defaults_a_package_does_not_tell(tmp_path):
+    old = with_defaults(tmp_path, "old", None)
+    new = with_defaults(tmp_path, "new", {"DEFAULT": {"debug": "1"}})
+    write(old, "[DEFAULT]\n")
+    assert options.defaults(old, new) == []
+    assert options.defaults(new, old) == []
 
 
 def test_what_a_daemon_cannot_do_without_is_missed(tmp_path):

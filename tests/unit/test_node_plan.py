@@ -19,6 +19,7 @@ KNOWN = {
     **nodeside.KNOWN,
     "options": {**nodeside.KNOWN["options"], "DEFAULT": {"verbose": "", "enabled_backends": ""}},
     "renamed": {"DEFAULT": {"debug": "[DEFAULT] verbose"}},
+    "defaults": {"DEFAULT": {"enabled_backends": "lvm"}},
 }
 SITE = f"/usr/lib/openstack/{NEW}/lib/python3.11/site-packages"
 STEPS = [
@@ -259,6 +260,14 @@ def test_each_migration_is_a_line_and_what_ends_the_way_back_is_said(planned):
         "  database  api, toy at db: 0 migrations",
         "  database  other, toy at db: is of a later release than the code; detail",
     ]
+
+
+def test_defaults_that_change_are_a_line_each_and_long_ones_are_cut(planned, toy):
+    rows = {"DEFAULT": {"enabled_backends": "x" * 100}, "database": {"connection": "sqlite://"}}
+    Path(toy.data["options"]).write_text(json.dumps({**nodeside.KNOWN, "defaults": rows}))
+    lines = list(plan_text.lines(planned()))
+    first = lines.index("  note      defaults that change, of options no file sets: 1")
+    assert lines[first + 1] == f"              [DEFAULT] enabled_backends: {'x' * 57}... -> lvm"
 
 
 def test_what_keeps_the_databases_from_being_looked_at_is_said(planned):

@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "debian-templates/service/assemble.py"
+SCRIPTS = Path(__file__).parents[2] / "debian-templates/service"
 SAMPLE = """\
 [DEFAULT]
 
@@ -36,12 +38,16 @@ live = 1
 """
 
 
-@pytest.fixture(scope="module")
-def assemble():
-    spec = importlib.util.spec_from_file_location("assemble", SCRIPT)
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def assemble():
+    return load("assemble")
 
 
 def preset(section, option, value):
@@ -118,15 +124,25 @@ def test_the_options_of_all_samples_are_known_together(assemble, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "debian/samples").mkdir(parents=True)
     former = [["old", "for_mer", "DEFAULT", "gone_soon"], ["database", "log_dir", "DEFAULT", "b"]]
-    (tmp_path / "debian/samples/etc_toy.conf.former").write_text(json.dumps(former))
+    defaults = [
+        ["made up", "size", "1"],
+        ["DEFAULT", "gone_soon", None],
+        ["DEFAULT", "log_dir", "/build/tree/site/log"],
+        ["DEFAULT", "live", "/build/tree/bin"],
+    ]
+    also = [["database", "connection", None], ["DEFAULT", "live", "other"]]
+    for name, rows in (("toy", defaults), ("other", also)):
+        about = {"former": former if name == "toy" else [], "defaults": rows}
+        (tmp_path / f"debian/samples/etc_{name}.conf.about").write_text(json.dumps(about))
     for name, text in (("a", GENERATED), ("b", SAMPLE)):
         (tmp_path / name).write_text(text)
     target = tmp_path / "usr/share/toy.options.json"
     plan = {"to": str(target), "from": [str(tmp_path / "a"), str(tmp_path / "b")]}
-    assemble.put_options(plan)
+    assemble.put_options(plan, {"/build/tree/site": "{site}", "/build/tree": "{tree}"})
     assert json.loads(target.read_text()) == {
         "options": {
-            "DEFAULT": {"gone_soon": "d", "filter": "m", "log_dir": "", "live": ""},
+            # filter has a default of the sample's own, live two of them
+            "DEFAULT": {"gone_soon": "d", "filter": "mv", "log_dir": "", "live": "v"},
             "made up": {"size": ""},
             "database": {"connection": ""},
         },
@@ -134,4 +150,32 @@ def test_the_options_of_all_samples_are_known_together(assemble, tmp_path, monke
             "old": {"for_mer": "[DEFAULT] gone_soon"},
             "database": {"log_dir": "[DEFAULT] b"},
         },
+        "defaults": {"made up": {"size": "1"}, "DEFAULT": {"log_dir": "{site}/log"}},
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (True, "true"),
+        (60, "60"),
+        ("", ""),
+        (["a", 1], "a,1"),
+        ({"b": 2, "a": 1}, "a:1,b:2"),
+        ({"b", "a"}, "a,b"),
+    ],
+)
+def test_a_default_is_as_it_would_be_written(value, expected):
+    option = SimpleNamespace(dest="x", default=value, sample_default=None, secret=False)
+    assert load("samples").defaults([("s", option)]) == [["s", "x", expected]]
+
+
+def test_a_default_that_varies_or_is_secret_is_not_told():
+    host = socket.gethostname()
+    rows = [("1.2.3.4", "$my_ip", False), ("password", None, True), (host, None, False)]
+    options = [
+        ("s", SimpleNamespace(dest="x", default=value, sample_default=sample, secret=secret))
+        for value, sample, secret in rows
+    ]
+    assert load("samples").defaults(options) == []

@@ -31,6 +31,16 @@ class Problem:
     hint: str = ""
 
 
+@dataclass(frozen=True)
+class Default:
+    """A default that is another in a later series, None for nothing; `was`: its old name."""
+
+    option: str
+    old: str | None
+    new: str | None
+    was: str
+
+
 class Judge:
     """Knows which options a service of a series has."""
 
@@ -96,13 +106,18 @@ class Judge:
         return "m" in self._options.get(ini.normal(entry.section), {}).get(entry.option, "m")
 
 
+def _files(service: Service) -> list[str]:
+    """Return the live files a service's units and tools read; those of a directory count as one."""
+    chains = [*(u.configs for u in service.units), service.configs]
+    return list(dict.fromkeys(path for chain in chains for path in chain))
+
+
 def problems(service: Service) -> list[Problem]:
     """Return all there is to say about the live files of a service's units, and its tools'."""
-    chains = {tuple(u.configs): None for u in service.units}
-    chains[tuple(service.configs)] = None
-    judge = Judge(service, ini.Settings([p for chain in chains for p in chain]))
+    paths = _files(service)
+    judge = Judge(service, ini.Settings(paths))
     found = []
-    for path in dict.fromkeys(f for chain in chains for f in ini.files(list(chain))):
+    for path in dict.fromkeys(ini.files(paths)):
         entries, mistakes = ini.read(path)
         # oslo.config gives up at such a line, and so does the service.
         found += [Problem("critical", f"{m.path}:{m.line}", m.text) for m in mistakes]
@@ -160,3 +175,56 @@ def lacking(settings: ini.Settings, section: str, options: list[str]) -> list[st
     if kind and not kind.endswith("password"):  # other plugins have other options
         return []
     return [o for o in options if not settings.value(section, o)]
+
+
+def defaults(service: Service, later: Service) -> list[Default]:
+    """Return the defaults that `later` has otherwise, of options no live file sets.
+
+    Those that vary from host to host are left out, and there are none where a package is from
+    before they were known.
+    """
+    now, then = service.options(), later.options()
+    if "defaults" not in now or "defaults" not in then:
+        return []
+    former = {new: old for old, new in _renamed(then).items()}
+    taken = _taken(service, {**_renamed(now), **_renamed(then)})
+    old, new = _flat(now), _flat(then)
+    found = []
+    for option, value in new.items():
+        was = option if option in old else former.get(option, "")
+        if was in old and old[was] != value and not {option, was} & taken:
+            found.append(Default(option, old[was], value, was if was != option else ""))
+    return found
+
+
+def _flat(known: dict[str, Any]) -> dict[str, str | None]:
+    """Return the defaults of options, those that vary left out."""
+    return {
+        _place(section, name): known["defaults"].get(section, {}).get(name)
+        for section, names in known["options"].items()
+        for name, flags in names.items()
+        if "v" not in flags
+    }
+
+
+def _renamed(known: dict[str, Any]) -> dict[str, str]:
+    """Return the names of options by former ones."""
+    return {
+        _place(section, old): _place(*new.lstrip("[").split("] ", 1))
+        for section, names in known["renamed"].items()
+        for old, new in names.items()
+    }
+
+
+def _taken(service: Service, renamed: dict[str, str]) -> set[str]:
+    """Return the options the live files set, by all names they have."""
+    found = set()
+    for path in ini.files(_files(service)):
+        for entry in ini.read(path)[0]:
+            place = _place(entry.section, entry.option)
+            found |= {place, renamed.get(place, place)}
+    return found
+
+
+def _place(section: str, option: str) -> str:
+    return f"[{ini.normal(section)}] {option}"

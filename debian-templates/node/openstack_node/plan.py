@@ -43,7 +43,8 @@ class Move:
     """What becomes of a service: its packages' versions, and what a person should know.
 
     `problems` are those of the live files under the new series' options, without those they
-    have now. `databases`: those that have an address here.
+    have now; `defaults` those options that change without being set. `databases`: those that
+    have an address here.
     """
 
     service: str
@@ -53,6 +54,7 @@ class Move:
     added: list[str]
     gone: list[str]
     problems: list[options.Problem]
+    defaults: list[options.Default]
     databases: list[Database]
     before: list[str]
     after: list[str]
@@ -167,6 +169,7 @@ def _move(
         added=sorted(names - have),
         gone=sorted(have - names),
         problems=_problems(service, later),
+        defaults=options.defaults(service, later),
         databases=_databases(later, root),
         before=[s["text"] for s in steps if s["when"] == "before"],
         after=[s["text"] for s in steps if s["when"] == "after"],

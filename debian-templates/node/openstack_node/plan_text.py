@@ -5,12 +5,14 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from openstack_node import databases
+from openstack_node import databases, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from openstack_node.plan import Database, Move, Plan
+
+LONG = 60  # characters of a value
 
 
 def lines(found: Plan) -> Iterator[str]:
@@ -32,6 +34,16 @@ def lines(found: Plan) -> Iterator[str]:
             yield f"  {word:<8}  {text}"
 
 
+def _default(found: options.Default) -> str:
+    """Return a line of a default that changes: what is long is cut, --json has it whole."""
+    texts = []
+    for value in (found.old, found.new):
+        text = "<None>" if value is None else value or '""'
+        texts.append(text if len(text) <= LONG else f"{text[: LONG - 3]}...")
+    was = f" (was {found.was})" if found.was else ""
+    return f"{found.option}{was}: {texts[0]} -> {texts[1]}"
+
+
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.0f} MB"
 
@@ -47,6 +59,9 @@ def _rows(move: Move, old: str) -> Iterator[tuple[str, str]]:
         yield from _database(database, before, old)
         before.append(database)
     yield from ((p.level, f"{p.place}: {p.text}") for p in move.problems)
+    if move.defaults:
+        yield "note", f"defaults that change, of options no file sets: {len(move.defaults)}"
+    yield from (("", f"  {_default(d)}") for d in move.defaults)
     yield from (("after", text) for text in move.after)
 
 
