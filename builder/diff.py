@@ -358,14 +358,19 @@ def _option_lines(found: OptionChanges) -> Iterator[str]:
     yield from _paired("former names that are not read any more", found.forgotten)
     if found.defaults:
         yield f"  defaults changed ({len(found.defaults)})"
-    for option, *values in found.defaults:
-        old, new = ("<None>" if v is None else _cut(v) or '""' for v in values)
-        yield f"    {_named(option)}: {old} → {new}"
+    for option, old, new in found.defaults:
+        yield f"    {_named(option)}: {_values(old, new)}"
 
 
-def _cut(value: str) -> str:
-    """Return what is shown of a value; --json has it whole."""
-    return value if len(value) <= LONG else f"{value[: LONG - 1]}…"
+def _values(old: str | None, new: str | None) -> str:
+    """Return two values of an option; of long lists what goes and comes. --json has all."""
+    if old and new and "," in old + new and len(old + new) > LONG:
+        had, has = old.split(","), new.split(",")
+        words = [f"-{w}" for w in had if w not in has] + [f"+{w}" for w in has if w not in had]
+        if words:
+            return " ".join(words)
+    values = ("<None>" if v is None else v or '""' for v in (old, new))
+    return " → ".join(v if len(v) <= LONG else f"{v[: LONG - 1]}…" for v in values)
 
 
 def _titled(title: str, found: Sequence[Option], *, brief: bool = False) -> Iterator[str]:

@@ -361,16 +361,19 @@ def test_an_option_deprecated_under_its_old_name_is_not_newly_so():
 
 def test_a_default_that_changes_is_said(data, tmp_path, signer):
     options = {"DEFAULT": dict.fromkeys("abcd", ""), "net": {"v": "v"}}
-    before = {"DEFAULT": {"a": "1", "b": "x" * 100, "c": "", "d": "same"}, "net": {"v": "old"}}
-    after = {"DEFAULT": {"b": "y", "c": "z", "d": "same"}, "net": {"e": "", "v": "new"}}
+    long = ",".join(str(n) for n in range(50))
+    before = {"DEFAULT": {"a": "1", "b": "x" * 100, "c": "", "d": long}, "net": {"v": "old"}}
+    after = {"DEFAULT": {"b": "y", "c": "z", "d": f"{long},50"}, "net": {"e": "", "v": "new"}}
     later = {**options, "net": {"e": "", "v": "v"}}
     old = {"options": options, "renamed": {}, "defaults": before}
     new = {"options": later, "renamed": {}, "defaults": after}
     built(data, signer, OLD, common(tmp_path, "1.0.0-1", old))
     built(data, signer, NEW, common(tmp_path, "2.0.0-1", new))
     said = run(OLD, NEW)
-    assert "  defaults changed (3)\n    [DEFAULT] a: 1 → <None>\n" in said
-    assert f'    [DEFAULT] b: {"x" * 59}… → y\n    [DEFAULT] c: "" → z\n' in said
+    assert "  defaults changed (4)\n    [DEFAULT] a: 1 → <None>\n" in said
+    assert (
+        f'    [DEFAULT] b: {"x" * 59}… → y\n    [DEFAULT] c: "" → z\n    [DEFAULT] d: +50\n' in said
+    )
     found = table(OLD, NEW)["services"]["tiny"]["options"]["defaults"]
     assert found["[DEFAULT] b"] == {"from": "x" * 100, "to": "y"}
 

@@ -270,6 +270,19 @@ def test_defaults_that_change_are_a_line_each_and_long_ones_are_cut(planned, toy
     assert lines[first + 1] == f"              [DEFAULT] enabled_backends: {'x' * 57}... -> lvm"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("60", None, "60 -> <None>"),
+        ("", "a,b", '"" -> a,b'),
+        ("a,b", "b,a", "a,b -> b,a"),
+        (f"a,{'b' * 60}", f"{'b' * 60},c,d", "-a +c +d"),
+    ],
+)
+def test_of_a_long_list_what_goes_and_comes_is_told(old, new, expected):
+    assert plan_text._change(old, new) == expected
+
+
 def test_what_keeps_the_databases_from_being_looked_at_is_said(planned):
     databases.ask.answer = databases.Answer(error="no answer within 45 s")
     lines = list(plan_text.lines(planned()))

@@ -35,13 +35,20 @@ def lines(found: Plan) -> Iterator[str]:
 
 
 def _default(found: options.Default) -> str:
-    """Return a line of a default that changes: what is long is cut, --json has it whole."""
-    texts = []
-    for value in (found.old, found.new):
-        text = "<None>" if value is None else value or '""'
-        texts.append(text if len(text) <= LONG else f"{text[: LONG - 3]}...")
+    """Return a line of a default that changes; --json has long values whole."""
     was = f" (was {found.was})" if found.was else ""
-    return f"{found.option}{was}: {texts[0]} -> {texts[1]}"
+    return f"{found.option}{was}: {_change(found.old, found.new)}"
+
+
+def _change(old: str | None, new: str | None) -> str:
+    """Return what was and what is; of long lists, what goes and what comes."""
+    if old and new and "," in old + new and len(old + new) > LONG:
+        had, has = old.split(","), new.split(",")
+        words = [f"-{w}" for w in had if w not in has] + [f"+{w}" for w in has if w not in had]
+        if words:
+            return " ".join(words)
+    values = ("<None>" if v is None else v or '""' for v in (old, new))
+    return " -> ".join(v if len(v) <= LONG else f"{v[: LONG - 3]}..." for v in values)
 
 
 def _megabytes(size: int) -> str:
