@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openstack_node import system
+from openstack_node import ini, system
 
 SERVICES = Path("/usr/share/openstack-node/services")
 FORMAT = 1
@@ -67,6 +67,16 @@ class Service:
         """Return what is known of a database; one of a further cell is as the first."""
         schemas: list[dict[str, Any]] = self.data["schemas"]
         return next((s for s in schemas if s["name"] == name), schemas[0])
+
+    def needed(self, unit: Unit) -> str:
+        """Return the option a unit that was not started waits for, and where to set it."""
+        sections = {s["option"]: s["section"] for s in self.data["schemas"][:1]}
+        settings = ini.Settings(unit.configs)
+        for option in unit.needs:
+            section = sections.get(option, "DEFAULT")
+            if not settings.value(section, option):
+                return f"[{section}] {option} in {unit.configs[0] if unit.configs else 'its files'}"
+        return ""
 
     def options(self) -> dict[str, Any]:
         """Return the options the series' sample files have, and former names of some."""

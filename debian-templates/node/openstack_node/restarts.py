@@ -23,13 +23,14 @@ DEFAULTS = Path("/etc/default/openstack-node")
 VARIABLE = "OPENSTACK_NODE_RESTARTS"
 LISTS = Path("/var/lib/dpkg/info")
 POLICY = Path("/usr/sbin/policy-rc.d")
+SYSTEMD = Path("/run/systemd/system")  # is there when it runs
 FORBIDDEN = 101  # what policy-rc.d(8) ends with where an action is not allowed
 UP_SECONDS = 300  # a daemon finishes its work before it ends, and loads all its code after
 
 
 def main(action: str, name: str, names: list[str]) -> int:
     """Start (`action` start) or restart units as their packages are configured; 0 always."""
-    if not Path("/run/systemd/system").is_dir():
+    if not SYSTEMD.is_dir():
         return 0
     system.run(["systemctl", "--system", "daemon-reload"], seconds=60)
     states = system.unit_states(names)
@@ -99,7 +100,10 @@ def in_order(service: Service) -> list[Unit]:
 
 
 def pending(service: Service) -> list[Unit]:
-    """Return the units that run with code which was replaced, or were left waiting for it."""
+    """Return the units that run with code which was replaced, or were left waiting for it.
+
+    One that waits for an option nobody set yet is none of them.
+    """
     units = [u for u in in_order(service) if u.start == "now"]
     states = system.unit_states([u.name for u in units])
     return [
@@ -107,8 +111,14 @@ def pending(service: Service) -> list[Unit]:
         for u in units
         if (state := states.get(u.name))
         and state.enabled == "enabled"
-        and (replaced(service, state) or state.waits or state.active in ("failed", "inactive"))
+        and (replaced(service, state) or _down(state))
+        and not (state.waits and service.needed(u))
     ]
+
+
+def _down(state: UnitState) -> bool:
+    """Whether a unit does not run that should; by a Condition of its own it need not."""
+    return state.active == "failed" or (state.active == "inactive" and state.condition)
 
 
 def restart(unit: Unit, *, seconds: float = UP_SECONDS) -> None:

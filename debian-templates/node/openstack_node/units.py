@@ -57,7 +57,7 @@ def _moving(service: Service, unit: Unit, state: UnitState) -> Verdict:
 def _down(service: Service, unit: Unit, state: UnitState, fitness: Fitness | None) -> Verdict:
     setup = f"openstack-node setup {service.name}"
     if state.waits:
-        option = needed(service, unit)
+        option = service.needed(unit)
         if fitness and fitness.text and not option:
             return "critical", f"not started: {fitness.text}", [fitness.hint]
         if not option:
@@ -88,17 +88,6 @@ def _active(service: Service, unit: Unit, state: UnitState, fitness: Fitness | N
         hint = f"openstack-node setup {service.name} restarts it"
         return "warning", f"{text}, but {later} was changed since", [hint]
     return "ok", text, []
-
-
-def needed(service: Service, unit: Unit) -> str:
-    """Return the option a unit that was not started waits for, and where to set it."""
-    sections = {s["option"]: s["section"] for s in service.data["schemas"][:1]}
-    settings = ini.Settings(unit.configs)
-    for option in unit.needs:
-        section = sections.get(option, "DEFAULT")
-        if not settings.value(section, option):
-            return f"[{section}] {option} in {unit.configs[0] if unit.configs else 'its files'}"
-    return ""
 
 
 def changed(unit: Unit, state: UnitState) -> str:
