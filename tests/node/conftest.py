@@ -3,6 +3,7 @@
     --repo DIR     the repository (or $REPO; default: repo/ of this checkout)
     --series ID    the series to install from it (or $SERIES; default 2026.1); the tests of
                    the Python 2.7 series, pike and ocata, install those
+    --chain A,B,C  the series a cloud is upgraded through (or $CHAIN)
 
 With pytest-xdist use `--dist loadfile`: the tests of a file share a node, in order.
 """
@@ -34,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--repo", type=Path, default=Path(repo), help="the repository under test")
     series = os.environ.get("SERIES") or "2026.1"
     group.addoption("--series", default=series, help="the series nodes install")
+    chain = os.environ.get("CHAIN") or "2024.1,2025.1,2025.2"
+    group.addoption("--chain", default=chain, help="the three series test_upgrade.py goes through")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -67,15 +67,20 @@ class Sources:
         """Take a service's packages from a suite, whatever the others are of."""
         self._pin({**self._chosen(), service: suite}, aside=self._aside())
 
-    def settle(self, old: str, new: str) -> None:
-        """Let the archive package of `new` have the source it finds, and all be of `new`."""
+    def settle(self, old: str, new: str) -> bool:
+        """Let everything be of `new`; return whether its archive package is to have the source.
+
+        It is not, where an administrator has a source with the suite of `new`.
+        """
         path = self.etc / f"sources.list.d/openstack-{new}.sources"
-        if path.is_file():
+        ours = path.is_file()
+        if ours:
             text = path.read_text(encoding="utf-8")
             _write(path, text.replace(f"openstack-{old}-archive-", f"openstack-{new}-archive-"))
         pins = self.etc / PINS
         if pins.exists():
             pins.unlink()
+        return ours
 
     def _pin(self, chosen: dict[str, str], *, aside: list[str]) -> None:
         rows = [("*", suite, ASIDE) for suite in aside]

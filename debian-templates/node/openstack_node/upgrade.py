@@ -306,12 +306,14 @@ def _restart(name: str) -> None:
 def _settle(olds: list[str], wishes: Wishes) -> None:
     """Have the archive package keep the source, and bring what belongs to no service."""
     sources = Sources()
+    ours = False
     for old in olds or [wishes.series]:
-        sources.settle(old, wishes.series)
-    install([f"openstack-{wishes.series}-archive"])
+        ours = sources.settle(old, wishes.series) or ours
+    if ours:
+        install([f"openstack-{wishes.series}-archive"])
     apt_get(["update", "--error-on=any"])
     suites = "|".join(map(re.escape, sources.suites(wishes.series)))
     said = apt_get(["--simulate", "full-upgrade"])
-    ours = re.findall(rf"^Inst (\S+) \[\S+\] \(\S+ [^)]*\b(?:{suites})\b", said, re.MULTILINE)
-    if ours:
-        install(ours)
+    behind = re.findall(rf"^Inst (\S+) \[\S+\] \(\S+ [^)]*\b(?:{suites})\b", said, re.MULTILINE)
+    if behind:
+        install(behind)

@@ -1,0 +1,379 @@
+"""A cloud on two nodes moves along a chain of series, and stays the cloud it was.
+
+The first step is a rolling one by `openstack-node`: the controller one service at a time,
+with a way back, then the compute node. The second is plain apt on a node that defers
+restarts. The tests share the cloud and run in order.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import document
+import pytest
+from cloud import Cloud, complaints, each, running, units, wait_for_agents, wait_for_units
+from records import record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness import Node
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/install.md"
+DOCUMENT_SERIES = "2026.1"
+ALONE = ("keystone", "glance", "placement")
+# What the cloud holds, by its API, without what changes by itself.
+LOOK = """
+import json, openstack
+cloud = openstack.connect()
+def rows(items, *names):
+    return sorted(json.dumps({n: i.to_dict().get(n) for n in names}, sort_keys=True, default=str)
+                  for i in items)
+print(json.dumps({
+    "users": rows(cloud.identity.users(), "id", "name", "domain_id", "is_enabled"),
+    "projects": rows(cloud.identity.projects(), "id", "name", "is_enabled"),
+    "endpoints": rows(cloud.identity.endpoints(), "id", "url", "interface"),
+    "images": rows(cloud.image.images(), "id", "name", "size", "hash_value", "checksum", "status"),
+    "flavors": rows(cloud.compute.flavors(), "id", "name", "ram", "vcpus", "disk"),
+    "servers": rows(cloud.compute.servers(all_projects=True), "id", "name", "status",
+                    "addresses", "hypervisor_hostname", "metadata"),
+    "networks": rows(cloud.network.networks(), "id", "name", "mtu", "provider_network_type"),
+    "subnets": rows(cloud.network.subnets(), "id", "name", "cidr", "allocation_pools"),
+    "routers": rows(cloud.network.routers(), "id", "name", "external_gateway_info"),
+    "ports": rows(cloud.network.ports(), "id", "mac_address", "fixed_ips", "device_id"),
+    "addresses": rows(cloud.network.ips(), "id", "floating_ip_address", "fixed_ip_address"),
+    "rules": rows(cloud.network.security_group_rules(), "id", "direction", "protocol"),
+    "volumes": rows(cloud.block_storage.volumes(all_projects=True), "id", "name", "size",
+                    "status", "attachments"),
+}))
+"""
+
+
+@dataclass
+class Trip:
+    """The cloud on its way: the series it came by, and what it held at first."""
+
+    cloud: Cloud
+    series: tuple[str, ...]
+    held: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def controller(self) -> Node:
+        return self.cloud.controller
+
+
+@pytest.fixture(scope="module")
+def trip(request, published, tmp_path_factory) -> Iterator[Trip]:
+    series = tuple(request.config.getoption("--chain").split(","))
+    suites = [published("bookworm", one) for one in series]
+    blocks = [
+        replace(b, text=b.text.replace(DOCUMENT_SERIES, series[0])) for b in document.read(DOCUMENT)
+    ]
+    with running(suites[0], blocks, tmp_path_factory.mktemp("cloud")) as cloud:
+        yield Trip(cloud, series)
+
+
+def look(cloud: Cloud) -> str:
+    """Return what the cloud holds."""
+    python = 'python=$(dirname "$(readlink -f "$(command -v openstack)")")/python'
+    return cloud.controller.out(f". /root/admin-openrc; {python}; $python -", stdin=LOOK)
+
+
+def images_come_back(cloud: Cloud) -> None:
+    for image in ("kernel", "ramdisk", "server"):
+        cloud.openstack(f"image save --file /root/back {image}")
+        cloud.controller.run(f"cmp /root/back /root/guest/{image}; rm /root/back")
+
+
+def a_server_boots(cloud: Cloud, host: str) -> None:
+    """A new server on a host answers, and goes again."""
+    cloud.openstack(
+        "server create --wait --image server --flavor m1.nano --network provider"
+        f" --security-group web --config-drive True --host {host} fresh"
+    )
+    cloud.wait_for_page(cloud.address("fresh", "provider"), "fresh.")
+    cloud.openstack("server delete --wait fresh")
+
+
+def series_of(node: Node) -> dict[str, str]:
+    """Return the series of each service installed on a node."""
+    files = "/usr/share/openstack-node/services/*[a-z].json"
+    text = node.out(f"grep -H '\"series\"' {files} | grep -v options")
+    return {
+        Path(p).stem: s for p, s in re.findall(r'^(\S+): *"series": "(\S+)"', text, re.MULTILINE)
+    }
+
+
+def trees(node: Node) -> dict[str, set[str]]:
+    """Return the series whose code each of our units runs with."""
+    found = {}
+    for unit, state in units(node).items():
+        maps = (
+            f"cat /proc/{state['MainPID']}/maps /proc/{state['MainPID']}/cmdline | tr '\\0' '\\n'"
+        )
+        found[unit] = set(
+            node.out(f"{maps} | grep -aoP '/usr/lib/openstack/\\K[^/]+' | sort -u").split()
+        )
+    return found
+
+
+def foreign(node: Node) -> str:
+    """Return what dpkg finds changed of packages that are not of our repository."""
+    theirs = "dpkg-query -W -f '${Package} ${Maintainer}\\n' | grep -v build-debs | cut -d ' ' -f 1"
+    return node.run(f"dpkg --verify $({theirs})", check=False).stdout
+
+
+@contextmanager
+def pinging(cloud: Cloud, address: str) -> Iterator[list[int]]:
+    """Ping a server all the while; the list gets how many were sent and how many answered."""
+    argv = ["ip", "netns", "exec", cloud.lab.tag, "ping", "-i", "0.5", "-W", "30", "-q", address]
+    counts: list[int] = []
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as ping:
+        try:
+            yield counts
+            time.sleep(5)  # for the last answers of a busy machine
+        finally:
+            ping.send_signal(2)
+            said, _ = ping.communicate(timeout=60)
+    counts += map(int, re.findall(r"(\d+) (?:packets transmitted|received)", said))
+
+
+def upgrade(node: Node, series: str, words: str = "") -> str:
+    return node.out(f"openstack-node upgrade {series} --yes {words}", seconds=1800)
+
+
+def settled(cloud: Cloud) -> None:
+    each(cloud.nodes, wait_for_units)
+    wait_for_agents(cloud)
+
+
+# -- a rolling upgrade, one service at a time
+
+
+def test_the_cloud_is_there(trip: Trip) -> None:
+    settled(trip.cloud)
+    trip.cloud.wait_for_page(trip.cloud.web(), "kept-words", "cgi-bin/write?kept-words")
+    for name in ("direct-controller", "direct-compute1"):
+        trip.cloud.wait_for_page(trip.cloud.address(name, "provider"), f"{name}.")
+    trip.held = look(trip.cloud)
+    assert trip.held.count("direct-compute1") == 1
+
+
+def test_a_plan_and_a_dry_run_change_nothing(trip: Trip) -> None:
+    node, new = trip.controller, trip.series[1]
+    state = "dpkg-query -W; find /etc -newer /root/before; ls -lR /var/lib/apt/lists"
+    node.run("touch /root/before")
+    before = node.out(state)
+    plan = node.out(f"openstack-node plan {new}")
+    for service in ("keystone", "glance", "placement", "nova", "neutron", "cinder"):
+        assert re.search(rf"^{service} .* to ", plan, re.MULTILINE)
+    assert "restart   nova-conductor.service" in plan
+    steps = node.out(f"openstack-node upgrade {new} --dry-run")
+    assert steps.index("placement-manage db sync") < steps.index("nova-manage db sync")
+    assert re.search(r"restart nova-conductor.* nova-api\.service", steps)
+    assert node.out(state) == before
+
+
+def test_an_upgrade_upstream_does_not_support_is_refused(trip: Trip, published) -> None:
+    far = published("bookworm", "2026.1").series
+    done = trip.controller.run(f"openstack-node plan {far}", check=False)
+    if trip.series[0] in ("2025.1", "2025.2"):  # from these it is supported
+        assert done.returncode == 0
+    else:
+        assert done.returncode == 1
+        assert "upstream supports no upgrade" in done.stderr
+
+
+def test_services_move_alone_while_servers_answer(trip: Trip) -> None:
+    """keystone, glance and placement are of the new series, nova and neutron of the old."""
+    cloud, (old, new, *_) = trip.cloud, trip.series
+    trip.controller.write("/etc/nova/nova.conf.d/levels.conf", "[upgrade_levels]\ncompute = auto\n")
+    with pinging(cloud, cloud.address("direct-compute1", "provider")) as counts:
+        for number, service in enumerate(ALONE, 1):
+            start = time.monotonic()
+            upgrade(trip.controller, new, f"--reversible {service}")
+            trip.notes[service] = f"{time.monotonic() - start:.0f} s"
+            moved = dict.fromkeys(ALONE[:number], new)
+            wanted = {**dict.fromkeys(series_of(trip.controller), old), **moved}
+            assert series_of(trip.controller) == wanted
+            settled(cloud)
+            images_come_back(cloud)
+            a_server_boots(cloud, "compute1")
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_service_goes_back_while_its_schema_allows_it(trip: Trip) -> None:
+    cloud, (old, new, *_) = trip.cloud, trip.series
+    trip.controller.run("openstack-node rollback keystone")
+    assert series_of(trip.controller)["keystone"] == old
+    assert trees(trip.controller)["keystone.service"] == {old}
+    cloud.openstack("token issue")
+    assert "0 upgraded" in trip.controller.out("apt-get --simulate full-upgrade")
+    upgrade(trip.controller, new, "--reversible keystone")
+    assert trees(trip.controller)["keystone.service"] == {new}
+
+
+def test_a_service_does_not_go_back_behind_what_it_could_read(trip: Trip) -> None:
+    """A revision nobody here knows stands for one that took a column away."""
+    node = trip.controller
+    change = "UPDATE keystone.alembic_version SET version_num = '%s' WHERE version_num = '%s'"
+    (head,) = re.findall(r"^\w+$", node.out("mariadb -N -e 'SELECT version_num FROM"
+        " keystone.alembic_version LIMIT 1'"), re.MULTILINE)  # fmt: skip
+    node.run(f'mariadb -e "{change % ("f00d", head)}"')
+    try:
+        done = node.run("openstack-node rollback keystone", check=False)
+    finally:
+        node.run(f'mariadb -e "{change % (head, "f00d")}"')
+    assert done.returncode == 1
+    assert "has moved past" in done.stderr
+    assert series_of(node)["keystone"] == trip.series[1]
+
+
+def test_an_upgrade_goes_on_after_it_was_killed(trip: Trip) -> None:
+    """The rest of the controller, killed in the middle of it, while servers answer."""
+    cloud, new = trip.cloud, trip.series[1]
+    with pinging(cloud, cloud.address("direct-compute1", "provider")) as counts:
+        command = f"openstack-node upgrade {new} --yes --reversible"
+        killed = trip.controller.run(f"timeout -s KILL 45 {command}", check=False)
+        assert killed.returncode == 137, "it was done before it could be killed: nothing is proven"
+        said = upgrade(trip.controller, new, "--reversible")
+        assert "done before" in said
+        settled(cloud)
+    assert set(series_of(trip.controller).values()) == {new}
+    assert counts[0] == counts[1] > 0
+
+
+def test_an_old_compute_node_boots_servers_for_a_new_controller(trip: Trip) -> None:
+    cloud, (old, new, *_) = trip.cloud, trip.series
+    assert set(series_of(cloud.compute).values()) == {old}
+    a_server_boots(cloud, "compute1")
+    a_server_boots(cloud, "controller")
+    with pinging(cloud, cloud.address("direct-compute1", "provider")) as counts:
+        upgrade(cloud.compute, new)
+        settled(cloud)
+    trip.notes["ping lost while compute1 moved"] = str(counts[0] - counts[1])
+    a_server_boots(cloud, "compute1")
+    assert set(series_of(cloud.compute).values()) == {new}
+
+
+def test_the_upgrade_is_brought_to_its_end(trip: Trip) -> None:
+    cloud, new = trip.cloud, trip.series[1]
+    trip.controller.run("rm /etc/nova/nova.conf.d/levels.conf")
+    upgrade(trip.controller, new)
+    for node in cloud.nodes.values():
+        node.run("apt-get autoremove -y --purge")
+        assert not node.succeeds(f"test -e /usr/lib/openstack/{trip.series[0]}")
+        assert not node.succeeds("test -e /etc/apt/preferences.d/openstack-node.pref")
+        node.run(f"apt-get purge -y openstack-{trip.series[0]}-archive; apt-get update")
+    each(cloud.nodes, lambda n: n.run("openstack-node setup"))
+    settled(cloud)
+    for node in cloud.nodes.values():
+        assert set(trees(node)) == set(units(node))
+        assert all(t == {new} for t in trees(node).values())
+        assert complaints(node) == []
+    record(trip.series[0], new, "rolling, openstack-node", trip.notes)
+
+
+def test_it_is_the_same_cloud(trip: Trip) -> None:
+    assert look(trip.cloud) == trip.held
+    images_come_back(trip.cloud)
+    assert "kept-words" in trip.cloud.page(trip.cloud.web(), "cgi-bin/read")
+    a_server_boots(trip.cloud, "controller")
+
+
+# -- plain apt
+
+
+def change_suite(node: Node, old: str, new: str) -> None:
+    """What an administrator does who knows apt and nothing of us."""
+    node.run(f"sed -i 's/-{old}$/-{new}/' /etc/apt/sources.list.d/*.sources; apt-get update")
+
+
+def test_plain_apt_asks_nothing_and_moves_no_database(trip: Trip) -> None:
+    node, (_, old, new) = trip.controller, trip.series
+    node.run("sed -i 's/^#debug = false/debug = false\\n# mine/' /etc/cinder/cinder.conf")
+    mine, theirs = node.read("/etc/cinder/cinder.conf"), node.read("/etc/nova/nova.conf")
+    before, revisions = foreign(node), all_revisions(node)
+    change_suite(node, old, new)
+    start = time.monotonic()
+    node.run("apt-get full-upgrade -y </dev/null", seconds=1800)
+    trip.notes = {"full-upgrade": f"{time.monotonic() - start:.0f} s"}
+    assert set(series_of(node).values()) == {new}
+    assert all_revisions(node) == revisions
+    assert foreign(node) == before
+    assert node.read("/etc/cinder/cinder.conf") == mine
+    assert "# mine" not in node.read("/etc/cinder/cinder.conf.ucf-dist")
+    assert node.read("/etc/nova/nova.conf") != theirs
+
+
+def all_revisions(node: Node) -> dict[str, str]:
+    """Return the revision of every database."""
+    tables = "SELECT table_schema FROM information_schema.tables WHERE table_name = '%s'"
+    names = node.out("mariadb -N", stdin=tables % "alembic_version").split()
+    look = "mariadb -N {} -e 'TABLE alembic_version' | sort"
+    return {name: node.out(look.format(name)) for name in names}
+
+
+def test_new_code_waits_for_its_schema_and_the_old_goes_on(trip: Trip) -> None:
+    node, (_, old, new) = trip.controller, trip.series
+    found = complaints(node)
+    behind = {f["text"] for f in found if f["kind"] == "database"}
+    assert behind, "no database is behind: nothing is proven"
+    waiting = [f for f in found if f["kind"] == "unit"]
+    assert {"waits for its restart" in f["text"] for f in waiting} == {True}
+    for unit, tree in trees(node).items():
+        assert tree == ({old} if unit in {f["name"] for f in waiting} else {new}), unit
+    settled(trip.cloud)
+    a_server_boots(trip.cloud, "compute1")
+    unit = waiting[-1]["name"]
+    node.run(f"systemctl restart {unit}")
+    assert "behind the code" in node.run(f"systemctl status {unit}", check=False).stdout
+    said = node.run("openstack-node status --quick", check=False)
+    assert said.returncode == 2
+    assert f"{unit}: not started: the database" in said.stdout
+
+
+def test_one_command_brings_the_databases_after_plain_apt(trip: Trip) -> None:
+    cloud, (_, _, new) = trip.cloud, trip.series
+    start = time.monotonic()
+    upgrade(trip.controller, new)
+    trip.notes["upgrade"] = f"{time.monotonic() - start:.0f} s"
+    settled(cloud)
+    assert all(t == {new} for t in trees(trip.controller).values())
+    assert complaints(trip.controller) == []
+
+
+def test_restarts_wait_for_the_administrator(trip: Trip) -> None:
+    node, (_, old, new) = trip.cloud.compute, trip.series
+    node.write("/etc/default/openstack-node", "RESTARTS=defer\n")
+    change_suite(node, old, new)
+    node.run("apt-get full-upgrade -y </dev/null", seconds=1800)
+    assert set(series_of(node).values()) == {new}
+    assert all(t == {old} for t in trees(node).values())
+    listed = {f["name"] for f in complaints(node) if "waits for its restart" in f["text"]}
+    assert listed == set(units(node))
+    a_server_boots(trip.cloud, "compute1")
+    assert "nova-compute.service ... restarted" in node.out("openstack-node restart")
+    settled(trip.cloud)
+    assert all(t == {new} for t in trees(node).values())
+    assert complaints(node) == []
+
+
+def test_it_is_the_same_cloud_still(trip: Trip) -> None:
+    for node in trip.cloud.nodes.values():
+        node.run("apt-get autoremove -y --purge")
+        assert not node.succeeds(f"test -e /usr/lib/openstack/{trip.series[1]}")
+    settled(trip.cloud)
+    assert look(trip.cloud) == trip.held
+    images_come_back(trip.cloud)
+    trip.cloud.wait_for_page(trip.cloud.web(), "kept-words", "cgi-bin/read")
+    for host in ("controller", "compute1"):
+        a_server_boots(trip.cloud, host)
+    record(trip.series[1], trip.series[2], "plain apt", trip.notes)
