@@ -317,8 +317,8 @@ def all_revisions(node: Node) -> dict[str, str]:
     """Return the revision of every database."""
     tables = "SELECT table_schema FROM information_schema.tables WHERE table_name = '%s'"
     names = node.out("mariadb -N", stdin=tables % "alembic_version").split()
-    look = "mariadb -N {} -e 'TABLE alembic_version' | sort"
-    return {name: node.out(look.format(name)) for name in names}
+    look = "SELECT version_num FROM alembic_version ORDER BY 1"
+    return {name: node.out(f"mariadb -N {name}", stdin=look) for name in names}
 
 
 def test_new_code_waits_for_its_schema_and_the_old_goes_on(trip: Trip) -> None:
