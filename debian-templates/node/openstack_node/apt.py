@@ -137,4 +137,4 @@ def files(directory: Path, name: str) -> list[Path]:
 
 def suite(series: str) -> re.Pattern[str]:
     """Return what a suite of a series looks like, such as bookworm-2025.2."""
-    return re.compile(rf"(?<![\w.-])([a-z]+)-{re.escape(series)}(?![\w.-])")
+    return re.compile(rf"(?<![\w./-])([a-z]+)-{re.escape(series)}(?![\w./-])")

@@ -21,6 +21,10 @@ PINS = "preferences.d/openstack-node.pref"
 # which on apt would downgrade.
 CHOSEN, ASIDE = 650, 100
 PIN = re.compile(r"^Package: src:(\S+)\nPin: release n=(\S+)\n", re.MULTILINE)
+LINE = re.compile(r"(deb|deb-src)\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]*)")
+# Fields whose names are not those of a line's options.
+OPTIONS = {"arch": "Architectures", "lang": "Languages", "target": "Targets"}
+KEY = re.compile(r"openstack-[a-z0-9.]+-archive-keyring")
 HEAD = """\
 Explanation: Written by openstack-node: the series of each service, while this node has
 Explanation: services of several. It goes when an upgrade has moved the last of them.
@@ -46,41 +50,42 @@ class Sources:
         """
         if self.suites(new):
             return
-        texts = {".list": "", ".sources": ""}
+        found: list[str] = []
         for path in apt.files(self.etc, "sources.list"):
-            text = _live(path.read_text(encoding="utf-8"))
-            kind = ".sources" if path.suffix == ".sources" else ".list"
-            parts = re.split(r"\n\s*\n", text) if kind == ".sources" else text.splitlines()
+            parts = _parts(path, _live(path.read_text(encoding="utf-8")))
             named = [p.strip() for p in parts if apt.suite(old).search(p)]
-            end = "\n\n" if kind == ".sources" else "\n"
-            texts[kind] += "".join(apt.suite(old).sub(rf"\g<1>-{new}", p) + end for p in named)
-        if not any(texts.values()):
+            found += named if path.suffix == ".sources" else map(_stanza, named)
+        if not found:
             raise system.NodeError(
                 f"no source of apt has a suite of {old}", f"apt-get install openstack-{old}-archive"
             )
-        self._pin({}, aside=[s.replace(old, new) for s in self.suites(old)])
-        for kind, text in texts.items():
-            if text:
-                _write(self.etc / f"sources.list.d/openstack-{new}{kind}", text)
+        aside = {*self._aside(), *(s.replace(old, new) for s in self.suites(old))}
+        self._pin(self._chosen(), aside=sorted(aside))
+        stanzas = (apt.suite(old).sub(rf"\g<1>-{new}", s) for s in found)
+        _write(self._source(new), "\n\n".join(dict.fromkeys(stanzas)) + "\n")
 
     def choose(self, service: str, suite: str) -> None:
         """Take a service's packages from a suite, whatever the others are of."""
         self._pin({**self._chosen(), service: suite}, aside=self._aside())
 
-    def settle(self, old: str, new: str) -> bool:
+    def settle(self, new: str) -> bool:
         """Let everything be of `new`; return whether its archive package is to have the source.
 
         It is not, where an administrator has a source with the suite of `new`.
         """
-        path = self.etc / f"sources.list.d/openstack-{new}.sources"
+        path = self._source(new)
         ours = path.is_file()
         if ours:
-            text = path.read_text(encoding="utf-8")
-            _write(path, text.replace(f"openstack-{old}-archive-", f"openstack-{new}-archive-"))
+            key = f"openstack-{new}-archive-keyring"
+            _write(path, KEY.sub(key, path.read_text(encoding="utf-8")))
         pins = self.etc / PINS
         if pins.exists():
             pins.unlink()
         return ours
+
+    def _source(self, series: str) -> Path:
+        """Return the file of a series' source, which its archive package has, too."""
+        return self.etc / f"sources.list.d/openstack-{series}.sources"
 
     def _pin(self, chosen: dict[str, str], *, aside: list[str]) -> None:
         rows = [("*", suite, ASIDE) for suite in aside]
@@ -102,9 +107,28 @@ class Sources:
         return re.findall(r"^Package: \*\nPin: release n=(\S+)$", self._text(), re.MULTILINE)
 
 
+def _parts(path: Path, text: str) -> list[str]:
+    """Return the stanzas, or the lines, of a file of sources."""
+    if path.suffix == ".sources":
+        return re.split(r"(?<=\n)(?=\s*\n)", text)
+    return text.splitlines(keepends=True)
+
+
+def _stanza(line: str) -> str:
+    """Return a line of a source as a stanza: the archive package has one as well."""
+    match = LINE.match(line)
+    if match is None:
+        raise system.NodeError(f"not a source of apt: {line}")
+    kind, options, address, suite, components = match.groups()
+    fields = {"Types": kind, "URIs": address, "Suites": suite, "Components": components.strip()}
+    for name, value in re.findall(r"([\w-]+)=(\S+)", options or ""):
+        fields[OPTIONS.get(name, name.title())] = value.replace(",", " ")
+    return "\n".join(f"{name}: {value}" for name, value in fields.items())
+
+
 def _live(text: str) -> str:
     """Return a file of sources without its comments."""
-    return "".join(line for line in text.splitlines(keepends=True) if line[:1] != "#")
+    return "".join(line for line in text.splitlines(keepends=True) if line.lstrip()[:1] != "#")
 
 
 def _write(path: Path, text: str) -> None:

@@ -154,7 +154,7 @@ def steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
         archive = f"openstack-{wishes.series}-archive"
         found.append(
             Step("node/settle", f"take all of this node from {wishes.series}",
-                 f"apt-get install {archive} ...", partial(_settle, olds, wishes))
+                 f"apt-get install {archive} ...", partial(_settle, wishes))
         )  # fmt: skip
     return found
 
@@ -303,13 +303,10 @@ def _restart(name: str) -> None:
         restarts.restart(unit)
 
 
-def _settle(olds: list[str], wishes: Wishes) -> None:
+def _settle(wishes: Wishes) -> None:
     """Have the archive package keep the source, and bring what belongs to no service."""
     sources = Sources()
-    ours = False
-    for old in olds or [wishes.series]:
-        ours = sources.settle(old, wishes.series) or ours
-    if ours:
+    if sources.settle(wishes.series):
         install([f"openstack-{wishes.series}-archive"])
     apt_get(["update", "--error-on=any"])
     suites = "|".join(map(re.escape, sources.suites(wishes.series)))
