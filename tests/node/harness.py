@@ -356,6 +356,18 @@ class Node:
         self.stop()
         return self.boot(settled=settled)
 
+    def save(self) -> None:
+        """Keep what is on the disk of a node that is off, for `restore`."""
+        _run("cp", "-a", self.dir / "upper", self.dir / "saved")
+
+    def restore(self) -> None:
+        """Switch the node off, and give it the disk it had at `save`."""
+        self.kill()
+        for name in ("upper", "work"):
+            shutil.rmtree(self.dir / name)
+        (self.dir / "work").mkdir()
+        _run("cp", "-a", self.dir / "saved", self.dir / "upper")
+
     def destroy(self) -> None:
         self.kill()
         shutil.rmtree(self.dir)
@@ -380,7 +392,8 @@ class Lab:
 
     def __enter__(self) -> Self:
         self.dir.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = self.dir.with_suffix(".lock").open("w")
+        # Where the nodes lie depends on the memory there is; there is one namespace of a name.
+        self._lock = Path("/run/lock", f"{self.tag}.lock").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         atexit.register(self.close)
         self._purge()

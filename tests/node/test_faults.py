@@ -1,0 +1,178 @@
+"""What goes wrong in an upgrade: the power, the disk, the database, the broker.
+
+One node with keystone and cinder is installed once and laid down anew for each fault, after
+which the commands a person would give have to bring it where it was to go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from cloud import complaints, units, wait_for_units
+from harness import Node, NodeError, wait_until
+from repository import HTTP_URI, Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OLD, NEW = "2025.2", "2026.1"
+PACKAGES = ("keystone", "cinder-api", "cinder-scheduler")
+SERVICES = ("keystone", "cinder")
+POINTS = int(os.environ.get("POWER_CUTS") or 2)  # `make test-upgrades` has ten
+SETTINGS = """
+[DEFAULT]
+transport_url = rabbit://openstack:PASS@controller
+[database]
+connection = mysql+pymysql://{0}:PASS@controller/{0}
+[keystone_authtoken]
+auth_url = http://controller:5000
+www_authenticate_uri = http://controller:5000
+password = PASS
+"""
+# A full-upgrade, and what an administrator types after the power was gone.
+UPGRADE = "apt-get full-upgrade -y </dev/null"
+MEND = "dpkg --configure -a </dev/null && apt-get -f install -y </dev/null"
+DPKG_LOG = "var/log/dpkg.log"
+WAIT_FOR_MIGRATION = (
+    "while ! mariadb -N -e 'SHOW PROCESSLIST' | grep -q 'keystone.*alembic'; do :; done"
+)
+USERS = "mariadb -N keystone -e 'SELECT id FROM user ORDER BY id'"
+
+
+@pytest.fixture(scope="module")
+def installed(lab, published: Callable[[str, str], Repository]) -> Node:
+    """Give the node as it is before an upgrade, switched off, with what it is made from kept."""
+    node = lab.node("controller", address="10.0.0.11")
+    new = published("bookworm", NEW)
+    published("bookworm", OLD).add_to(node, HTTP_URI)
+    node.run(f"apt-get install -y mariadb-server rabbitmq-server {shlex.join(PACKAGES)}")
+    node.run("rabbitmqctl add_user openstack PASS; rabbitmqctl set_permissions openstack"
+             " '.*' '.*' '.*'; echo '[mysqld]\nbind-address = 10.0.0.11'"
+             " >/etc/mysql/mariadb.conf.d/99-node.cnf; systemctl restart mariadb")  # fmt: skip
+    for service in SERVICES:
+        node.run("mariadb", stdin=f"CREATE DATABASE {service}; GRANT ALL ON {service}.* TO"
+                 f" '{service}'@'%' IDENTIFIED BY 'PASS';")  # fmt: skip
+        node.run(f"install -m 0640 -g {service} /dev/stdin /etc/{service}/{service}.conf.d/a.conf",
+                 stdin=SETTINGS.format(service))  # fmt: skip
+    node.run("OS_BOOTSTRAP_PASSWORD=PASS openstack-node setup")
+    wait_for_units(node)
+    # The new series beside the old, and its packages on the disk: only dpkg is left to do.
+    node.run(f"sed -i 's/^Suites:.*/Suites: {new.suite}/' /etc/apt/sources.list.d/openstack-*")
+    node.run(f"apt-get update && apt-get full-upgrade --download-only -y; echo '{node.out(USERS)}'")
+    node.stop()
+    node.save()
+    return node
+
+
+@pytest.fixture
+def node(installed: Node) -> Node:
+    """Give the node before the upgrade, running."""
+    installed.restore()
+    installed.boot(settled=False)
+    wait_for_units(installed)
+    return installed
+
+
+def arrived(node: Node) -> None:
+    """The node is of the new series, whole, and holds what it held."""
+    assert not node.out("dpkg --audit")
+    node.run(f"{UPGRADE} && openstack-node upgrade {NEW} --yes", seconds=1800)
+    wait_for_units(node)
+    for service in SERVICES:
+        manifest = json.loads(node.read(f"/usr/share/openstack-node/services/{service}.json"))
+        assert manifest["series"] == NEW
+    assert [c for c in complaints(node) if c["kind"] != "configuration"] == []
+    assert len(node.out(USERS).split()) == 1
+
+
+def lines(node: Node) -> int:
+    """Return how much dpkg has done, by the lines of its log."""
+    log = node.dir / "upper" / DPKG_LOG
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def way(installed: Node) -> tuple[int, int]:
+    """Return the first and the last line of dpkg's log of an upgrade without a fault."""
+    installed.restore()
+    installed.boot(settled=False)
+    first = lines(installed)
+    installed.run(UPGRADE, seconds=1800)
+    return first, lines(installed)
+
+
+@pytest.mark.parametrize("point", range(1, POINTS + 1))
+def test_a_power_cut_is_mended_by_what_dpkg_says(node: Node, way: tuple[int, int], point: int):
+    first, last = way
+    cut = first + (last - first) * point // (POINTS + 1)
+    node.run(f"({UPGRADE} >/root/upgrade.log 2>&1 &)")
+    wait_until("the moment", lambda: lines(node) >= cut, 300, 0.02)
+    node.kill()
+    assert lines(node) < last, "it was over: nothing is proven"
+    node.boot(settled=False)
+    node.run(MEND, seconds=1800)
+    arrived(node)
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(node: Node) -> None:
+    """The tree is on a file system of its own, with room for a part of the new series."""
+    tree = "/usr/lib/openstack"
+    used = int(node.out(f"du -sm {tree}").split()[0])
+    node.run(f"mv {tree} /root/kept && mkdir {tree} && mount -t tmpfs -o size={used + 30}m x {tree}"
+             f" && cp -a /root/kept/. {tree}/")  # fmt: skip
+    done = node.run(f"openstack-node upgrade {NEW} --yes", check=False, seconds=1800)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert f"openstack-node upgrade {NEW} goes on from here" in done.stderr
+    for unit, state in units(node).items():
+        assert state["ActiveState"] == "active", unit
+    node.run(f"mount -o remount,size={used + 2000}m {tree}")
+    node.run(f"openstack-node upgrade {NEW} --yes", seconds=1800)
+    node.run("apt-get -f install -y </dev/null")
+    arrived(node)
+
+
+def test_a_database_that_is_down_is_told_and_waited_for(node: Node) -> None:
+    node.run(UPGRADE, seconds=1800)
+    node.run("systemctl stop mariadb")
+    done = node.run(f"openstack-node upgrade {NEW} --yes", check=False)
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr
+    assert "start the database server" in done.stderr
+    node.run("systemctl start mariadb")
+    arrived(node)
+
+
+def test_a_database_that_goes_down_in_a_migration_is_told(node: Node) -> None:
+    node.run(UPGRADE, seconds=1800)
+    # It goes as soon as the first statement of the migration is there.
+    node.run(
+        f"({WAIT_FOR_MIGRATION}; pkill -KILL mariadbd; systemctl stop mariadb) >/dev/null 2>&1 &"
+    )
+    done = node.run(f"openstack-node upgrade {NEW} --yes", check=False)
+    node.run("pkill -f PROCESSLIST; systemctl start mariadb", check=False)
+    if done.returncode == 0:
+        pytest.fail("the database was not gone in time: nothing is proven")
+    assert f"openstack-node upgrade {NEW} goes on from here" in done.stderr
+    arrived(node)
+
+
+def test_a_broker_that_is_down_is_told(node: Node) -> None:
+    node.run(UPGRADE, seconds=1800)
+    node.run("systemctl stop rabbitmq-server")
+    start = time.monotonic()
+    try:
+        done = node.run(f"openstack-node upgrade {NEW} --yes", check=False, seconds=900)
+    except NodeError as error:
+        pytest.fail(f"no end after {time.monotonic() - start:.0f} s: {error}")
+    assert done.returncode == 1
+    assert "cinder-scheduler.service does not come up" in done.stderr
+    said = node.run("openstack-node status --quick", check=False)
+    assert "the broker at controller" in said.stdout
+    node.run("systemctl start rabbitmq-server")
+    arrived(node)
