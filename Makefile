@@ -18,7 +18,7 @@ TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg gpgv lib
 TEST_TOOLS = buildah curl ethtool iproute2 iputils-ping lintian mmdebstrap openssh-client procps \
 	systemd-container unzip util-linux
 
-.PHONY: repo old-series test test-unit test-acceptance lint format tools test-tools bench clean
+.PHONY: repo old-series upgrade-series test test-unit test-acceptance test-upgrades lint format tools test-tools bench clean
 
 repo: tools
 	$(BIN)/build-debs $(SERIES)
@@ -34,7 +34,7 @@ test-unit: test-tools
 	$(BIN)/pytest -n 2 --dist loadfile
 
 # The repository is built once; what follows shares it. Nodes need root.
-test-acceptance: test-tools repo old-series
+test-acceptance: test-tools repo old-series upgrade-series
 	$(BIN)/pytest -n 2 --dist loadfile tests/acceptance
 	$(BIN)/pytest -n 2 --dist loadfile tests/node
 	tests/docker/run build-debs $(SERIES) --project keystone
@@ -45,6 +45,19 @@ OCATA = $(if $(BUILD_DEBS_TARBALLS),--tarballs $(BUILD_DEBS_TARBALLS),$(addprefi
 old-series: tools
 	$(BIN)/build-debs pike
 	$(BIN)/build-debs ocata $(OCATA)
+
+# Those a cloud is upgraded through.
+upgrade-series: tools
+	$(BIN)/build-debs 2024.1
+	$(BIN)/build-debs 2025.1
+	$(BIN)/build-debs 2025.2
+
+# All pairs of series, ten power cuts; what passed is written into docs/upgrades.md.
+test-upgrades: export UPGRADES_TABLE = docs/upgrades.md
+test-upgrades: test-tools repo upgrade-series
+	CHAIN=2025.1,2025.2,2026.1 $(BIN)/pytest tests/node/test_upgrade.py
+	CHAIN=2024.1,2025.1,2026.1 $(BIN)/pytest tests/node/test_upgrade.py
+	POWER_CUTS=10 $(BIN)/pytest tests/node/test_faults.py
 
 bench: test-tools repo old-series
 	$(PYTHON) benchmarks/build.py

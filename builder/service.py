@@ -364,10 +364,14 @@ class Node:
     `order`: services are set up from the lowest to the highest.
     `upgrade_check`: a script of the tree and its arguments; exit status 0 is well, 1 a
     warning, 2 a failure (oslo.upgradecheck). Left out where the tree has no such script.
+    `negotiated_by`: the option, `section/option`, by which daemons take up what those of an
+    older release on other nodes understand. They find that out as they start: where it is
+    set, they are restarted once more when an upgrade is complete.
     """
 
     order: int = 100
     upgrade_check: tuple[str, ...] = ()
+    negotiated_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ def manifest(
         "upgrade_check": list(service.node.upgrade_check),
         "schemas": [_schema(s) for s in service.schemas],
         "setup": [_entry(s) for s in service.setup],
+        "negotiated_by": service.node.negotiated_by,
         "upgrade": [_entry(u) for u in service.upgrade],
         "settings": [_entry(s) for s in service.settings],
         "dynamic": [_entry(d) for d in service.dynamic],

@@ -176,13 +176,23 @@ def _of_service(move: Move, wishes: Wishes) -> list[Step]:
                  partial(_command, name, row, wishes))
         )  # fmt: skip
     units = [u.name for u in restarts.in_order(move.later) if u.start == "now"]
+    restart = f"systemctl restart {' '.join(units)}"
     found += phases["expand"]
     if units:
-        found.append(
-            Step(f"{name}/restart", "restart what runs with the old code",
-                 f"systemctl restart {' '.join(units)}", partial(_restart, name))
-        )  # fmt: skip
-    return found if wishes.reversible else found + phases["contract"]
+        text = "restart what runs with the old code"
+        found.append(Step(f"{name}/restart", text, restart, partial(_restart, name)))
+    if wishes.reversible:
+        return found
+    if units and _negotiates(move):
+        text = "restart once more, to speak to all as this release does"
+        phases["contract"].append(Step(f"{name}/again", text, restart, partial(_restart_all, name)))
+    return found + phases["contract"]
+
+
+def _negotiates(move: Move) -> bool:
+    """Whether daemons of a service look, as they start, what those on other nodes understand."""
+    section, _, option = str(move.later.data.get("negotiated_by", "")).partition("/")
+    return bool(option and ini.Settings(move.service.configs).value(section, option))
 
 
 def walk(todo: list[Step], journal: Journal, wishes: Wishes) -> None:
@@ -301,6 +311,12 @@ def _check_databases(service: Service) -> None:
 def _restart(name: str) -> None:
     for unit in restarts.pending(manifest.load([name])[0]):
         restarts.restart(unit)
+
+
+def _restart_all(name: str) -> None:
+    for unit in restarts.in_order(manifest.load([name])[0]):
+        if unit.start == "now" and system.unit_states([unit.name])[unit.name].active == "active":
+            restarts.restart(unit)
 
 
 def _settle(wishes: Wishes) -> None:
