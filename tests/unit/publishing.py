@@ -101,7 +101,8 @@ class Apt:
             f"Components: main\nSigned-By: {key or repo / f'{suite}.asc'}\n"
         )
 
-    def run(self, tool, *words):
+    @property
+    def flags(self):
         options = {
             "Dir": self.root,
             "Dir::State::status": self.root / "var/lib/dpkg/status",
@@ -111,9 +112,11 @@ class Apt:
             "Acquire::Languages": "none",
             "Acquire::Retries": "0",
         }
-        flags = [flag for key, value in options.items() for flag in ("-o", f"{key}={value}")]
+        return [flag for key, value in options.items() for flag in ("-o", f"{key}={value}")]
+
+    def run(self, tool, *words):
         (self.root / "empty.conf").touch()
-        return sh(tool, *flags, *words, cwd=self.root, APT_CONFIG=self.root / "empty.conf")
+        return sh(tool, *self.flags, *words, cwd=self.root, APT_CONFIG=self.root / "empty.conf")
 
     def update(self):
         return self.run("apt-get", "--error-on=any", "update")

@@ -55,6 +55,21 @@ def test_every_series_has_databases_and_how_to_set_them_up(name, series):
 
 
 @each_service
+def test_every_series_can_be_upgraded_to(name, series):
+    data = made(name, series)
+    rows = data["upgrade"]
+    changing = [r for r in rows if r["phase"] == "expand" and len(r["accept"]) == 1]
+    assert changing, "nothing brings the database to the release"
+    for row in rows:
+        assert row["command"][0].startswith(name)
+        assert row["package"] in {"", *data["packages"]}
+        # A status means one thing.
+        assert row["again"] not in row["accept"] or not row["again"]
+    if ORDER.index(series) >= ORDER.index("stein"):  # since then all projects have a check
+        assert data["upgrade_check"] in [r["command"] for r in rows]
+
+
+@each_service
 def test_each_unit_names_what_it_reads(name, series):
     data = made(name, series)
     live = [c["live"] for c in data["configs"]]

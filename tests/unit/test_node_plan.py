@@ -8,12 +8,11 @@ from types import SimpleNamespace
 import nodeside
 import pytest
 from openstack_node import apt, cli, databases, plan, plan_text, system
-from publishing import BOOKWORM, MAINTAINER, put, sh
+from publishing import BOOKWORM, MAINTAINER, put
+from twoseries import FLAMINGO, NEW, OLD, deb
 
-from builder.publish import Signer, Suite
+from builder.publish import Signer
 
-OLD, NEW = "2025.2", "2026.1"
-FLAMINGO = Suite("bookworm", OLD, "Flamingo")
 # What the new series knows: `filters` is gone, `debug` is called otherwise.
 KNOWN = {
     **nodeside.KNOWN,
@@ -27,21 +26,6 @@ STEPS = [
     {"to": NEW, "service": "toy", "when": "after", "text": "rejoice"},
     {"to": NEW, "service": "other", "when": "before", "text": "nothing to do with it"},
 ]
-
-
-def deb(area, name, version, files=(), **fields):
-    root = area / f"{name}_{version.replace(':', '%')}"
-    rows = {"Package": name, "Version": version, "Architecture": "all",
-            "Maintainer": MAINTAINER, "Description": "a test", **fields}  # fmt: skip
-    for path, text in {
-        "DEBIAN/control": "".join(f"{k}: {v}\n" for k, v in rows.items()),
-        **dict(files),
-    }.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text)
-    path = area / f"{name}_{version.rpartition(':')[2]}_all.deb"
-    sh("dpkg-deb", "--root-owner-group", "-Znone", "-b", root, path)
-    return path
 
 
 def unit(name):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from openstack_node.manifest import Service
 
 FETCH_SECONDS = 600
-ROW = re.compile(r"^\s*(\S+) \| (\S+) \| \S+ (\S+)/\S+ \S+ Packages$", re.MULTILINE)
+ROW = re.compile(r"^ *(\S+) \| +(\S+) \| \S+ (\S+)/\S+ \S+ Packages$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -61,26 +61,40 @@ def rollback(service: Service, series: str, say: Callable[[str], None]) -> None:
 def find(service: Service, series: str) -> Way:
     """Return where apt has an earlier release of a service, that of `series` if one is given."""
     common = str(service.data["package"])
-    names = sorted(p for p in service.installed if not p.startswith("openstack-"))
-    said = system.run(["apt-cache", "madison", *names], seconds=60).out
-    rows = [(p, v, suite) for p, v, suite in ROW.findall(said) if _series(suite) != service.series]
+    rows = _madison(sorted(p for p in service.installed if not p.startswith("openstack-")))
+    # Debian has services of the same names, and nothing named by a series.
+    suites = {suite for _, _, suite in rows if _series(suite) not in ("", service.series)}
+    ours = {suite for _, _, suite in _madison([_code(service, _series(s)) for s in suites])}
     earlier = [
-        (version, suite)
+        suite
         for package, version, suite in rows
         if package == common
-        and (_series(suite) == series if series else _older(version, service.version))
+        and suite in suites & ours
+        and series in ("", _series(suite))
+        and _older(version, service.version)
     ]
     if not earlier:
         raise system.NodeError(
             f"apt knows no {common} of {series or 'an earlier series'}",
             "a source of apt has to have that series: apt-cache policy " + common,
         )
-    suite = earlier[0][1]  # madison has the newest version first
+    suite = earlier[0]  # madison has the newest version first
     versions: dict[str, str] = {}
     for package, version, where in rows:
         if where == suite:
             versions.setdefault(package, version)
     return Way(_series(suite), suite, versions)
+
+
+def _madison(packages: list[str]) -> list[tuple[str, str, str]]:
+    """Return what apt has of packages: name, version, suite."""
+    said = system.run(["apt-cache", "madison", *packages], seconds=60).out if packages else ""
+    return ROW.findall(said)
+
+
+def _code(service: Service, series: str) -> str:
+    """Return the package of a service's code in a series."""
+    return str(service.data["packages"][0]).replace(service.series, series, 1)
 
 
 def _series(suite: str) -> str:
@@ -95,8 +109,7 @@ def _older(version: str, than: str) -> bool:
 def _unpack(service: Service, way: Way, area: Path) -> Path:
     """Fetch the earlier code and manifest; return the directory their files are in."""
     common = str(service.data["package"])
-    code = str(service.data["packages"][0]).replace(service.series, way.series, 1)
-    for package in (common, code):
+    for package in (common, _code(service, way.series)):
         version = way.versions[common]
         argv = ["env", "-C", str(area), "apt-get", "download", f"{package}={version}"]
         done = system.run(argv, seconds=FETCH_SECONDS, merged=True)

@@ -265,7 +265,8 @@ def _add_source(old: str, wishes: Wishes) -> None:
     if system.versions(["openstack-node"]) != before:
         wishes.say("done, with a newer openstack-node\n")
         sys.stdout.flush()
-        os.execv(sys.argv[0], sys.argv)  # noqa: S606 - itself
+        # Itself; who was asked before is not asked again.
+        os.execv(sys.argv[0], [*sys.argv, "--yes"])  # noqa: S606
 
 
 def _install(move: Move, wishes: Wishes) -> None:
