@@ -107,6 +107,10 @@ def test_the_nodes_command_is_whole(tmp_path):
     listing = sh("dpkg-deb", "-c", deb)
     assert re.search(r"^-rwxr-xr-x root/root .* \./usr/sbin/openstack-node$", listing, re.MULTILINE)
     assert "./usr/share/man/man8/openstack-node.8.gz" in listing
+    for program in ("schema-gate", "start-units"):  # units and maintainer scripts call them
+        where = rf"\./usr/libexec/openstack-node/{program}"
+        assert re.search(rf"^-rwxr-xr-x root/root .* {where}$", listing, re.MULTILINE)
+    assert sh("dpkg-deb", "-f", deb, "Provides").strip() == node.INTERFACE
     for path in NODE.iterdir():
         if path.is_file():
             assert f"./usr/share/openstack-node/openstack_node/{path.name}" in listing
