@@ -133,6 +133,20 @@ def test_a_manifest_that_knows_no_upgrades_has_packages_and_daemons(tmp_path):
     assert keys([old], everything=False) == [f"source/{OLD}", "toy/packages", "toy/restart"]
 
 
+@pytest.mark.parametrize("where", ["toy.conf", "toy.conf.d/levels.conf"])
+def test_what_negotiates_with_other_nodes_is_restarted_once_more(tmp_path, where):
+    """As daemons start they look what those of an older release understand."""
+    there = service(tmp_path)
+    there.data["negotiated_by"] = "levels/toy"
+    moves = [upgrade.Move(there, there)]
+    assert "toy/again" not in keys(moves)
+    chain = there.units[0].configs
+    chain.append(f"{tmp_path}/etc/toy/toy.conf.d/")
+    (tmp_path / "etc/toy" / where).write_text("[levels]\ntoy = auto\n")
+    assert keys(moves)[-3:] == ["toy/contract-1", "toy/again", "node/settle"]
+    assert "toy/again" not in keys(moves, reversible=True)
+
+
 # -- walking them
 
 
@@ -328,17 +342,30 @@ def test_a_database_that_cannot_be_used_is_told_before_anything_runs(node, state
     assert node.ran == []
 
 
-def test_only_units_with_old_code_are_restarted(node, monkeypatch):
-    restarted = []
+@pytest.fixture
+def restarted(monkeypatch):
+    """Return the list of what is restarted; the API alone runs with old code."""
+    done = []
     monkeypatch.setattr(restarts, "replaced", lambda _toy, state: state.name == "toy-api.service")
     monkeypatch.setattr(system, "unit_states", lambda names: {
         n: system.UnitState(n, active="active", enabled="enabled") for n in names
     })  # fmt: skip
     monkeypatch.setattr(system, "systemctl", lambda verb, names: (
-        restarted.append((verb, names)) or system.Done(0, "")
+        done.append((verb, *names)) or system.Done(0, "")
     ))  # fmt: skip
+    return done
+
+
+def test_only_units_with_old_code_are_restarted(node, restarted):
     node.do("toy/restart")
-    assert restarted == [("restart", ["toy-api.service"])]
+    assert restarted == [("restart", "toy-api.service")]
+
+
+def test_what_negotiates_is_restarted_whatever_code_it_runs(node, restarted):
+    node.toy.data["negotiated_by"] = "database/connection"
+    nodeside.write(node.toy, "[database]\nconnection = x\n")
+    node.do("toy/again")
+    assert restarted == [("restart", "toy-worker.service"), ("restart", "toy-api.service")]
 
 
 # -- packages, with the real apt

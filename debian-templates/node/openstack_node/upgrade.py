@@ -315,8 +315,10 @@ def _restart(name: str) -> None:
 
 
 def _restart_all(name: str) -> None:
-    for unit in restarts.in_order(manifest.load([name])[0]):
-        if unit.start == "now" and system.unit_states([unit.name])[unit.name].active == "active":
+    units = [u for u in restarts.in_order(manifest.load([name])[0]) if u.start == "now"]
+    states = system.unit_states([u.name for u in units])
+    for unit in units:
+        if unit.name in states and states[unit.name].active == "active":
             restarts.restart(unit)
 
 
