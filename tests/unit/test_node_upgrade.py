@@ -20,7 +20,8 @@ MOVE = {"phase": "contract", "title": "move data", "accept": [0],
 ROWS = [CHECK, MOVE, SYNC]
 
 
-def service(root, *, series=NEW, name="toy", needs=("connection",), rows=ROWS, installed=()):
+def service(root, *, series=NEW, name="toy", needs=("connection",), rows=ROWS, installed=(),
+            connection="mysql+pymysql://toy:SECRET@db/toy"):  # fmt: skip
     """Return a service of a series: an API, a worker, and a unit nobody starts."""
     chain = [f"{root}/etc/{name}/{name}.conf"]
     units = [
@@ -30,6 +31,8 @@ def service(root, *, series=NEW, name="toy", needs=("connection",), rows=ROWS, i
     ]
     made = nodeside.service(root, name=name, units=units, upgrade=list(rows),
                             package=f"{name}-common")  # fmt: skip
+    if connection:
+        nodeside.write(made, f"[database]\nconnection = {connection}\n")
     code = f"openstack-{series}-{name}"
     return dataclasses.replace(
         made, series=series, installed=made.installed | {code, *(installed or [f"{name}-common"])}
@@ -60,6 +63,12 @@ def keys(moves, *, everything=True, **how):
 
 
 # -- the steps
+
+
+def test_a_service_nobody_configured_has_no_databases_to_move(tmp_path):
+    assert not [
+        k for k in keys([move(tmp_path, connection="")]) if "expand" in k or "contract" in k
+    ]
 
 
 def test_a_service_goes_packages_databases_daemons_and_then_the_rest(tmp_path):
@@ -142,7 +151,8 @@ def test_what_negotiates_with_other_nodes_is_restarted_once_more(tmp_path, where
     assert "toy/again" not in keys(moves)
     chain = there.units[0].configs
     chain.append(f"{tmp_path}/etc/toy/toy.conf.d/")
-    (tmp_path / "etc/toy" / where).write_text("[levels]\ntoy = auto\n")
+    with (tmp_path / "etc/toy" / where).open("a") as file:
+        file.write("[levels]\ntoy = auto\n")
     assert keys(moves)[-3:] == ["toy/contract-1", "toy/again", "node/settle"]
     assert "toy/again" not in keys(moves, reversible=True)
 

@@ -167,7 +167,7 @@ def _of_service(move: Move, wishes: Wishes) -> list[Step]:
             Step(f"{name}/packages", f"install the packages of {wishes.series}",
                  f"apt-get install {' '.join(packages)}", partial(_install, move, wishes))
         )  # fmt: skip
-    rows = [r for r in move.later.data.get("upgrade", []) if move.service.wants_database]
+    rows = move.later.data.get("upgrade", []) if _works_on_databases(move.service) else []
     rows = [r for r in rows if not r["package"] or r["package"] in move.service.installed]
     phases: dict[str, list[Step]] = {"expand": [], "contract": []}
     for number, row in enumerate(rows):
@@ -187,6 +187,13 @@ def _of_service(move: Move, wishes: Wishes) -> list[Step]:
         text = "restart once more, to speak to all as this release does"
         phases["contract"].append(Step(f"{name}/again", text, restart, partial(_restart_all, name)))
     return found + phases["contract"]
+
+
+def _works_on_databases(service: Service) -> bool:
+    """Whether a service has databases here; one that nobody configured has none yet."""
+    settings, schemas = ini.Settings(service.configs), service.data["schemas"]
+    own = [s for s in schemas if not s["suffix"]]
+    return service.wants_database and any(settings.value(s["section"], s["option"]) for s in own)
 
 
 def _negotiates(move: Move) -> bool:
