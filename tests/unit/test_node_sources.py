@@ -65,6 +65,16 @@ def test_a_source_of_the_new_series_is_laid_beside_and_ranks_below(etc):
     }
 
 
+def test_a_copy_dpkg_left_beside_a_source_is_none(etc):
+    """The install document has its own source kept where the archive package brings one."""
+    write(etc, "sources.list.d/openstack-2025.2.sources", STANZA.format(OLD))
+    write(etc, "sources.list.d/openstack-2025.2.sources.dpkg-dist", STANZA.format("2025.1"))
+    write(etc, "sources.list.d/old.list.save", f"deb http://no/ bookworm-{OLD} main\n")
+    assert Sources(etc).suites("2025.1") == []
+    Sources(etc).add(OLD, NEW)
+    assert "http://no/" not in read(etc, "sources.list.d/openstack-2026.1.sources")
+
+
 def test_only_the_stanzas_of_the_series_are_taken_without_comments(etc):
     other = "Types: deb\nURIs: http://other/\nSuites: bookworm-2025.1 bookworm-2025.2-extra\n"
     mirror = f"Types: deb\nURIs: http://mirror/\nSuites: bookworm-{OLD}\n"

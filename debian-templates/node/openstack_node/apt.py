@@ -14,6 +14,8 @@ from openstack_node import system
 
 ETC = Path("/etc/apt")
 STATUS = Path("/var/lib/dpkg/status")
+# The endings of the files apt reads, of sources.list(5) and apt_preferences(5).
+READ = {"sources.list": {".list", ".sources"}, "preferences": {"", ".pref"}}
 FETCH_SECONDS = 600
 THINK_SECONDS = 120
 INSTALLED = re.compile(r"^Inst (\S+)(?: \[(\S+)\])? \((\S+)")
@@ -130,9 +132,12 @@ class Apt:
 
 
 def files(directory: Path, name: str) -> list[Path]:
-    """Return a configuration file of apt and those of its directory of further ones."""
+    """Return a configuration file of apt and those of its directory of further ones.
+
+    What else lies there, such as the copies dpkg leaves beside a changed file, apt ignores.
+    """
     paths = (directory / name, *sorted((directory / f"{name}.d").glob("*")))
-    return [path for path in paths if path.is_file()]
+    return [path for path in paths if path.is_file() and path.suffix in READ[name]]
 
 
 def suite(series: str) -> re.Pattern[str]:
