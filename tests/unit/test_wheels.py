@@ -11,6 +11,7 @@ from wheelhouse import BACKEND, BOOKWORM, buildable, distribution, lock_of, sdis
 from builder import wheels
 from builder.errors import BuildError, MissingToolError
 from builder.model import Fetched, Patch, Recipe
+from builder.run import run
 
 pytestmark = pytest.mark.usefixtures("private_home")
 
@@ -180,6 +181,33 @@ def test_an_sdist_that_leads_out_is_refused_before_it_is_run(make, tmp_path):
     with pytest.raises(BuildError, match="outside"):
         make(path)
     assert not (tmp_path / "logs").exists()
+
+
+class HereAsRoot:
+    """Runs what is to run in a build root on this machine; notes in which directory."""
+
+    def __init__(self):
+        self.works = []
+
+    def run(self, argv, work, *, log):
+        self.works.append(work)
+        run(argv, cwd=work, log=log)
+
+
+def test_the_tools_of_python_2_are_compiled_once_for_all_builds(tmp_path):
+    modules = {"tool/__init__.py": "x = 1\n", "tool/later.py": "print 'of another Python'\n"}
+    path = wheel(tmp_path / "house", "tool", "1.0", modules)
+    row = distribution("tool", "1.0", kind="build", path=path)
+    fetched = Fetched({row.artifacts[0].sha256: path})
+    root, tools = HereAsRoot(), tmp_path / "tools"
+    builder = wheels.Builder(
+        lock_of(build=[row]), fetched, HERE, {}, tmp_path / "cache", tmp_path / "logs", 0, root
+    )
+    assert wheels.unpack_tools(builder, tools).tools == tools
+    (compiled,) = tools.rglob("*.pyc")
+    assert root.works == [tools]
+    # the name a traceback gives is the one a build sees
+    assert f"{wheels.TOOLS}/tool/__init__.py".encode() in compiled.read_bytes()
 
 
 def locked_source():
