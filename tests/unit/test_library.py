@@ -495,7 +495,15 @@ def test_names_a_shell_could_misread_are_harmless(tmp_path):
     assert not Path("gone").exists()
 
 
-@pytest.mark.parametrize("name", ["../../../../../../../../outside.py", "/outside.py"])
+LEADING_OUT = [
+    "../../../../../../../../outside.py",
+    "/outside.py",
+    "{data}/data/../outside.py",
+    "{data}/scripts/../../../../../../outside.py",
+]
+
+
+@pytest.mark.parametrize("name", LEADING_OUT)
 def test_a_wheel_whose_files_lead_out_is_refused(tmp_path, name):
     with pytest.raises(BuildError, match=r"odd-1\.0-py3-none-any\.whl"):
         build_one(tmp_path / "a/b/c", "odd", {name: "", "odd.py": ""})
@@ -513,6 +521,18 @@ def test_a_damaged_wheel_is_one_error_that_names_it(tmp_path):
     with pytest.raises(BuildError, match=r"odd-1\.0-py3-none-any\.whl"):
         library.build(CONTEXT, package, ready(row, path), tmp_path / "debs")
     assert names(tmp_path / "debs") == []
+
+
+def test_programs_of_a_wheel_without_modes_are_executable(tmp_path):
+    files = {"{data}/scripts/plain": "#!python\n", "{data}/data/bin/tool": "#!/bin/sh\n"}
+    build_one(tmp_path, "odd", {**files, "{data}/data/etc/odd.conf": "x = 1\n"})
+    (deb,) = (tmp_path / "debs").glob("*.deb")
+    subprocess.run(["dpkg-deb", "-x", deb, tmp_path / "root"], check=True)
+    modes = {
+        name: (tmp_path / f"root{TREE}" / name).stat().st_mode & 0o777
+        for name in ("bin/plain", "bin/tool", "etc/odd.conf")
+    }
+    assert modes == {"bin/plain": 0o755, "bin/tool": 0o755, "etc/odd.conf": 0o644}
 
 
 def test_stray_byte_code_of_a_wheel_is_left_out(tmp_path):
