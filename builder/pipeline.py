@@ -605,7 +605,8 @@ def _build(work: _Work, result: Result, suite_of_machine: str) -> Result:
             ProcessPoolExecutor(workers, mp_context=context) as processes,
         ):
             # The services run debhelper, the libraries Python: one queue each, and the services
-            # are begun first because they take longest.
+            # are begun first because they take longest: as soon as their tree is staged, which
+            # no library waits for.
             services = _start_services(work, by_name, threads, room)
             debs, failed = _libraries(work, by_name, processes, result, room)
             packages = _collect_services(work, services, result)
@@ -923,16 +924,19 @@ def _start_services(
     names = [n for n, a in work.service_actions.items() if a.verb == "build"]
     if not names:
         return {}
-    _stage(work, by_name.values(), room)
+    staged = pool.submit(_stage, work, by_name.values(), room)
     sizes = {
         n: by_name[canonicalize_name(work.services[n].distribution)].path.stat().st_size
         for n in names
     }
     names.sort(key=lambda n: -sizes[n])
-    return {n: pool.submit(_build_service, work, n, by_name, room) for n in names}
+    return {n: pool.submit(_build_service, work, n, by_name, room, staged) for n in names}
 
 
-def _build_service(work: _Work, name: str, by_name: Mapping[str, Wheel], room: _Room) -> float:
+def _build_service(
+    work: _Work, name: str, by_name: Mapping[str, Wheel], room: _Room, staged: Future[None]
+) -> float:
+    staged.result()
     start = time.monotonic()
     service, action = work.services[name], work.service_actions[name]
     wheel = by_name[canonicalize_name(service.distribution)]
