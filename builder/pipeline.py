@@ -18,6 +18,7 @@ from concurrent.futures import (
 )
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -53,6 +54,7 @@ from builder.model import (
     Wheel,
 )
 from builder.plan import Action, Known, Outcome, decide, summary
+from builder.run import run as execute
 from builder.service import holds, roles_for
 
 if TYPE_CHECKING:
@@ -582,39 +584,53 @@ def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: st
 
 
 def _build(work: _Work, result: Result, suite_of_machine: str) -> Result:
+    with area_of_a_run(work.dirs.work) as area:
+        work, debs, packages = _made(work, result, suite_of_machine, area)
+        with ThreadPoolExecutor(1) as aside:
+            # ten thousands of files take as long to remove as a suite takes to publish
+            aside.submit(execute, ["rm", "-rf", "--", *area.glob("[!.]*")])
+            return _publish(work, result, debs, packages)
+
+
+def _made(
+    work: _Work, result: Result, suite_of_machine: str, area: Path
+) -> tuple[_Work, dict[str, Path], dict[str, SourcePackage]]:
+    """Make in `area` what the plan says: return what of it there is, and its packages."""
     workers = work.options.jobs
     # A process forked while a thread starts another one may wait for a lock for ever.
     context = multiprocessing.get_context("forkserver")
-    with area_of_a_run(work.dirs.work) as area:
-        room, ready = _Room(area), tuple[Wheel, ...]()
-        if any(a.verb == "build" for a in work.actions):
-            here = not wheels.needs_root(work.options.target, suite_of_machine)
-            lock, fetched, lost = _fetched(work, result, here=here)
-            if not here:
-                options = work.options
-                root = _open_root(work.dirs, options.target, work.recipes, area, options.root_days)
-                room = _Room(area, root)
-            ready, broken = _wheels(work, result, room, lock, fetched)
-            lost = {str(canonicalize_name(n)) for n in lost | broken}
-            work = _without(work, result, lost) if lost else work
-        else:
-            result.tarballs = _vouched(work, offline=True)
-        by_name = {str(canonicalize_name(w.distribution.name)): w for w in ready}
-        with (
-            ThreadPoolExecutor(workers) as threads,
-            ProcessPoolExecutor(workers, mp_context=context) as processes,
-        ):
-            # The services run debhelper, the libraries Python: one queue each, and the services
-            # are begun first because they take longest: as soon as their tree is staged, which
-            # no library waits for.
-            services = _start_services(work, by_name, threads, room)
-            debs, failed = _libraries(work, by_name, processes, result, room)
-            packages = _collect_services(work, services, result)
+    room, ready = _Room(area), tuple[Wheel, ...]()
+    if any(a.verb == "build" for a in work.actions):
+        # Its workers have this module then, and it is imported while nobody waits for them.
+        context.set_forkserver_preload([__name__])
+        forkserver.ensure_running()
+        here = not wheels.needs_root(work.options.target, suite_of_machine)
+        lock, fetched, lost = _fetched(work, result, here=here)
+        if not here:
+            options = work.options
+            root = _open_root(work.dirs, options.target, work.recipes, area, options.root_days)
+            room = _Room(area, root)
+        ready, broken = _wheels(work, result, room, lock, fetched)
+        lost = {str(canonicalize_name(n)) for n in lost | broken}
+        work = _without(work, result, lost) if lost else work
+    else:
+        result.tarballs = _vouched(work, offline=True)
+    by_name = {str(canonicalize_name(w.distribution.name)): w for w in ready}
+    with (
+        ThreadPoolExecutor(workers) as threads,
+        ProcessPoolExecutor(workers, mp_context=context) as processes,
+    ):
+        # The services run debhelper, the libraries Python: one queue each, and the services
+        # are begun first because they take longest: as soon as their tree is staged, which
+        # no library waits for.
+        services = _start_services(work, by_name, threads, room)
+        debs, failed = _libraries(work, by_name, processes, result, room)
+        packages = _collect_services(work, services, result)
     if failed:
         work = _without(work, result, failed)
         debs = {n: deb for n, deb in debs.items() if n in work.library_actions}
         packages = {n: built for n, built in packages.items() if n in work.services}
-    return _publish(work, result, debs, packages)
+    return work, debs, packages
 
 
 @dataclass(frozen=True, slots=True)
