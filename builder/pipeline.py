@@ -8,6 +8,7 @@ from __future__ import annotations
 import calendar
 import dataclasses
 import multiprocessing
+import os
 import time
 from concurrent.futures import (
     Executor,
@@ -64,6 +65,9 @@ if TYPE_CHECKING:
     from builder.debs.pack import Plain
     from builder.dirs import Dirs
     from builder.service import Service
+
+
+BEHIND = 5  # how much nicer than the services' builds the libraries' are: a third of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -618,11 +622,13 @@ def _made(
     by_name = {str(canonicalize_name(w.distribution.name)): w for w in ready}
     with (
         ThreadPoolExecutor(workers) as threads,
-        ProcessPoolExecutor(workers, mp_context=context) as processes,
+        ProcessPoolExecutor(
+            workers, mp_context=context, initializer=os.nice, initargs=(BEHIND,)
+        ) as processes,
     ):
-        # The services run debhelper, the libraries Python: one queue each, and the services
-        # are begun first because they take longest: as soon as their tree is staged, which
-        # no library waits for.
+        # The services run debhelper, the libraries Python: one queue each. A service takes
+        # longest, and waits for its tree: libraries fill what staging and services leave of
+        # the processors, so that no service is built alone at the end.
         services = _start_services(work, by_name, threads, room)
         debs, failed = _libraries(work, by_name, processes, result, room)
         packages = _collect_services(work, services, result)
