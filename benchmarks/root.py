@@ -28,7 +28,6 @@ from build import bare, build, library_seconds, library_wheels, own_cache, timed
 from builder import catalogue, dirs, roots, wheels  # noqa: E402
 
 SUITE = "bullseye"
-COMPRESSION = ("-Zxz", "-z1")
 ON_THE_INDEX = ("--project", "cinder", "--project", "neutron", "--project", "nova")
 
 
@@ -49,8 +48,10 @@ def main():
         seconds, said = build(area, cache, *more, series=options.series, repo="second")
         print(f"debs cold, wheels there: {seconds:.1f} s")
         print("".join(f"  {line}\n" for line in said.splitlines()[:-1]), end="")
-        floor = timed(lambda: bare(library_wheels(cache, options.series, SUITE), area / "floor",
-                                   *COMPRESSION))  # fmt: skip
+        target = catalogue.load(dirs.locate().projects).targets[SUITE]
+        how = (f"-Z{target.compression}", f"-z{target.compression_level}")
+        made = library_wheels(cache, options.series, SUITE)
+        floor = timed(lambda: bare(made, area / "floor", *how))
         ratio = library_seconds(said) / floor
         print(f"floor of its library packages: {floor:.1f} s; they took {ratio:.2f} x that")
         seconds, _ = build(area, cache, *more, series=options.series, repo="second")
