@@ -20,7 +20,7 @@ class Node:
     """A node with a service of two units, whose systemd is as the test says."""
 
     def __init__(self, root, monkeypatch):
-        self.root, self.verbs, self.policy = root, [], []
+        self.root, self.verbs, self.policy, self.waited = root, [], [], []
         chain = [f"{root}/etc/toy/toy.conf"]
         needs = ["connection"]
         units = [
@@ -55,8 +55,9 @@ class Node:
         assert argv[0] == str(restarts.POLICY)
         return self.system(argv, **options)
 
-    def systemctl(self, verb, names):
+    def systemctl(self, verb, names, *, wait=False):
         self.verbs.append((verb, names))
+        self.waited += names if wait else []
         for name in names:
             if name in self.units and self.after_restart:
                 self.units[name] = self.after_restart[0]
@@ -85,10 +86,12 @@ def node(tmp_path, monkeypatch):
 # -- when a package is configured
 
 
-@pytest.mark.parametrize(("action", "verb"), [("start", "start"), ("restart", "try-restart")])
+@pytest.mark.parametrize(("action", "verb"), [("start", "start"), ("restart", "restart")])
 def test_units_are_started_at_first_and_restarted_on_upgrades(node, capsys, action, verb):
     node.configure(action)
-    assert node.verbs == [(verb, [API, WORKER])]
+    assert node.verbs == [(verb, [WORKER]), (verb, [API])]
+    # A worker is up when it reaches what it needs; uWSGI is at once.
+    assert node.waited == [API]
     assert capsys.readouterr().out == ""
 
 
@@ -124,8 +127,8 @@ def test_without_systemd_nothing_is_done(node):
 
 
 def test_what_systemd_has_against_it_is_told_and_no_failure(node, capsys, monkeypatch):
-    monkeypatch.setattr(system, "systemctl", lambda *_: system.Done(1, "Unit is bad.\n"))
-    node.configure("start")
+    monkeypatch.setattr(system, "systemctl", lambda *_, **__: system.Done(1, "Unit is bad.\n"))
+    node.configure("start", API)
     assert capsys.readouterr().out == "Unit is bad.\n"
 
 
@@ -152,7 +155,7 @@ def test_an_administrator_defers_restarts(node, capsys, text, deferred):
     why = "goes on with the code it was started with: restarts are deferred; "
     said = [f"{n} {why}openstack-node restart toy" for n in (API, WORKER)]
     assert out.splitlines() == (said if deferred else [])
-    assert node.verbs == ([] if deferred else [("try-restart", [API, WORKER])])
+    assert node.verbs == ([] if deferred else [("restart", [WORKER]), ("restart", [API])])
 
 
 def test_an_upgrade_defers_restarts_by_a_variable(node, monkeypatch):
@@ -162,13 +165,13 @@ def test_an_upgrade_defers_restarts_by_a_variable(node, monkeypatch):
     monkeypatch.setenv("OPENSTACK_NODE_RESTARTS", "now")
     restarts.DEFAULTS.write_text("RESTARTS=defer\n")
     node.configure("restart")
-    assert node.verbs == [("try-restart", [API, WORKER])]
+    assert node.verbs == [("restart", [WORKER]), ("restart", [API])]
 
 
 def test_a_first_installation_is_not_deferred(node):
     restarts.DEFAULTS.write_text("RESTARTS=defer\n")
     node.configure("start")
-    assert node.verbs == [("start", [API, WORKER])]
+    assert node.verbs == [("start", [WORKER]), ("start", [API])]
 
 
 def test_running_units_go_on_while_their_database_is_behind(node, capsys):
@@ -184,11 +187,11 @@ def test_running_units_go_on_while_their_database_is_behind(node, capsys):
 
 @pytest.mark.parametrize("active", ["inactive", "failed", "activating"])
 def test_what_does_not_run_has_nothing_to_go_on_with(node, active, capsys):
-    """It is left to systemd, which starts none that is not at it already."""
+    """It may wait for a new try; or its package was removed, and is installed again."""
     node.units[WORKER] = state(WORKER, active)
     node.is_behind()
     node.configure("restart")
-    assert node.verbs == [("try-restart", [WORKER])]
+    assert node.verbs == [("restart", [WORKER])]
     assert WORKER not in capsys.readouterr().out
 
 
@@ -196,7 +199,7 @@ def test_what_does_not_run_has_nothing_to_go_on_with(node, active, capsys):
 def test_other_states_of_the_database_keep_nothing_from_a_restart(node, found):
     node.schema = dataclasses.replace(node.schema, state=found)
     node.configure("restart")
-    assert node.verbs == [("try-restart", [API, WORKER])]
+    assert node.verbs == [("restart", [WORKER]), ("restart", [API])]
 
 
 def test_units_without_a_database_are_restarted(node, monkeypatch):
@@ -205,7 +208,7 @@ def test_units_without_a_database_are_restarted(node, monkeypatch):
     node.units = {agent.name: state(agent.name)}
     monkeypatch.setattr(databases, "ask", None)
     node.configure("restart", agent.name)
-    assert node.verbs == [("try-restart", [agent.name])]
+    assert node.verbs == [("restart", [agent.name])]
 
 
 # -- what waits for a restart

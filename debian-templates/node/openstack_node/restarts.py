@@ -38,16 +38,32 @@ def main(action: str, name: str, names: list[str]) -> int:
         n for n in names if n in states and states[n].enabled == "enabled" and _allowed(n, action)
     ]
     if action == "start":
-        _say(system.systemctl("start", due) if due else None)
+        _act("start", name, due)
         return 0
     running = [n for n in due if states[n].active == "active"]
     reason = _reason(name) if running else ""
     for unit in running if reason else ():
         print(f"{unit} goes on with the code it was started with: {reason}")
-    # One that does not run may be waiting for a new try, which would use the new code anyway.
+    # One that does not run would use the new code anyway: it may be waiting for a new try, or
+    # its package was removed and is installed again.
     others = [n for n in due if n not in running or not reason]
-    _say(system.systemctl("try-restart", others) if others else None)
+    _act("restart", name, others)
     return 0
+
+
+def _act(verb: str, name: str, names: list[str]) -> None:
+    """Have systemd do it, and wait for what is up at once.
+
+    uWSGI is. Other daemons say READY when they reach the database and the message broker,
+    which a node may not have yet. A unit that cannot start is no failed installation.
+    """
+    service = manifest.shipped(name)
+    quick = {u.name for u in service.units if u.kind == "uwsgi"} if service else set()
+    for wait in (False, True):
+        units = [n for n in names if (n in quick) is wait]
+        done = system.systemctl(verb, units, wait=wait) if units else None
+        if done is not None and done.code != 0:
+            print(done.tail(2))
 
 
 def _allowed(unit: str, action: str) -> bool:
@@ -66,12 +82,6 @@ def _reason(name: str) -> str:
         return ""
     verdict = gate.verdict(service)
     return f"{verdict.text}; {verdict.hint}" if verdict.code == gate.MAY_NOT else ""
-
-
-def _say(done: system.Done | None) -> None:
-    """Tell what systemd has against it; a unit that cannot start is no failed installation."""
-    if done is not None and done.code != 0:
-        print(done.tail(2))
 
 
 def deferred() -> bool:

@@ -177,6 +177,7 @@ def _state(block: dict[str, str], boot: float) -> UnitState:
     )
 
 
-def systemctl(verb: str, units: list[str]) -> Done:
-    """Have systemd do something to units, without waiting for it."""
-    return run(["systemctl", "--no-block", verb, *units], seconds=30, merged=True)
+def systemctl(verb: str, units: list[str], *, wait: bool = False) -> Done:
+    """Have systemd do something to units, waiting for it only if `wait` is set."""
+    block = [] if wait else ["--no-block"]
+    return run(["systemctl", *block, verb, *units], seconds=300 if wait else 30, merged=True)
