@@ -75,6 +75,21 @@ def test_every_maintainer_script_is_valid_shell_and_swallows_nothing(name):
             assert "#DEBHELPER#" in rendered.text
 
 
+@pytest.mark.parametrize("name", sorted(VERSIONS))
+def test_no_unit_is_stopped_or_started_by_debhelper(name):
+    """Its snippets do not ask whether the database is fit for the new code; not for a unit
+    that others are part of either, which takes them along."""
+    build = service_build(name)
+    files = render(build, DEPENDS, TEMPLATES)
+    calls = [c for c in files["debian/rules"].text.splitlines() if "dh_installsystemd" in c]
+    assert sum(c.count(".service") for c in calls) == len(build.service.daemons)
+    assert all("--no-start --no-stop-on-upgrade" in c for c in calls)
+    for daemon in (d for d in build.service.daemons if d.start == "now"):
+        postinst = files[f"debian/{daemon.package}.postinst"].text
+        (line,) = [x for x in postinst.splitlines() if f"start-units restart {name} " in x]
+        assert f"{daemon.name}.service" in line.split()
+
+
 def test_the_service_writes_neither_its_configuration_nor_what_makes_it_root():
     files = render(service_build("glance"), DEPENDS, TEMPLATES)
     postinst = files["debian/glance-common.postinst"].text
