@@ -318,11 +318,9 @@ def _rules(view: _View, binaries: Sequence[Binary], root: Path) -> str:
     service, target = view.service, view.build.target
     calls: dict[str, list[str]] = {}
     for daemon in service.daemons:
-        how = f"-p{daemon.package}"
-        if daemon.start == "manual":
-            how += " --no-enable --no-start --no-stop-on-upgrade"
-        elif daemon.start == "boot" or daemon in _started(service, daemon.package):
-            how += " --no-start --no-stop-on-upgrade"
+        enable = " --no-enable" if daemon.start == "manual" else ""
+        # What is started, the package's own postinst starts.
+        how = f"-p{daemon.package}{enable} --no-start --no-stop-on-upgrade"
         calls.setdefault(how, []).append(f"{daemon.name}.service")
     return jinja.render(
         root,

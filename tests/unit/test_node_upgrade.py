@@ -258,7 +258,7 @@ class Node:
         self.schema = databases.Schema("main", "current", "", "toy", "db", "toy")
         monkeypatch.setattr(system, "run", self.run)
         monkeypatch.setattr(manifest, "load", lambda _names: [self.toy])
-        monkeypatch.setattr(databases, "ask", lambda _toy, _files: databases.Answer(
+        monkeypatch.setattr(databases, "ask", lambda _toy, _files, **_: databases.Answer(
             {"main": dataclasses.replace(self.schema, state=self.state)}
         ))  # fmt: skip
 

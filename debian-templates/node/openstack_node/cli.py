@@ -158,8 +158,7 @@ def _add_plan(verbs: argparse._SubParsersAction[Parser]) -> None:
         "configuration files, and what is left to a person."
     )
     verb = verbs.add_parser("plan", help="show what an upgrade would do", description=text)
-    verb.add_argument("series", metavar="SERIES", help="the series to go to, such as 2026.1")
-    _add_services(verb)
+    _add_series(verb)
     verb.add_argument("--json", action="store_true", help="print it for programs")
     verb.set_defaults(run=run_plan)
 
@@ -172,8 +171,7 @@ def _add_upgrade(verbs: argparse._SubParsersAction[Parser]) -> None:
         "is given again. Nodes with databases come first, then compute nodes."
     )
     verb = verbs.add_parser("upgrade", help="move services to another series", description=text)
-    verb.add_argument("series", metavar="SERIES", help="the series to go to, such as 2026.1")
-    _add_services(verb)
+    _add_series(verb)
     verb.add_argument("--dry-run", action="store_true", help="show the steps, and do nothing")
     verb.add_argument("--yes", action="store_true", help="do not ask whether to begin")
     verb.add_argument(
@@ -209,6 +207,11 @@ def _add_rollback(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb.add_argument("services", nargs=1, metavar="SERVICE", help="such as keystone")
     verb.add_argument("--to", metavar="SERIES", default="", help="the series to return to")
     verb.set_defaults(run=run_rollback)
+
+
+def _add_series(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("series", metavar="SERIES", help="the series to go to, such as 2026.1")
+    _add_services(verb)
 
 
 def _add_services(verb: argparse.ArgumentParser) -> None:

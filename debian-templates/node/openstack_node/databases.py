@@ -118,6 +118,14 @@ def ask(service: Service, files: list[str], later_site: str = "") -> Answer:
         return Answer(error=f"{python} ended with status {done.code}")
 
 
+def demand(service: Service, files: list[str], later_site: str = "") -> Answer:
+    """Ask, and raise NodeError where nobody can answer."""
+    answer = ask(service, files, later_site=later_site)
+    if answer.error:
+        raise system.NodeError(f"{service.name}: {answer.error}", "see openstack-node status")
+    return answer
+
+
 def _answer(found: dict[str, Any], service: Service) -> Answer:
     derived = {s["name"] for s in service.data["schemas"] if s["suffix"]}
     states = {n: _schema(n, s) for n, s in found["schemas"].items()}

@@ -50,6 +50,11 @@ class Service:
         return [s for s in self.data["setup"] if not s["package"] or s["package"] in self.installed]
 
     @property
+    def packages(self) -> list[str]:
+        """The installed packages whose names no series is part of, in alphabetical order."""
+        return sorted(p for p in self.installed if not p.startswith("openstack-"))
+
+    @property
     def configs(self) -> list[str]:
         """What the command-line tools and the services with a database read, in order."""
         chains = [u.configs for u in self.units if u.kind == "uwsgi" or "connection" in u.needs]

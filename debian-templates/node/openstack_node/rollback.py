@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
-from openstack_node import databases, manifest, plan, restarts, status, system, upgrade
+from openstack_node import databases, plan, status, system, upgrade
 from openstack_node.sources import Sources
 
 if TYPE_CHECKING:
@@ -44,24 +44,20 @@ def rollback(service: Service, series: str, say: Callable[[str], None]) -> None:
             check(service, older, root, way.series)
     Sources().choose(service.name, way.suite)
     say("  install the packages of the release before ... ")
-    upgrade.install(
-        [f"{p}={v}" for p, v in sorted(way.versions.items()) if not p.startswith("openstack-")],
-        "--allow-downgrades",
-    )
+    upgrade.install([f"{p}={v}" for p, v in sorted(way.versions.items())], "--allow-downgrades")
     say("done\n")
     journal = upgrade.Journal(service.series)
     if journal.done:
         journal.forget(service.name)
     say("  restart what runs with the newer code ... ")
-    for unit in restarts.pending(manifest.load([service.name])[0]):
-        restarts.restart(unit)
+    upgrade.restart_pending(service.name)
     say("done\n")
 
 
 def find(service: Service, series: str) -> Way:
     """Return where apt has an earlier release of a service, that of `series` if one is given."""
     common = str(service.data["package"])
-    rows = _madison(sorted(p for p in service.installed if not p.startswith("openstack-")))
+    rows = _madison(service.packages)
     # Debian has services of the same names, and nothing named by a series.
     suites = {suite for _, _, suite in rows if _series(suite) not in ("", service.series)}
     ours = {suite for _, _, suite in _madison([_code(service, _series(s)) for s in suites])}
@@ -125,11 +121,9 @@ def check(service: Service, older: dict[str, Any], root: Path, series: str) -> N
     site = str(older["site"])
     data = {**service.data, "schemas": older["schemas"], "site": str(root / site.lstrip("/"))}
     # The tree's Python of today asks; what it compares with is the older code.
-    answer = databases.ask(
+    answer = databases.demand(
         replace(service, data=data), status.read_files(service), later_site=service.data["site"]
     )
-    if answer.error:
-        raise system.NodeError(f"{service.name}: {answer.error}", "see openstack-node status")
     for schema in answer.schemas.values():
         if schema.state not in ("current", "behind", "ahead"):
             raise system.NodeError(

@@ -68,6 +68,11 @@ class Sources:
         """Take a service's packages from a suite, whatever the others are of."""
         self._pin({**self._chosen(), service: suite}, aside=self._aside())
 
+    def choose_of(self, service: str, series: str) -> None:
+        """Take a service's packages from the suite of a series, where a source names one."""
+        for suite in self.suites(series)[:1]:
+            self.choose(service, suite)
+
     def settle(self, new: str) -> bool:
         """Let everything be of `new`; return whether its archive package is to have the source.
 

@@ -162,7 +162,7 @@ def steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
 def _of_service(move: Move, wishes: Wishes) -> list[Step]:
     name, found = move.service.name, []
     if move.moves:
-        packages = _packages(move.service)
+        packages = move.service.packages
         found.append(
             Step(f"{name}/packages", f"install the packages of {wishes.series}",
                  f"apt-get install {' '.join(packages)}", partial(_install, move, wishes))
@@ -180,7 +180,7 @@ def _of_service(move: Move, wishes: Wishes) -> list[Step]:
     found += phases["expand"]
     if units:
         text = "restart what runs with the old code"
-        found.append(Step(f"{name}/restart", text, restart, partial(_restart, name)))
+        found.append(Step(f"{name}/restart", text, restart, partial(restart_pending, name)))
     if wishes.reversible:
         return found
     if units and _negotiates(move):
@@ -233,11 +233,6 @@ def _log(line: str) -> None:
     syslog.syslog(line)
 
 
-def _packages(service: Service) -> list[str]:
-    """Return the installed packages of a service whose names both series have."""
-    return sorted(p for p in service.installed if not p.startswith("openstack-"))
-
-
 def apt_get(words: list[str], seconds: float = APT_SECONDS) -> str:
     """Have apt do something without a question or a restart; return what it said."""
     done = system.run([*APT, *words], seconds=seconds, merged=True, env=QUIET)
@@ -266,8 +261,7 @@ def _add_source(old: str, wishes: Wishes) -> None:
     sources.add(old, wishes.series)
     apt_get(["update", "--error-on=any"])
     before = system.versions(["openstack-node"])
-    for suite in sources.suites(wishes.series)[:1]:
-        sources.choose("openstack-node", suite)
+    sources.choose_of("openstack-node", wishes.series)
     install(["openstack-node"])
     if system.versions(["openstack-node"]) != before:
         wishes.say("done, with a newer openstack-node\n")
@@ -278,11 +272,9 @@ def _add_source(old: str, wishes: Wishes) -> None:
 
 def _install(move: Move, wishes: Wishes) -> None:
     service = move.service
-    sources = Sources()
-    for suite in sources.suites(wishes.series)[:1]:
-        sources.choose(service.name, suite)
+    Sources().choose_of(service.name, wishes.series)
     # A package the new series has no more cannot be asked for; apt removes it with the rest.
-    said = system.run(["apt-cache", "policy", *_packages(service)], seconds=60).out
+    said = system.run(["apt-cache", "policy", *service.packages], seconds=60).out
     found = re.findall(r"^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)", said, re.MULTILINE)
     names = [package for package, old, new in found if old != new]
     install(names or [str(service.data["package"])])
@@ -308,15 +300,14 @@ def _command(name: str, row: dict[str, Any], wishes: Wishes) -> None:
 
 
 def _check_databases(service: Service) -> None:
-    answer = databases.ask(service, status.read_files(service))
-    if answer.error:
-        raise system.NodeError(f"{service.name}: {answer.error}", "see openstack-node status")
+    answer = databases.demand(service, status.read_files(service))
     names = [s["name"] for s in service.data["schemas"]]
     own = [schema for name, schema in answer.schemas.items() if name in names]
     setup.check_usable(service, own, ini.Settings(service.configs))
 
 
-def _restart(name: str) -> None:
+def restart_pending(name: str) -> None:
+    """Restart what runs with code of a service that was replaced, one unit after the other."""
     for unit in restarts.pending(manifest.load([name])[0]):
         restarts.restart(unit)
 
