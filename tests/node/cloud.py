@@ -9,7 +9,8 @@ import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import document
@@ -18,10 +19,10 @@ from harness import Lab, Node, NodeError, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from repository import Repository
 
+INSTALL = Path(__file__).resolve().parents[2] / "docs/install.md"
 SSH = ("openssh-client", "openssh-server")
 SERVICES = ("keystone", "glance", "placement", "nova", "neutron", "cinder")
 PATTERNS = shlex.join(f"{service}*.service" for service in SERVICES)
@@ -108,6 +109,16 @@ def each(nodes: dict[str, Node], act: Callable[[Node], object]) -> None:
     """Do something on every node at the same time; the first failure is raised."""
     with ThreadPoolExecutor(len(nodes)) as threads:
         list(threads.map(act, nodes.values()))
+
+
+def install_blocks(series: str) -> list[document.Block]:
+    """Return the blocks of docs/install.md, with the series named where it says to name it."""
+    read = document.read(INSTALL)
+    assert sum("series=2026.1\n" in block.text for block in read) == 1
+    return [
+        replace(block, text=block.text.replace("series=2026.1\n", f"series={series}\n"))
+        for block in read
+    ]
 
 
 @contextmanager

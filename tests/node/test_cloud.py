@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import document
 import pytest
 from cloud import (
+    INSTALL,
     SERVICES,
     Cloud,
     complaints,
     daemons_as_root,
     each,
+    install_blocks,
     kill_daemons,
     running,
     units,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from repository import Repository
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-DOCUMENT = DOCS / "install.md"
 AGENTS = (
     "neutron-dhcp-agent.service",
     "neutron-l3-agent.service",
@@ -49,20 +49,10 @@ FIND_WRITABLE = "find /etc/{} -name '*-keys' -prune -o -writable ! -type l -prin
 MOST_LOG = 20_000_000  # bytes a node may write in an outage of a minute
 
 
-def blocks(series: str) -> list[document.Block]:
-    """Return the document's blocks, with the series named where it says to name it."""
-    read = document.read(DOCUMENT)
-    assert sum("series=2026.1\n" in block.text for block in read) == 1
-    return [
-        replace(block, text=block.text.replace("series=2026.1\n", f"series={series}\n"))
-        for block in read
-    ]
-
-
 @pytest.fixture(scope="module")
 def cloud(repository: Repository, tmp_path_factory) -> Iterator[Cloud]:
     made = tmp_path_factory.mktemp("cloud")
-    with running(repository, blocks(repository.series), made) as cloud:
+    with running(repository, install_blocks(repository.series), made) as cloud:
         yield cloud
 
 
@@ -71,7 +61,7 @@ def secrets(cloud: Cloud) -> list[str]:
 
 
 def test_each_block_of_the_document_was_run(cloud: Cloud) -> None:
-    assert set(cloud.printed) == {b.line for b in document.read(DOCUMENT)}
+    assert set(cloud.printed) == {b.line for b in document.read(INSTALL)}
     assert re.search(r"\| compute1 .*\| enabled \| up", "".join(cloud.printed.values()))
 
 

@@ -11,13 +11,21 @@ import re
 import subprocess
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import document
 import pytest
-from cloud import Cloud, complaints, each, running, units, wait_for_agents, wait_for_units
+from cloud import (
+    Cloud,
+    complaints,
+    each,
+    install_blocks,
+    running,
+    units,
+    wait_for_agents,
+    wait_for_units,
+)
 from records import record
 
 if TYPE_CHECKING:
@@ -25,8 +33,6 @@ if TYPE_CHECKING:
 
     from harness import Node
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs/install.md"
-DOCUMENT_SERIES = "2026.1"
 ALONE = ("keystone", "glance", "placement")
 # What the cloud holds, by its API, without what changes by itself.
 LOOK = """
@@ -73,10 +79,7 @@ class Trip:
 def trip(request, published, tmp_path_factory) -> Iterator[Trip]:
     series = tuple(request.config.getoption("--chain").split(","))
     suites = [published("bookworm", one) for one in series]
-    blocks = [
-        replace(b, text=b.text.replace(DOCUMENT_SERIES, series[0])) for b in document.read(DOCUMENT)
-    ]
-    with running(suites[0], blocks, tmp_path_factory.mktemp("cloud")) as cloud:
+    with running(suites[0], install_blocks(series[0]), tmp_path_factory.mktemp("cloud")) as cloud:
         yield Trip(cloud, series)
 
 

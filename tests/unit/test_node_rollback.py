@@ -23,9 +23,9 @@ MADISON = """\
    toy-new | 1:2.0-1 | http://server bookworm-2026.1/main amd64 Packages
 """
 DEBIAN = """\
-  toy-common | 1:3.0-1 | http://deb.debian.org/debian trixie-backports/main amd64 Packages
+  toy-common | 1:3.0-1 | http://debian.invalid/debian trixie-backports/main amd64 Packages
   toy-common | 1:0.9-1+deb12u1 | http://security.debian.org bookworm-security/main amd64 Packages
-  toy-common | 1:0.9-1 | http://deb.debian.org/debian bookworm/main amd64 Packages
+  toy-common | 1:0.9-1 | http://debian.invalid/debian bookworm/main amd64 Packages
 """
 CODES = """\
 openstack-2025.1-toy | 1:1.0-1 | http://server bookworm-2025.1/main amd64 Packages

@@ -11,7 +11,7 @@ STANZA = (
     "Types: deb deb-src\nURIs: http://server/\nSuites: bookworm-{0}\nComponents: main\n"
     "Signed-By: /usr/share/keyrings/openstack-{0}-archive-keyring.asc\n"
 )
-DEBIAN = "Types: deb\nURIs: http://deb.debian.org/\nSuites: bookworm bookworm-updates\n"
+DEBIAN = "Types: deb\nURIs: http://debian.invalid/\nSuites: bookworm bookworm-updates\n"
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_line_becomes_a_stanza(etc, name):
     """In the file the archive package has as well: two that differ are an error of apt."""
     options = f"[arch=amd64,arm64 signed-by={KEYRING.format(OLD)}]"
     text = (
-        f"deb http://deb.debian.org/ bookworm main\n # deb http://no/ bookworm-{OLD} main\n"
+        f"deb http://debian.invalid/ bookworm main\n # deb http://no/ bookworm-{OLD} main\n"
         f"deb {options} http://server/ bookworm-{OLD} main extra # ours\n"
         f"deb-src http://server/ bookworm-{OLD} main\n"
     )
