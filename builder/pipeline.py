@@ -19,7 +19,6 @@ from concurrent.futures import (
 )
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -601,13 +600,8 @@ def _made(
 ) -> tuple[_Work, dict[str, Path], dict[str, SourcePackage]]:
     """Make in `area` what the plan says: return what of it there is, and its packages."""
     workers = work.options.jobs
-    # A process forked while a thread starts another one may wait for a lock for ever.
-    context = multiprocessing.get_context("forkserver")
     room, ready = _Room(area), tuple[Wheel, ...]()
     if any(a.verb == "build" for a in work.actions):
-        # Its workers have this module then, and it is imported while nobody waits for them.
-        context.set_forkserver_preload([__name__])
-        forkserver.ensure_running()
         here = not wheels.needs_root(work.options.target, suite_of_machine)
         lock, fetched, lost = _fetched(work, result, here=here)
         if not here:
@@ -620,6 +614,9 @@ def _made(
     else:
         result.tarballs = _vouched(work, offline=True)
     by_name = {str(canonicalize_name(w.distribution.name)): w for w in ready}
+    # A process forked while a thread starts another one may wait for a lock for ever, and the
+    # socket of a fork server has no place below a long TMPDIR.
+    context = multiprocessing.get_context("spawn")
     with (
         ThreadPoolExecutor(workers) as threads,
         ProcessPoolExecutor(

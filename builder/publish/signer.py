@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import log
 from builder.errors import BuildError, PublishError
-from builder.files import scratch, write_atomically
+from builder.files import area_of_a_run, scratch, write_atomically
 from builder.publish.locking import locked
 from builder.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 USER_ID = "build-debs repository"
 # The public key, kept beside the secret one so that a run that signs nothing starts no gpg.
@@ -130,9 +130,10 @@ def _make(home: Path) -> tuple[str, bytes]:
 def _short(home: Path) -> Iterator[list[str | Path]]:
     """Give gpg `home` under a short name, and stop the agent it starts there.
 
-    The agent's socket is in its home and a socket's path has at most 107 bytes.
+    The agent's socket is in its home and a socket's path has at most 107 bytes (unix(7)),
+    which a user's TMPDIR may have already.
     """
-    with scratch() as area:
+    with area_of_a_run(Path("/tmp")) as area:  # noqa: S108 -- made by mkdtemp(3), mode 0700
         link = area / "k"
         link.symlink_to(home.resolve())
         try:

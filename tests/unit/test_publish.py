@@ -94,6 +94,15 @@ def test_apt_fetches_indices_by_hash_over_http(tmp_path, repo, debs, signer):
     assert all("/by-hash/SHA256/" in path for path in indices)
 
 
+def test_it_is_signed_where_tmpdir_has_a_long_name(tmp_path, repo, debs, monkeypatch):
+    """A socket's path has at most 107 bytes, and gpg-agent has one."""
+    long = tmp_path / ("t" * 60)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    put(repo, Signer.open(tmp_path / "keys"), make_deb(debs, "bar", "3.0-1"))
+    Apt(tmp_path / "apt", repo).update()
+
+
 def test_source_packages_are_published_and_fetched(tmp_path, repo, debs, signer):
     first = make_source(debs, "nova", "2:33.0.2-1+deb12.1".partition(":")[2])
     result = put(repo, signer, sources=[first])
