@@ -36,7 +36,8 @@ password = PASS
 """
 # A full-upgrade, and what an administrator types after the power was gone.
 UPGRADE = "apt-get full-upgrade -y </dev/null"
-MEND = "dpkg --configure -a </dev/null && apt-get -f install -y </dev/null"
+# The first may say that something it depends on is not unpacked yet; then the second does it.
+MEND = "dpkg --configure -a </dev/null; apt-get -f install -y </dev/null"
 DPKG_LOG = "var/log/dpkg.log"
 WAIT_FOR_MIGRATION = (
     "while ! mariadb -N -e 'SHOW PROCESSLIST' | grep -q 'keystone.*alembic'; do :; done"

@@ -240,7 +240,7 @@ def test_the_apis_come_last(node):
     [
         (state(API, started=1.0), True),
         (state(API, started=4e9), False),
-        (state(API, "inactive", result="exec-condition"), True),
+        (state(API, "inactive", result="exec-condition", condition=False), True),
         (state(API, "inactive"), True),
         (state(API, "inactive", condition=False), False),
         (state(API, "failed"), True),
@@ -257,7 +257,7 @@ def test_units_wait_with_old_code_or_without_any(node, found, waits):
 
 def test_a_unit_nobody_configured_yet_waits_for_no_restart(node):
     write(node.toy, "[database]\n")
-    node.units = {API: state(API, "inactive", result="exec-condition")}
+    node.units = {API: state(API, "inactive", result="exec-condition", condition=False)}
     assert restarts.pending(node.toy) == []
 
 

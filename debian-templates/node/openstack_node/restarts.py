@@ -127,8 +127,13 @@ def pending(service: Service) -> list[Unit]:
 
 
 def _down(state: UnitState) -> bool:
-    """Whether a unit does not run that should; by a Condition of its own it need not."""
-    return state.active == "failed" or (state.active == "inactive" and state.condition)
+    """Whether a unit does not run that should; by a Condition of its own it need not.
+
+    systemd counts an ExecCondition among those, by which a unit waits for its database.
+    """
+    return (
+        state.waits or state.active == "failed" or (state.active == "inactive" and state.condition)
+    )
 
 
 def restart(unit: Unit, *, seconds: float = UP_SECONDS) -> None:
