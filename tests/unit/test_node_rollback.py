@@ -247,7 +247,7 @@ def test_a_service_goes_back_and_stays(node, database):
     assert node.said.startswith(f"toy  {NEW} to {OLD}\n")
     node.has(OLD, "toy-api", "toy-common")
     assert node.moved("full-upgrade") == []
-    ((asked, _, _),) = database.asked
+    asked, _, _ = database.asked[0]
     assert asked.data["site"].endswith(f"/usr/lib/openstack/{OLD}/lib/python3.11/site-packages")
 
 

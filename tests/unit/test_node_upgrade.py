@@ -256,10 +256,11 @@ class Node:
         self.ran, self.codes, self.state = [], {}, "current"
         self.toy = service(root)
         self.schema = databases.Schema("main", "current", "", "toy", "db", "toy")
+        self.broker = databases.Schema("rabbit", "current", "", "toy", "mq", "/")
         monkeypatch.setattr(system, "run", self.run)
         monkeypatch.setattr(manifest, "load", lambda _names: [self.toy])
         monkeypatch.setattr(databases, "ask", lambda _toy, _files, **_: databases.Answer(
-            {"main": dataclasses.replace(self.schema, state=self.state)}
+            {"main": dataclasses.replace(self.schema, state=self.state)}, broker=self.broker
         ))  # fmt: skip
 
     def run(self, argv, *, user="", **_options):
@@ -378,6 +379,16 @@ def test_what_negotiates_is_restarted_whatever_code_it_runs(node, restarted):
     assert restarted == [("restart", "toy-worker.service"), ("restart", "toy-api.service")]
 
 
+@pytest.mark.parametrize(
+    ("state", "words"), [("unreachable", "cannot be reached"), ("denied", "refuses the user toy")]
+)
+def test_no_daemon_is_restarted_while_its_broker_is_away(node, restarted, state, words):
+    node.broker = dataclasses.replace(node.broker, state=state)
+    with pytest.raises(system.NodeError, match=f"toy: the broker at mq {words}"):
+        node.do("toy/restart")
+    assert restarted == []
+
+
 # -- packages, with the real apt
 
 
@@ -474,6 +485,23 @@ def test_what_apt_says_of_a_failure_is_told(machine, monkeypatch):
         upgrade.install(["toy-api"])
     assert failed.value.details == "E: no space"
     assert machine.installed == []
+
+
+FULL = """Unpacking toy ...
+dpkg: error processing archive /x/toy.deb (--unpack):
+ cannot copy extracted data: failed to write (No space left on device)
+Errors were encountered while processing:
+"""
+
+
+def test_the_cause_of_a_failure_is_told_not_the_page_below_it(monkeypatch):
+    said = (
+        FULL + " /x/other.deb\n" * 30 + "E: Sub-process /usr/bin/dpkg returned an error code (1)\n"
+    )
+    monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(100, said))
+    with pytest.raises(system.NodeError) as failed:
+        upgrade.install(["toy-api"])
+    assert failed.value.details.splitlines() == [*FULL.splitlines()[1:3], said.splitlines()[-1]]
 
 
 # -- the command line

@@ -25,7 +25,7 @@ from openstack_node.apt import Apt
 from openstack_node.sources import Sources
 
 if TYPE_CHECKING:
-    from openstack_node.manifest import Service
+    from openstack_node.manifest import Service, Unit
 
 JOURNAL = Path("/var/lib/openstack-node/upgrade.json")
 APT_SECONDS = 3600
@@ -36,6 +36,8 @@ APT_OPTIONS = (
     "Dpkg::Options::=--force-confold",
 )
 APT = ("apt-get", "--yes", "--quiet=2", *(w for o in APT_OPTIONS for w in ("-o", o)))
+# Where apt and dpkg say why they failed; dpkg does in the line below.
+CAUSE = re.compile(r"^(?:E: .*|.*\berror\b.*(?:\n .*)?)$", re.MULTILINE)
 # No question is asked, and no daemon restarted before its databases are ready.
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", restarts.VARIABLE: "defer"}
 
@@ -237,7 +239,9 @@ def apt_get(words: list[str], seconds: float = APT_SECONDS) -> str:
     """Have apt do something without a question or a restart; return what it said."""
     done = system.run([*APT, *words], seconds=seconds, merged=True, env=QUIET)
     if done.code != 0:
-        raise system.NodeError(f"apt-get {words[0]} failed", details=done.tail(12))
+        # Below the cause there may be a page of packages that were left alone.
+        causes = system.Done(done.code, "\n".join(CAUSE.findall(done.out)))
+        raise system.NodeError(f"apt-get {words[0]} failed", details=causes.tail() or done.tail())
     return done.out
 
 
@@ -308,16 +312,30 @@ def _check_databases(service: Service) -> None:
 
 def restart_pending(name: str) -> None:
     """Restart what runs with code of a service that was replaced, one unit after the other."""
-    for unit in restarts.pending(manifest.load([name])[0]):
-        restarts.restart(unit)
+    service = manifest.load([name])[0]
+    _restart(service, restarts.pending(service))
 
 
 def _restart_all(name: str) -> None:
-    units = [u for u in restarts.in_order(manifest.load([name])[0]) if u.start == "now"]
+    service = manifest.load([name])[0]
+    units = [u for u in restarts.in_order(service) if u.start == "now"]
     states = system.unit_states([u.name for u in units])
+    _restart(service, [u for u in units if u.name in states and states[u.name].active == "active"])
+
+
+def _restart(service: Service, units: list[Unit]) -> None:
+    """Restart units; NodeError where the broker is away which daemons wait for as they start.
+
+    The old ones go on without it until it is back.
+    """
+    if any(u.kind != "uwsgi" for u in units):
+        broker = databases.demand(service, status.read_files(service)).broker
+        if broker is not None and broker.state in ("unreachable", "denied"):
+            where = ini.Settings(service.configs).place("DEFAULT", "transport_url")
+            text, hints = databases.broker_advice(broker, where)
+            raise system.NodeError(f"{service.name}: {text}", *hints)
     for unit in units:
-        if unit.name in states and states[unit.name].active == "active":
-            restarts.restart(unit)
+        restarts.restart(unit)
 
 
 def _settle(wishes: Wishes) -> None:
