@@ -214,7 +214,9 @@ def test_units_without_a_database_are_restarted(node, monkeypatch):
 # -- what waits for a restart
 
 
-@pytest.mark.parametrize("package", ["openstack-2099.1-toy", "openstack-2099.1-closure-toy"])
+@pytest.mark.parametrize(
+    "package", ["openstack-2099.1-toy", "openstack-2099.1-closure-toy", "toy-common"]
+)
 def test_a_unit_is_older_than_the_code_dpkg_unpacked(node, package):
     now = time.time()
     node.unpack(package, now - 60)

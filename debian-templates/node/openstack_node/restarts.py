@@ -96,10 +96,14 @@ def deferred() -> bool:
 
 
 def replaced(service: Service, state: UnitState) -> bool:
-    """Whether a service's code, or what it is built on, was unpacked after a unit started."""
+    """Whether a service's code, or what it is built on, was unpacked after a unit started.
+
+    The tree of a series a service goes back to was there all the time, its common package not.
+    """
     code = str(service.data["packages"][0])
     closure = f"openstack-{service.series}-closure-{service.name}"
-    lists = (LISTS / f"{package}.list" for package in (code, closure))
+    packages = (code, closure, service.data["package"])
+    lists = (LISTS / f"{package}.list" for package in packages)
     times = [p.stat().st_mtime for p in lists if p.exists()]
     return state.active == "active" and 0 < state.started < max(times, default=0)
 
