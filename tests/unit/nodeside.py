@@ -65,6 +65,7 @@ def service(root, *, name="toy", order=10, units=None, **data):
         units = [unit(f"{name}-api", chain, kind="uwsgi", needs=["connection"])]
     values = {
         "service": name,
+        "package": f"{name}-common",
         "site": str(root / "site"),
         "directory": str(etc),
         "configs": [{"live": chain[0], "pristine": ""}],
