@@ -34,9 +34,9 @@ test-unit: test-tools
 	$(BIN)/pytest -n 2 --dist loadfile
 
 # The repository is built once; what follows shares it. Nodes need root.
-test-acceptance: test-tools repo old-series
+test-acceptance: test-tools repo old-series upgrade-series
 	$(BIN)/pytest -n 2 --dist loadfile tests/acceptance
-	$(BIN)/pytest -n 2 --dist loadfile tests/node $(addprefix --ignore ,$(UPGRADES))
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/node
 	tests/docker/run build-debs $(SERIES) --project keystone
 
 # Of Ocata, keystone and glance are in no package index: BUILD_DEBS_TARBALLS is a folder of them.
@@ -51,8 +51,6 @@ upgrade-series: tools
 	$(BIN)/build-debs 2024.1
 	$(BIN)/build-debs 2025.1
 	$(BIN)/build-debs 2025.2
-
-UPGRADES = tests/node/test_upgrade.py tests/node/test_faults.py
 
 # All pairs of series, ten power cuts; what passed is written into docs/upgrades.md.
 test-upgrades: export UPGRADES_TABLE = docs/upgrades.md

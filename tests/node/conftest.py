@@ -5,7 +5,8 @@
                    the Python 2.7 series, pike and ocata, install those
     --chain A,B,C  the series a cloud is upgraded through (or $CHAIN)
 
-With pytest-xdist use `--dist loadfile`: the tests of a file share a node, in order.
+With pytest-xdist use `--dist loadfile --no-loadscope-reorder`: the tests of a file share a
+node, in order, and files come in ours.
 """
 
 from __future__ import annotations
@@ -39,11 +40,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chain", default=chain, help="the three series test_upgrade.py goes through")
 
 
+# Files that take longest, the longest first: several at a time, none is left alone at the end.
+LONGEST = ("test_upgrade.py", "test_cloud.py", "test_pike.py", "test_faults.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.node)
+    items.sort(key=lambda i: [*LONGEST, i.path.name].index(i.path.name))
 
 
 @pytest.fixture(scope="session")

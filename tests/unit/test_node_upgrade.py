@@ -428,7 +428,7 @@ def test_the_new_series_own_command_does_the_rest(machine, monkeypatch):
     monkeypatch.setattr(os, "execv", lambda path, words: ran.append((path, words)))
     wish = wishes()
     upgrade._add_source(OLD, wish)
-    assert machine.installed == [["--fix-broken", "openstack-node"]]
+    assert machine.installed == [["openstack-node"]]
     assert machine.candidate("openstack-node") == "1:2.0-1"
     assert machine.moved("full-upgrade") == ["openstack-node"]
     assert ran == []  # it is the newest already
@@ -446,9 +446,9 @@ def test_the_packages_of_a_service_are_installed_and_no_others(machine, tmp_path
     monkeypatch.setattr(manifest, "load", lambda _names: [service(tmp_path)])
     machine.auto = ["toy-common"]
     upgrade._install(upgrade.Move(old, service(tmp_path)), wishes())
-    assert machine.installed == [["--fix-broken", "toy-api", "toy-common"]]
+    assert machine.installed == [["toy-api", "toy-common"]]
     # What was half done is brought to an end first, what nobody asked for stays so.
-    assert machine.order[-4:] == ["dpkg", "apt-mark", "install", "apt-mark"]
+    assert machine.order[-4:] == ["check", "apt-mark", "install", "apt-mark"]
     assert machine.candidate("other") == "1:1.0-1"
 
 
@@ -475,8 +475,25 @@ def test_in_the_end_what_belongs_to_no_service_follows(machine, monkeypatch):
 
     monkeypatch.setattr(upgrade, "install", archive)
     upgrade._settle(wishes())
-    ((_, *names),) = machine.installed
+    (names,) = machine.installed
     assert sorted(names) == ["openstack-node", "other", "shared", "toy-api", "toy-common"]
+
+
+def test_what_an_upgrade_left_broken_is_repaired_first(monkeypatch):
+    ran = []
+
+    def run(argv, **_):
+        ran.append([w for w in argv if w not in upgrade.APT or w == "apt-get"])
+        return system.Done(100 if argv[-1] == "check" else 0, "")
+
+    monkeypatch.setattr(system, "run", run)
+    upgrade.install(["toy-api"])
+    assert [r[1:] for r in ran if r[0] != "apt-mark"] == [
+        ["--configure", "-a"],
+        ["check"],
+        ["install", "--fix-broken"],
+        ["install", "toy-api"],
+    ]
 
 
 def test_what_apt_says_of_a_failure_is_told(machine, monkeypatch):

@@ -251,10 +251,12 @@ def install(packages: list[str], *options: str) -> None:
     Who was installed by itself and who by hand stays as it was.
     """
     names = [p.split("=")[0] for p in packages]
-    # What is wrong with it still apt says as well.
+    # What is wrong with it still apt says as well. It wants no names while something is broken.
     system.run(["dpkg", "--configure", "-a"], seconds=APT_SECONDS, env=QUIET)
+    if system.run([*APT, "check"], seconds=APT_SECONDS, env=QUIET).code != 0:
+        apt_get(["install", "--fix-broken"])
     auto = system.run(["apt-mark", "showauto", *names], seconds=60).out.split()
-    apt_get(["install", "--fix-broken", *options, *packages])
+    apt_get(["install", *options, *packages])
     if auto:
         system.run(["apt-mark", "auto", *auto], seconds=60)
 
