@@ -1,13 +1,15 @@
 """What goes wrong in an upgrade: the power, the disk, the database, the broker.
 
 One node with keystone and cinder is installed once and laid down anew for each fault, after
-which the commands a person would give have to bring it where it was to go.
+which the commands a person would give have to bring it where it was to go. Another goes from
+one SLURP release to the next, with nothing in its way.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -20,17 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OLD, NEW = "2025.2", "2026.1"
+SLURP = "2025.1"  # from which NEW is one step as well
 PACKAGES = ("keystone", "cinder-api", "cinder-scheduler")
 SERVICES = ("keystone", "cinder")
 POINTS = int(os.environ.get("POWER_CUTS") or 2)  # `make test-upgrades` has ten
 SETTINGS = """
 [DEFAULT]
-transport_url = rabbit://openstack:PASS@controller
+transport_url = rabbit://openstack:PASS@{1}
 [database]
-connection = mysql+pymysql://{0}:PASS@controller/{0}
+connection = mysql+pymysql://{0}:PASS@{1}/{0}
 [keystone_authtoken]
-auth_url = http://controller:5000
-www_authenticate_uri = http://controller:5000
+auth_url = http://{1}:5000
+www_authenticate_uri = http://{1}:5000
 password = PASS
 """
 # A full-upgrade, and what an administrator types after the power was gone.
@@ -46,26 +49,36 @@ WAIT_FOR_MIGRATION = (
 USERS = "mariadb -N keystone -e 'SELECT id FROM user ORDER BY id'"
 
 
-@pytest.fixture(scope="module")
-def installed(lab, published: Callable[[str, str], Repository]) -> Node:
-    """Give the node as it is before an upgrade, switched off, with what it is made from kept."""
-    node = lab.node("controller", address="10.0.0.11")
-    new = published("bookworm", NEW)
-    published("bookworm", OLD).add_to(node, HTTP_URI)
+def install(node: Node, suite: Repository) -> None:
+    """Make a node of a suite, with the services of this test set up."""
+    suite.add_to(node, HTTP_URI)
     node.run(f"apt-get install -y mariadb-server rabbitmq-server {shlex.join(PACKAGES)}")
     node.run("rabbitmqctl add_user openstack PASS; rabbitmqctl set_permissions openstack"
-             " '.*' '.*' '.*'; echo '[mysqld]\nbind-address = 10.0.0.11'"
+             " '.*' '.*' '.*'; echo '[mysqld]\nbind-address = 0.0.0.0'"
              " >/etc/mysql/mariadb.conf.d/99-node.cnf; systemctl restart mariadb")  # fmt: skip
     for service in SERVICES:
         node.run("mariadb", stdin=f"CREATE DATABASE {service}; GRANT ALL ON {service}.* TO"
                  f" '{service}'@'%' IDENTIFIED BY 'PASS';")  # fmt: skip
         node.run(f"install -m 0640 -g {service} /dev/stdin /etc/{service}/{service}.conf.d/a.conf",
-                 stdin=SETTINGS.format(service))  # fmt: skip
+                 stdin=SETTINGS.format(service, node.name))  # fmt: skip
     node.run("OS_BOOTSTRAP_PASSWORD=PASS openstack-node setup")
     wait_for_units(node)
-    # The new series beside the old, and its packages on the disk: only dpkg is left to do.
+
+
+def change_suite(node: Node, new: Repository) -> None:
+    """Point apt at the new series, as an administrator does."""
     node.run(f"sed -i 's/^Suites:.*/Suites: {new.suite}/' /etc/apt/sources.list.d/openstack-*")
-    node.run(f"apt-get update && apt-get full-upgrade --download-only -y; echo '{node.out(USERS)}'")
+    node.run("apt-get update")
+
+
+@pytest.fixture(scope="module")
+def installed(lab, published: Callable[[str, str], Repository]) -> Node:
+    """Give the node as it is before an upgrade, switched off, with what it is made from kept."""
+    node = lab.node("controller", address="10.0.0.11")
+    install(node, published("bookworm", OLD))
+    # The packages of the new series are on the disk: only dpkg is left to do.
+    change_suite(node, published("bookworm", NEW))
+    node.run("apt-get full-upgrade --download-only -y")
     node.stop()
     node.save()
     return node
@@ -170,3 +183,19 @@ def test_a_broker_that_is_down_is_told_and_the_old_daemons_go_on(node: Node) -> 
     assert units(node)["cinder-scheduler.service"]["ActiveState"] == "active"
     node.run("systemctl start rabbitmq-server")
     arrived(node)
+
+
+def test_a_slurp_release_goes_to_the_next(lab, published: Callable[[str, str], Repository]) -> None:
+    """In one step: by plain apt, and the command for what apt cannot do."""
+    node = lab.node("slurp", address="10.0.0.12")
+    install(node, published("bookworm", SLURP))
+    plan = node.out(f"openstack-node plan {NEW}")
+    assert re.search(rf"^keystone .* to .*{NEW}", plan, re.MULTILINE)
+    change_suite(node, published("bookworm", NEW))
+    node.run(UPGRADE, seconds=1800)
+    behind = [c["text"] for c in complaints(node) if c["kind"] == "database"]
+    assert any("keystone" in text for text in behind)
+    arrived(node)
+    node.run("apt-get autoremove -y --purge")
+    assert not node.succeeds(f"test -e /usr/lib/openstack/{SLURP}")
+    assert [c for c in complaints(node) if c["kind"] != "configuration"] == []
