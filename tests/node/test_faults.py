@@ -39,7 +39,11 @@ password = PASS
 # A full-upgrade, and what an administrator types after the power was gone.
 UPGRADE = "apt-get full-upgrade -y </dev/null"
 # The first may say that something it depends on is not unpacked yet; then the second does it.
-MEND = "dpkg --configure -a </dev/null; apt-get -f install -y </dev/null"
+# What was just being unpacked, which dpkg's audit names, has to be asked for.
+HALF = "dpkg-query -W -f '${db:Status-Eflag} ${Package}\\n' | sed -n 's/^reinstreq //p'"
+MEND = f"""exec </dev/null; dpkg --configure -a
+apt-get -f install -y || {{ apt-get install -y --reinstall $({HALF}) && apt-get -f install -y; }}
+"""
 DPKG_LOG = "var/log/dpkg.log"
 # Reading goes on, the migration's first change waits: that is when the server is killed.
 LOCK = "mariadb -e 'FLUSH TABLES WITH READ LOCK; SELECT SLEEP(300)'"

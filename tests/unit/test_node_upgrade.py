@@ -484,14 +484,16 @@ def test_what_an_upgrade_left_broken_is_repaired_first(monkeypatch):
 
     def run(argv, **_):
         ran.append([w for w in argv if w not in upgrade.APT or w == "apt-get"])
-        return system.Done(100 if argv[-1] == "check" else 0, "")
+        said = "ok other\nreinstreq half\nok third\n" if argv[0] == "dpkg-query" else ""
+        return system.Done(100 if argv[-1] == "check" else 0, said)
 
     monkeypatch.setattr(system, "run", run)
     upgrade.install(["toy-api"])
-    assert [r[1:] for r in ran if r[0] != "apt-mark"] == [
+    assert [r[1:] for r in ran if r[0] in ("dpkg", "apt-get")] == [
         ["--configure", "-a"],
         ["check"],
         ["install", "--fix-broken"],
+        ["install", "--reinstall", "half"],
         ["install", "toy-api"],
     ]
 

@@ -155,9 +155,9 @@ class Unchanged(Machine):
             argv = [*argv[:4], *map(str, self.flags), *argv[4:]]
         if argv[0] in ("env", "dpkg-deb") or argv[:2] == ["dpkg", "--compare-versions"]:
             return self.system(argv, **options)
-        if argv[0] in ("dpkg", "apt-mark"):
-            assert argv[:2] in (["dpkg", "--configure"], ["apt-mark", "showauto"],
-                                ["apt-mark", "auto"])  # fmt: skip
+        if argv[0] in ("dpkg", "dpkg-query", "apt-mark"):
+            assert argv[:2] in (["dpkg", "--configure"], ["dpkg-query", "-W"],
+                                ["apt-mark", "showauto"], ["apt-mark", "auto"])  # fmt: skip
             return system.Done(0, " ".join(self.auto))
         if argv[0] == "apt-get":
             assert env == {"DEBIAN_FRONTEND": "noninteractive", "OPENSTACK_NODE_RESTARTS": "defer"}

@@ -250,15 +250,28 @@ def install(packages: list[str], *options: str) -> None:
 
     Who was installed by itself and who by hand stays as it was.
     """
+    _repair()
     names = [p.split("=")[0] for p in packages]
-    # What is wrong with it still apt says as well. It wants no names while something is broken.
-    system.run(["dpkg", "--configure", "-a"], seconds=APT_SECONDS, env=QUIET)
-    if system.run([*APT, "check"], seconds=APT_SECONDS, env=QUIET).code != 0:
-        apt_get(["install", "--fix-broken"])
     auto = system.run(["apt-mark", "showauto", *names], seconds=60).out.split()
     apt_get(["install", *options, *packages])
     if auto:
         system.run(["apt-mark", "auto", *auto], seconds=60)
+
+
+def _repair() -> None:
+    """Bring to its end what dpkg was interrupted in; what fails still, apt says afterwards.
+
+    While something lacks, nothing may be named; what was just being unpacked has to be, since
+    --fix-broken would configure first what depends on it.
+    """
+    how: dict[str, Any] = {"seconds": APT_SECONDS, "env": QUIET}
+    system.run(["dpkg", "--configure", "-a"], **how)
+    if system.run([*APT, "check"], **how).code != 0:
+        system.run([*APT, "install", "--fix-broken"], **how)
+    flags = system.run(["dpkg-query", "-W", "-f", "${db:Status-Eflag} ${Package}\\n"], **how).out
+    half = re.findall(r"^reinstreq (\S+)$", flags, re.MULTILINE)
+    if half:
+        apt_get(["install", "--reinstall", *half])
 
 
 def _add_source(old: str, wishes: Wishes) -> None:
