@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from harness import Node
 
+# nova's controllers speak as compute nodes of the series before understand.
+LEVELS = ("/etc/nova/nova.conf.d/levels.conf", "[upgrade_levels]\ncompute = auto\n")
 ALONE = ("keystone", "glance", "placement")
 # What the cloud holds, by its API, without what changes by itself.
 LOOK = """
@@ -199,7 +201,7 @@ def test_an_upgrade_upstream_does_not_support_is_refused(trip: Trip, published) 
 def test_services_move_alone_while_servers_answer(trip: Trip) -> None:
     """keystone, glance and placement are of the new series, nova and neutron of the old."""
     cloud, (old, new, *_) = trip.cloud, trip.series
-    trip.controller.write("/etc/nova/nova.conf.d/levels.conf", "[upgrade_levels]\ncompute = auto\n")
+    trip.controller.write(*LEVELS)
     with pinging(cloud, cloud.address("direct-compute1", "provider")) as counts:
         for number, service in enumerate(ALONE, 1):
             start = time.monotonic()
@@ -270,7 +272,7 @@ def test_an_old_compute_node_boots_servers_for_a_new_controller(trip: Trip) -> N
 
 def test_the_upgrade_is_brought_to_its_end(trip: Trip) -> None:
     cloud, new = trip.cloud, trip.series[1]
-    trip.controller.run("rm /etc/nova/nova.conf.d/levels.conf")
+    trip.controller.run(f"rm {LEVELS[0]}")
     upgrade(trip.controller, new)
     for node in cloud.nodes.values():
         node.run("apt-get autoremove -y --purge")
@@ -305,6 +307,8 @@ def test_plain_apt_asks_nothing_and_moves_no_database(trip: Trip) -> None:
     node.run("sed -i 's/^#debug = false/debug = false\\n# mine/' /etc/cinder/cinder.conf")
     mine, theirs = node.read("/etc/cinder/cinder.conf"), node.read("/etc/nova/nova.conf")
     before, revisions = foreign(node), all_revisions(node)
+    node.write(*LEVELS)
+    node.run("openstack-node setup nova")
     change_suite(node, old, new)
     start = time.monotonic()
     node.run("apt-get full-upgrade -y </dev/null", seconds=1800)
