@@ -73,8 +73,9 @@ def repository(
     return published("bookworm", request.config.getoption("--series"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(request: pytest.FixtureRequest):
+    """Give a lab of a file's own: nodes of two files may have one name, and end with theirs."""
     if os.geteuid() != 0:
         pytest.fail("nodes need root")
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
