@@ -14,7 +14,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 import pytest
-from cloud import complaints, units, wait_for_units
+from cloud import change_suite, complaints, units, wait_for_units
 from harness import Node, wait_until
 from repository import HTTP_URI, Repository
 
@@ -69,19 +69,13 @@ def install(node: Node, suite: Repository) -> None:
     wait_for_units(node)
 
 
-def change_suite(node: Node, new: Repository) -> None:
-    """Point apt at the new series, as an administrator does."""
-    node.run(f"sed -i 's/^Suites:.*/Suites: {new.suite}/' /etc/apt/sources.list.d/openstack-*")
-    node.run("apt-get update")
-
-
 @pytest.fixture(scope="module")
 def installed(lab, published: Callable[[str, str], Repository]) -> Node:
     """Give the node as it is before an upgrade, switched off, with what it is made from kept."""
     node = lab.node("controller", address="10.0.0.11")
     install(node, published("bookworm", OLD))
     # The packages of the new series are on the disk: only dpkg is left to do.
-    change_suite(node, published("bookworm", NEW))
+    change_suite(node, OLD, published("bookworm", NEW).series)
     node.run("apt-get full-upgrade --download-only -y")
     node.stop()
     node.save()
@@ -196,7 +190,7 @@ def test_a_slurp_release_goes_to_the_next(lab, published: Callable[[str, str], R
     plan = node.out(f"openstack-node plan {NEW}")
     assert plan.startswith(f"{SLURP} to {NEW}: ")
     assert re.search(r"^keystone .*:27\..* to .*:29\.", plan, re.MULTILINE)
-    change_suite(node, published("bookworm", NEW))
+    change_suite(node, SLURP, published("bookworm", NEW).series)
     node.run(UPGRADE, seconds=1800)
     behind = [c["text"] for c in complaints(node) if c["kind"] == "database"]
     assert any("keystone" in text for text in behind)
