@@ -38,7 +38,6 @@ Done = subprocess.CompletedProcess[bytes]
 PACKAGE_OF = {
     "apt-ftparchive": "apt-utils",
     "dh": "debhelper",
-    "dpkg-buildpackage": "dpkg-dev",
     "dpkg-deb": "dpkg",
     "dpkg-shlibdeps": "dpkg-dev",
     "dpkg-source": "dpkg-dev",
