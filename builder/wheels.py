@@ -31,10 +31,13 @@ if TYPE_CHECKING:
     from builder.model import Distribution, Fetched, Lock, Patch, Recipe, Target
     from builder.roots import Root
 
-RECIPE = "4"  # raise it when a change here changes the bits of a built wheel
+RECIPE = "5"  # raise it when a change here changes the bits of a built wheel
 # Where the wheels of Python 2.7's build requirements are unpacked, and where a build sees them.
 TOOLS = "/usr/local/lib/build-tools"
 UV = "/usr/local/bin/uv"
+# How pip has an old sdist's setup.py build a wheel. pip itself runs it for its metadata before,
+# which takes as long as building most of them.
+SETUP = "import sys, setuptools; __file__ = sys.argv[0] = 'setup.py'; execfile(__file__)"
 # Run in that directory: compiles its modules, but for those another Python's syntax is in.
 COMPILE = f"import compileall; compileall.compile_dir('.', ddir={TOOLS!r}, quiet=1)"
 
@@ -219,15 +222,20 @@ class Builder:
             run(argv, env=environment, log=logfile)
             return
         output, inside = roots.BUILD / new.relative_to(work), roots.BUILD / source.relative_to(work)
-        shown = {self.tools: TOOLS} if self.tools else {Path(uv_program()): UV}
         if self.tools:
-            argv = [self.target.interpreter, "-m", "pip", "wheel", "--wheel-dir", str(output)]
-            argv += ["--no-deps", "--no-index", "--no-build-isolation", "--no-cache-dir"]
+            shown, python = {self.tools: TOOLS}, self.target.interpreter
             environment |= {"PYTHONPATH": TOOLS, "PIP_CONFIG_FILE": "/dev/null"}
             environment["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+            if (source / "pyproject.toml").exists():
+                argv = [python, "-m", "pip", "wheel", "--wheel-dir", str(output), "--no-deps"]
+                argv += ["--no-index", "--no-build-isolation", "--no-cache-dir", "."]
+            else:
+                argv = [python, "-c", SETUP, "bdist_wheel", "--dist-dir", str(output)]
         else:
-            argv = [UV, *self._uv_build(work, roots.BUILD), "--out-dir", str(output)]
-        self.root.run([*argv, str(inside)], work, env=environment, log=logfile, shown=shown)
+            shown = {Path(uv_program()): UV}
+            argv = [UV, *self._uv_build(work, roots.BUILD), "--out-dir", str(output), "."]
+        argv = ["env", "-C", str(inside), *argv]
+        self.root.run(argv, work, env=environment, log=logfile, shown=shown)
 
     def _uv_build(self, work: Path, seen: Path) -> list[str]:
         """Return uv's command for a build in an environment of exactly the locked requirements.
