@@ -600,20 +600,7 @@ def _made(
 ) -> tuple[_Work, dict[str, Path], dict[str, SourcePackage]]:
     """Make in `area` what the plan says: return what of it there is, and its packages."""
     workers = work.options.jobs
-    room, ready = _Room(area), tuple[Wheel, ...]()
-    if any(a.verb == "build" for a in work.actions):
-        here = not wheels.needs_root(work.options.target, suite_of_machine)
-        lock, fetched, lost = _fetched(work, result, here=here)
-        if not here:
-            options = work.options
-            root = _open_root(work.dirs, options.target, work.recipes, area, options.root_days)
-            room = _Room(area, root)
-        ready, broken = _wheels(work, result, room, lock, fetched)
-        lost = {str(canonicalize_name(n)) for n in lost | broken}
-        work = _without(work, result, lost) if lost else work
-    else:
-        result.tarballs = _vouched(work, offline=True)
-    by_name = {str(canonicalize_name(w.distribution.name)): w for w in ready}
+    room, ready = _Room(area), dict[str, _Ready]()
     # A process forked while a thread starts another one may wait for a lock for ever, and the
     # socket of a fork server has no place below a long TMPDIR.
     context = multiprocessing.get_context("spawn")
@@ -623,11 +610,23 @@ def _made(
             workers, mp_context=context, initializer=os.nice, initargs=(BEHIND,)
         ) as processes,
     ):
+        if any(a.verb == "build" for a in work.actions):
+            here = not wheels.needs_root(work.options.target, suite_of_machine)
+            lock, fetched, lost = _fetched(work, result, here=here)
+            if not here:
+                options = work.options
+                root = _open_root(work.dirs, options.target, work.recipes, area, options.root_days)
+                room = _Room(area, root)
+            ready, broken = _wheels(work, result, room, lock, fetched, processes)
+            lost = {str(canonicalize_name(n)) for n in lost | broken}
+            work = _without(work, result, lost) if lost else work
+        else:
+            result.tarballs = _vouched(work, offline=True)
         # The services run debhelper, the libraries Python: one queue each. A service takes
-        # longest, and waits for its tree: libraries fill what staging and services leave of
-        # the processors, so that no service is built alone at the end.
-        services = _start_services(work, by_name, threads, room)
-        debs, failed = _libraries(work, by_name, processes, result, room)
+        # longest: libraries fill what services leave of the processors, so that no service
+        # is built alone at the end.
+        services = _start_services(work, ready, threads, room)
+        debs, failed = _libraries(work, ready, processes, result, room)
         packages = _collect_services(work, services, result)
     if failed:
         work = _without(work, result, failed)
@@ -647,6 +646,14 @@ class _Room:
     def tree(self) -> Path:
         """Below it the series' tree is staged."""
         return self.area / "tree"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A distribution that packages can be made of: its wheel, and that in the staged tree."""
+
+    wheel: Wheel
+    laid: tree.Laid
 
 
 def _fetched(work: _Work, result: Result, *, here: bool) -> tuple[Lock, Fetched, set[str]]:
@@ -696,15 +703,20 @@ def _to_build(work: _Work) -> Lock:
     return dataclasses.replace(lock, distributions=rows)
 
 
-def _wheels(
-    work: _Work, result: Result, room: _Room, lock: Lock, fetched: Fetched
-) -> tuple[tuple[Wheel, ...], set[str]]:
-    """Have the wheels of a lock made and tried; name those there are none of.
+def _wheels(  # noqa: PLR0917 - one value per stage before
+    work: _Work,
+    result: Result,
+    room: _Room,
+    lock: Lock,
+    fetched: Fetched,
+    pool: Executor,
+) -> tuple[dict[str, _Ready], set[str]]:
+    """Have the wheels of a lock made, staged and tried; name those there are none of.
 
     Only with --keep-going there may be such.
     """
     options = work.options
-    ready, failures = wheels.wheels(
+    made, failures = wheels.wheels(
         lock,
         fetched,
         options.target,
@@ -719,8 +731,31 @@ def _wheels(
         patched=work.context.patches,
     )
     result.failures += failures
-    lost = {d.name for d in lock.distributions} - {w.distribution.name for w in ready}
-    return ready, lost | _tried(work, ready, result, room)
+    ready = _staged(work, made, result, room, pool)
+    lost = {d.name for d in lock.distributions} - {
+        r.wheel.distribution.name for r in ready.values()
+    }
+    return ready, lost | _tried(work, [r.wheel for r in ready.values()], result, room)
+
+
+def _staged(
+    work: _Work, made: Sequence[Wheel], result: Result, room: _Room, pool: Executor
+) -> dict[str, _Ready]:
+    """Lay the series' tree out below `room.tree`; return what is in it, by canonical name."""
+    ready = {}
+    with log.step("staged tree"):
+        tree.lay_base(work.context, room.tree)
+        futures = [(w, pool.submit(tree.unpack, work.context, w, room.tree)) for w in made]
+        for wheel, future in futures:
+            try:
+                ready[str(canonicalize_name(wheel.distribution.name))] = _Ready(
+                    wheel, future.result()
+                )
+            except BuildError as error:
+                if not work.options.keep_going:
+                    raise
+                result.failures.append(error)
+    return ready
 
 
 def _with_ways_out(
@@ -818,18 +853,18 @@ def _without(work: _Work, result: Result, lost: AbstractSet[str]) -> _Work:
 
 
 def _libraries(
-    work: _Work, by_name: Mapping[str, Wheel], pool: Executor, result: Result, room: _Room
+    work: _Work, ready: Mapping[str, _Ready], pool: Executor, result: Result, room: _Room
 ) -> tuple[dict[str, Path], set[str]]:
     """Build the library packages, largest wheel first; return each package's .deb.
 
     Beside them the distributions whose package failed, which only --keep-going lets be.
     """
     todo = [p for p in work.libraries if work.library_actions[p.name].verb == "build"]
-    wheel_of = {
-        p.name: by_name[canonicalize_name(p.distribution.name)] if p.distribution else None
+    source_of = {
+        p.name: ready[canonicalize_name(p.distribution.name)] if p.distribution else None
         for p in todo
     }
-    todo.sort(key=lambda p: -(w.path.stat().st_size if (w := wheel_of[p.name]) else 0))
+    todo.sort(key=lambda p: -(r.wheel.path.stat().st_size if (r := source_of[p.name]) else 0))
     failed = set()
     with log.step("library packages", len(todo)) as step:
         futures: dict[Future[float], library.Package] = {
@@ -837,7 +872,7 @@ def _libraries(
                 _build_library,
                 work.context,
                 p,
-                wheel_of[p.name],
+                source_of[p.name],
                 _cached(work.dirs, p.inputs, p.revision),
                 room,
             ): p
@@ -874,14 +909,15 @@ def _packed(work: _Work, lost: Collection[str]) -> dict[str, Path]:
 def _build_library(
     context: library.Context,
     package: library.Package,
-    wheel: Wheel | None,
+    ready: _Ready | None,
     place: Path,
     room: _Room,
 ) -> float:
     start = time.monotonic()
     try:
         with directory_atomically(place) as new:
-            library.build(context, package, wheel, new, room.area, build_root=room.root)
+            wheel, laid = (ready.wheel, ready.laid) if ready else (None, None)
+            library.build(context, package, wheel, new, room.area, laid=laid, build_root=room.root)
     except BuildError as error:
         raise BuildError(
             f"{package.name} {package.version}: {error.message}",
@@ -902,7 +938,6 @@ def _tried(work: _Work, ready: Sequence[Wheel], result: Result, room: _Room) -> 
     subjects = smoke.untried(work.lock, ready, script, programs, work.recipes)
     if not subjects:
         return set()
-    _stage(work, ready, room)
     place = smoke.Place(
         room.tree,
         options.series.tree,
@@ -924,41 +959,21 @@ def _programs(service: Service) -> list[str]:
     return [f"{service.name}-manage", *(d.script for d in service.daemons if d.kind == "daemon")]
 
 
-def _stage(work: _Work, ready: Collection[Wheel], room: _Room) -> None:
-    """Lay the series' tree out below `room.tree`, with what is `ready`; once a run."""
-    if room.tree.exists():
-        return
-    options = work.options
-    with log.step("staged tree"):
-        if room.root:
-            library.lay_out(work.context, ready, room.tree)
-        else:
-            log_file = work.dirs.logs / "tree.log"
-            tree.stage(options.series, options.target, list(ready), room.tree, log_file)
-
-
 def _start_services(
-    work: _Work, by_name: Mapping[str, Wheel], pool: Executor, room: _Room
+    work: _Work, ready: Mapping[str, _Ready], pool: Executor, room: _Room
 ) -> dict[str, Future[float]]:
-    names = [n for n, a in work.service_actions.items() if a.verb == "build"]
-    if not names:
-        return {}
-    staged = pool.submit(_stage, work, by_name.values(), room)
-    sizes = {
-        n: by_name[canonicalize_name(work.services[n].distribution)].path.stat().st_size
-        for n in names
+    wheel_of = {
+        n: ready[canonicalize_name(work.services[n].distribution)].wheel
+        for n, a in work.service_actions.items()
+        if a.verb == "build"
     }
-    names.sort(key=lambda n: -sizes[n])
-    return {n: pool.submit(_build_service, work, n, by_name, room, staged) for n in names}
+    names = sorted(wheel_of, key=lambda n: -wheel_of[n].path.stat().st_size)
+    return {n: pool.submit(_build_service, work, n, wheel_of[n], room) for n in names}
 
 
-def _build_service(
-    work: _Work, name: str, by_name: Mapping[str, Wheel], room: _Room, staged: Future[None]
-) -> float:
-    staged.result()
+def _build_service(work: _Work, name: str, wheel: Wheel, room: _Room) -> float:
     start = time.monotonic()
     service, action = work.services[name], work.service_actions[name]
-    wheel = by_name[canonicalize_name(service.distribution)]
     if wheel.source is None:
         raise BuildError(f"{name}: its wheel was not built from the release tarball")
     build = ServiceBuild(

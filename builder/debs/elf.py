@@ -33,12 +33,18 @@ def find(root: Path) -> list[Path]:
 def prepare(
     binaries: Sequence[Path], root: Path, work: Path, build_root: Root | None = None
 ) -> tuple[str, ...]:
-    """Strip `binaries` in place and return the Depends relations dpkg-shlibdeps finds.
+    """Strip `binaries` and return the Depends relations dpkg-shlibdeps finds.
 
-    Libraries a wheel brings itself (auditwheel's `<name>.libs`) satisfy each other and get
-    no relation. `work` holds `root` and the debian/control that dpkg-shlibdeps wants to
-    see; libraries are looked for on this machine, or in `build_root`.
+    One that is a hard link becomes a file of its own. Libraries a wheel brings itself
+    (auditwheel's `<name>.libs`) satisfy each other and get no relation. `work` holds `root`
+    and the debian/control that dpkg-shlibdeps wants to see; libraries are looked for on
+    this machine, or in `build_root`.
     """
+    for path in binaries:
+        if path.stat().st_nlink > 1:
+            data = path.read_bytes()
+            path.unlink()
+            path.write_bytes(data)
     run(["strip", "--strip-unneeded", "--remove-section=.comment", *binaries])
     control = work / "debian/control"
     control.parent.mkdir(exist_ok=True)

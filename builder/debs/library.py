@@ -1,40 +1,29 @@
 """Library packages: one Debian package per Python distribution, into the series' own tree.
 
 `plan` says what the packages are from the lock alone; `build` makes one from its wheel.
-A package is unpacked by `installer` (PEP 427) into a directory and packed by dpkg-deb.
+A package is laid out in a directory and packed by dpkg-deb.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import os
 import re
 import shlex
-import shutil
 import stat
 import tempfile
 import textwrap
-import warnings
-import zipfile
-import zlib
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from installer import install
-from installer.destinations import SchemeDictionaryDestination
-from installer.exceptions import InstallerError
-from installer.sources import WheelFile
 from packaging.utils import canonicalize_name
 
 from builder import lock as locks
-from builder.debs import elf, licences
+from builder.debs import elf, licences, tree
 from builder.debs.versions import debian_version, full_version, relations
-from builder.errors import BuildError
 from builder.files import sha256_text
 from builder.model import LintianOverride
 from builder.run import run
@@ -42,18 +31,13 @@ from builder.templates import MAINTAINER, date_822, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import BinaryIO
 
-    from installer.records import RecordEntry
-    from installer.utils import Scheme
     from packaging.requirements import Requirement
 
     from builder.model import Distribution, Lock, Patch, Series, Target, Wheel
     from builder.roots import Root
 
 RECIPE = "1"  # raise it when a change here changes the bits of a package
-UNUSABLE = (InstallerError, zipfile.BadZipFile, zlib.error, FileExistsError, ValueError, KeyError)
-INSTALLER = {"INSTALLER": b"dpkg\n"}  # PEP 376: who owns the files, so that pip leaves them
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +203,7 @@ def _base(context: Context) -> Package:
         ),
         relations={"Depends": _interpreter(context.target)},
         inputs="",
-        links=_base_links(context),
+        links=tree.base_links(context),
     )
 
 
@@ -231,29 +215,6 @@ def _interpreter(target: Target) -> tuple[str, ...]:
     major, number = minor.split(".")
     newest = f"python3 (<< {major}.{int(number) + 1}~)"
     return (f"python{minor}", f"python3 (>= {minor}~)", newest, "netbase")
-
-
-def _base_links(context: Context) -> dict[str, str]:
-    """Return the links of the tree's interpreter.
-
-    Python 2.7 knows no virtual environments: it takes a directory for its own by os.py and
-    lib-dynload in it.
-    """
-    tree, target = context.series.tree, context.target
-    minor = target.python_minor
-    if target.is_python2:
-        library = f"lib/python{minor}"
-        return {
-            f"{tree}/bin/python2": "python",
-            f"{tree}/bin/python{minor}": "python",
-            f"{tree}/{library}/os.py": f"/usr/{library}/os.py",
-            f"{tree}/{library}/lib-dynload": f"/usr/{library}/lib-dynload",
-        }
-    return {
-        f"{tree}/bin/python": target.interpreter,
-        f"{tree}/bin/python3": "python",
-        f"{tree}/bin/python{minor}": "python",
-    }
 
 
 def _library(context: Context, distribution: Distribution, needed: tuple[str, ...]) -> Package:
@@ -361,23 +322,27 @@ def build(
     output: Path,
     work: Path | None = None,
     *,
+    laid: tree.Laid | None = None,
     build_root: Root | None = None,
 ) -> Path:
     """Make `package` in the directory `output` and return the .deb.
 
-    It is laid out below `work` (default: the directory for temporary files). The libraries
-    its compiled modules need are looked up on this machine, or in `build_root`. BuildError
-    says what is wrong with it.
+    It is laid out below `work` (default: the directory for temporary files), from the wheel,
+    or from where that is `laid` out already. The libraries its compiled modules need are
+    looked up on this machine, or in `build_root`. BuildError says what is wrong with it.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work, prefix="build-debs-") as name:
         root = Path(name) / "root"
         (root / "DEBIAN").mkdir(parents=True)
-        if wheel is not None:
-            _unpack(context, wheel, root)
+        if laid is not None:
+            laid.link(root)
+        elif wheel is not None:
+            tree.unpack(context, wheel, root)
         if package.name == context.base:
             _base_files(context, root)
-        _links(package, root)
+        else:
+            tree.lay_links(package.links, root)
         binaries = elf.find(root) if wheel is not None else []
         shared = elf.prepare(binaries, root, Path(name), build_root) if binaries else ()
         _documentation(context, package, wheel, root)
@@ -389,104 +354,11 @@ def build(
     return deb
 
 
-def lay_out(context: Context, wheels: Iterable[Wheel], root: Path) -> None:
-    """Put the tree together below `root` as the packages of `wheels` do on a node."""
-    (root / "DEBIAN").mkdir(parents=True)
-    for wheel in wheels:
-        _unpack(context, wheel, root)
-    _base_files(context, root)
-    _links(_base(context), root)
-    shutil.rmtree(root / "DEBIAN")
-
-
-class _Destination(SchemeDictionaryDestination):
-    """Lets an entry point stand in place of a script of the same name, as pip does.
-
-    Entry points are written first. Programs are executable whatever the wheel says: one that
-    was made on Windows has no modes. Paths are texts: of a wheel of a thousand files,
-    installer's own takes half the time to join and compare Paths.
-    """
-
-    def _path_with_destdir(self, scheme: Scheme, path: str) -> Path:
-        """Return where a member goes; ValueError for one that would lie outside its scheme."""
-        if path.startswith("/") or ".." in path.split("/"):
-            raise ValueError(f"the member {path!r} lies outside it")
-        return Path(f"{self.destdir}{self.scheme_dict[scheme]}/{path}")
-
-    def write_to_fs(
-        self, scheme: Scheme, path: str, stream: BinaryIO, is_executable: bool
-    ) -> RecordEntry:
-        """Write a file; what is there in place of a script stays."""
-        target = self._path_with_destdir(scheme, path)
-        if scheme == "scripts" and target.exists():
-            stream = io.BytesIO(target.read_bytes())
-            target.unlink()
-        entry = super().write_to_fs(scheme, path, stream, is_executable)
-        if target.parent == self.programs:
-            target.chmod(0o755)
-        return entry
-
-    @cached_property
-    def programs(self) -> Path:
-        """The directory of the tree's programs."""
-        return Path(f"{self.destdir}{self.scheme_dict['scripts']}")
-
-
-def _unpack(context: Context, wheel: Wheel, root: Path) -> None:
-    tree = context.series.tree
-    scheme = {
-        "purelib": context.site,
-        "platlib": context.site,
-        "headers": f"{tree}/include/{canonicalize_name(wheel.distribution.name)}",
-        "scripts": f"{tree}/bin",
-        "data": tree,
-    }
-    destination = _Destination(scheme, f"{tree}/bin/python", "posix", destdir=str(root))
-    try:
-        with WheelFile.open(wheel.path) as source, warnings.catch_warnings():
-            # numpy's wheel carries stray byte code; installer leaves it out, as it should
-            warnings.filterwarnings("ignore", "Skip installing .*__pycache__", RuntimeWarning)
-            install(source, destination, INSTALLER)
-    except UNUSABLE as error:
-        raise BuildError(f"{wheel.path.name}: not a usable wheel: {error}") from error
-
-
 def _base_files(context: Context, root: Path) -> None:
-    tree = root / context.series.tree.lstrip("/")
-    minor = context.target.python_minor
-    values = {
-        "interpreter": context.target.interpreter,
-        "python_minor": minor,
-        "site": context.site,
-        "stdlib": f"/usr/lib/python{minor}",
-        "tree": context.series.tree,
-    }
-    (root / context.site.lstrip("/")).mkdir(parents=True, exist_ok=True)
-    interpreter = (
-        (
-            ("python", tree / "bin/python", 0o755),
-            ("site.py", tree / f"lib/python{minor}/site.py", 0o644),
-        )
-        if context.target.is_python2
-        else (("pyvenv.cfg", tree / "pyvenv.cfg", 0o644),)
-    )
-    for template, path, mode in (
-        *interpreter,
-        ("compile-modules", tree / "libexec/compile-modules", 0o755),
-        ("triggers", root / "DEBIAN/triggers", 0o644),
-        ("postinst", root / "DEBIAN/postinst", 0o755),
-        ("prerm", root / "DEBIAN/prerm", 0o755),
-    ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render(context.templates, context.base_template(template), **values))
-        path.chmod(mode)
-
-
-def _links(package: Package, root: Path) -> None:
-    for link, to in package.links.items():
-        path = root / link.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(to)
+    """Lay out the package that owns the tree's interpreter."""
+    tree.lay_base(context, root)
+    for name, mode in (("triggers", 0o644), ("postinst", 0o755), ("prerm", 0o755)):
+        tree.write_base(context, name, root / "DEBIAN" / name, mode)
 
 
 def _documentation(context: Context, package: Package, wheel: Wheel | None, root: Path) -> None:

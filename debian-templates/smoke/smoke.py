@@ -23,7 +23,7 @@ def main(work, tree):
         errors = imported(subject["modules"])
         said = ""
         if subject["program"]:
-            said, failure = answer(os.path.join(tree, "bin", subject["program"]))
+            said, failure = answer(os.path.join(tree, "bin"), subject["program"])
             errors += failure
         found.append(
             {
@@ -89,15 +89,17 @@ def try_to_import(modules, writing):
     os._exit(0)
 
 
-def answer(program):
-    """Return what `PROGRAM --version` says, and what went wrong, a line each."""
-    process = subprocess.Popen(
-        [program, "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+def answer(programs, name):
+    """Return what a program of a directory says of its version, and what went wrong.
+
+    The interpreter it names is where the tree is on a node, which may be nowhere here.
+    """
+    command = [os.path.join(programs, "python"), os.path.join(programs, name), "--version"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     said = process.communicate()[0].decode("utf-8", "replace")
     if process.returncode:
         last = said.rstrip().splitlines()[-1:] or ["nothing"]
-        return said, ["%s --version: %s" % (os.path.basename(program), last[0])]
+        return said, ["%s --version: %s" % (name, last[0])]
     return said, []
 
 

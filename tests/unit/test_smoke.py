@@ -6,7 +6,7 @@ import pytest
 from wheelhouse import BOOKWORM, GAZPACHO, TEMPLATES, distribution, lock_of, ready, wheel
 
 from builder import smoke
-from builder.debs import tree
+from builder.debs import library, tree
 from builder.model import Recipe
 
 SCRIPT = TEMPLATES / smoke.SCRIPT
@@ -43,7 +43,10 @@ class Room:
         self.runs += 1
         area = self.area / str(self.runs)
         area.mkdir()
-        tree.stage(GAZPACHO, BOOKWORM, self.wheels, area / "tree", area / "log")
+        context = library.Context(GAZPACHO, BOOKWORM, TEMPLATES, 0)
+        tree.lay_base(context, area / "tree")
+        for one in self.wheels:
+            tree.unpack(context, one, area / "tree")
         place = smoke.Place(area / "tree", GAZPACHO.tree, area / "work", area / "smoke.log", SCRIPT)
         failures = smoke.check(self.find(self.wheels), place, 2)
         return {f.distribution: " ".join(f.error.details) for f in failures}
