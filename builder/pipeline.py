@@ -1062,7 +1062,8 @@ def _publish(
     url = options.url or options.repo.resolve().as_uri()
     sources = archive.suite_sources(options.series, options.target, url, work.dirs.templates)
     with scratch() as area:
-        extra = _own(work, signer, url, area, suite)
+        extra = _own(work, result, signer, url, area, suite)
+        result.rows.sort(key=lambda row: row.package)
         with log.step(f"publish {suite.name}"):
             result.published = publish.publish(
                 options.repo,
@@ -1077,8 +1078,13 @@ def _publish(
     return result
 
 
-def _own(
-    work: _Work, signer: publish.Signer, url: str, area: Path, suite: publish.Suite
+def _own(  # noqa: PLR0917 - what the publication knows
+    work: _Work,
+    result: Result,
+    signer: publish.Signer,
+    url: str,
+    area: Path,
+    suite: publish.Suite,
 ) -> list[Path]:
     """Build the packages that are of no release, but for those that are published already.
 
@@ -1108,9 +1114,11 @@ def _own(
             [Known(e.version, e.inputs) for e in published.get(package.name, ())],
             lambda _inputs, _revision: False,
         )
+        outcome: Outcome = "kept"
         if action.verb != "keep":
-            seconds = work.context.epoch_seconds
+            outcome, seconds = "built", work.context.epoch_seconds
             debs.append(package.build(area, revision=action.revision, epoch_seconds=seconds))
+        result.rows.append(Row(action.package, action.version, outcome, action.reason))
     return debs
 
 
@@ -1136,4 +1144,3 @@ def _remaining_rows(work: _Work, result: Result) -> None:
         for a in work.actions
         if a.verb in outcomes and a.package not in seen
     ]
-    result.rows.sort(key=lambda row: row.package)
