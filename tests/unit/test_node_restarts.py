@@ -30,6 +30,7 @@ class Node:
         self.toy = service(root, units=units)
         write(self.toy, "[database]\nconnection = x\n")
         self.units = {n: state(n, started=time.time()) for n in (API, WORKER)}
+        self.broker = None
         self.schema = databases.Schema("main", "current", "", "toy", "db", "toy")
         self.system = system.run
         self.after_restart = []
@@ -45,7 +46,7 @@ class Node:
         monkeypatch.setattr(manifest, "shipped", lambda name: self.toy if name == "toy" else None)
         monkeypatch.setattr(gate, "later_site", lambda _toy: "")
         monkeypatch.setattr(databases, "ask", lambda _toy, _files, **_: databases.Answer(
-            {"main": self.schema}
+            {"main": self.schema}, broker=self.broker
         ))  # fmt: skip
         monkeypatch.delenv(restarts.VARIABLE, raising=False)
 
@@ -300,6 +301,13 @@ def test_one_after_the_other_is_restarted_and_told(node, restart):
     assert code == 0
     assert node.verbs == [("restart", [WORKER]), ("restart", [API])]
     assert out == f"{WORKER} ... restarted\n{API} ... restarted\n"
+
+
+def test_nothing_is_restarted_while_the_broker_is_away(node, restart):
+    node.broker = databases.Schema("rabbit", "unreachable", "", "toy", "mq", "/")
+    code, out, err = restart()
+    assert (code, out, node.verbs) == (1, "", [])
+    assert "toy: the broker at mq cannot be reached" in err
 
 
 def test_what_runs_with_the_code_that_is_there_is_left(node, restart):

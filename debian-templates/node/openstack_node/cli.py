@@ -286,10 +286,7 @@ def run_restart(services: list[manifest.Service], _: argparse.Namespace) -> int:
     """Restart what runs with code that was replaced."""
     with _alone():
         for service in services:
-            for unit in restarts.pending(service):
-                _say(f"{unit.name} ... ")
-                restarts.restart(unit)
-                _say("restarted\n")
+            upgrade.restart_pending(service.name, _say)
     return 0
 
 

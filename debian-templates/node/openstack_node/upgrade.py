@@ -325,10 +325,14 @@ def _check_databases(service: Service) -> None:
     setup.check_usable(service, own, ini.Settings(service.configs))
 
 
-def restart_pending(name: str) -> None:
+def _quietly(_text: str) -> None:
+    """Say nothing."""
+
+
+def restart_pending(name: str, say: Callable[[str], None] = _quietly) -> None:
     """Restart what runs with code of a service that was replaced, one unit after the other."""
     service = manifest.load([name])[0]
-    _restart(service, restarts.pending(service))
+    _restart(service, restarts.pending(service), say)
 
 
 def _restart_all(name: str) -> None:
@@ -338,7 +342,7 @@ def _restart_all(name: str) -> None:
     _restart(service, [u for u in units if u.name in states and states[u.name].active == "active"])
 
 
-def _restart(service: Service, units: list[Unit]) -> None:
+def _restart(service: Service, units: list[Unit], say: Callable[[str], None] = _quietly) -> None:
     """Restart units; NodeError where the broker is away which daemons wait for as they start.
 
     The old ones go on without it until it is back.
@@ -350,7 +354,9 @@ def _restart(service: Service, units: list[Unit]) -> None:
             text, hints = databases.broker_advice(broker, where)
             raise system.NodeError(f"{service.name}: {text}", *hints)
     for unit in units:
+        say(f"{unit.name} ... ")
         restarts.restart(unit)
+        say("restarted\n")
 
 
 def _settle(wishes: Wishes) -> None:
