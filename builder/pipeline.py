@@ -600,7 +600,6 @@ def _made(
 ) -> tuple[_Work, dict[str, Path], dict[str, SourcePackage]]:
     """Make in `area` what the plan says: return what of it there is, and its packages."""
     workers = work.options.jobs
-    room, ready = _Room(area), dict[str, _Ready]()
     # A process forked while a thread starts another one may wait for a lock for ever, and the
     # socket of a fork server has no place below a long TMPDIR.
     context = multiprocessing.get_context("spawn")
@@ -610,18 +609,7 @@ def _made(
             workers, mp_context=context, initializer=os.nice, initargs=(BEHIND,)
         ) as processes,
     ):
-        if any(a.verb == "build" for a in work.actions):
-            here = not wheels.needs_root(work.options.target, suite_of_machine)
-            lock, fetched, lost = _fetched(work, result, here=here)
-            if not here:
-                options = work.options
-                root = _open_root(work.dirs, options.target, work.recipes, area, options.root_days)
-                room = _Room(area, root)
-            ready, broken = _wheels(work, result, room, lock, fetched, processes)
-            lost = {str(canonicalize_name(n)) for n in lost | broken}
-            work = _without(work, result, lost) if lost else work
-        else:
-            result.tarballs = _vouched(work, offline=True)
+        work, room, ready = _prepared(work, result, suite_of_machine, area, processes)
         # The services run debhelper, the libraries Python: one queue each. A service takes
         # longest: libraries fill what services leave of the processors, so that no service
         # is built alone at the end.
@@ -633,6 +621,25 @@ def _made(
         debs = {n: deb for n, deb in debs.items() if n in work.library_actions}
         packages = {n: built for n, built in packages.items() if n in work.services}
     return work, debs, packages
+
+
+def _prepared(
+    work: _Work, result: Result, suite_of_machine: str, area: Path, pool: Executor
+) -> tuple[_Work, _Room, dict[str, _Ready]]:
+    """Return what of `work` can be made, where, and what of, by canonical name."""
+    if all(a.verb != "build" for a in work.actions):
+        result.tarballs = _vouched(work, offline=True)
+        return work, _Room(area), {}
+    options = work.options
+    here = not wheels.needs_root(options.target, suite_of_machine)
+    lock, fetched, lost = _fetched(work, result, here=here)
+    room = _Room(area)
+    if not here:
+        root = _open_root(work.dirs, options.target, work.recipes, area, options.root_days)
+        room = _Room(area, root)
+    ready, broken = _wheels(work, result, room, lock, fetched, pool)
+    lost = {str(canonicalize_name(n)) for n in lost | broken}
+    return _without(work, result, lost) if lost else work, room, ready
 
 
 @dataclass(frozen=True, slots=True)
