@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import HOST_PACKAGES, Lab
+from harness import HOST_PACKAGES, Lab, running_nodes
 from repository import Repository
 
 if TYPE_CHECKING:
@@ -50,6 +50,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here in item.path.parents:
             item.add_marker(pytest.mark.node)
     items.sort(key=lambda i: [*LONGEST, i.path.name].index(i.path.name))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo):
+    """Put beside a failure what the nodes that run noted as errors: they are soon gone."""
+    report = yield
+    if report.failed and call.when != "teardown":
+        report.sections += [(f"errors on {n.name}", n.errors()) for n in running_nodes()]
+    return report
 
 
 @pytest.fixture(scope="session")

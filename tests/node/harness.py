@@ -265,6 +265,12 @@ class Node:
         """Return the last of what the node printed while it booted."""
         return (self.dir / "console.log").read_text(errors="replace")[-4000:]
 
+    def errors(self) -> str:
+        """Return the last lines of errors in the logs of services, and in the journal."""
+        logs = "grep -hsE ' (ERROR|CRITICAL) ' $(find /var/log -name '*.log') | sort | tail -n 60"
+        said = self.run(f"{logs}; journalctl -p err -n 30 --no-pager", check=False).stdout
+        return "\n".join(line[:400] for line in said.splitlines())
+
     def _leader(self) -> int | None:
         """Return the node's PID 1 as the host counts."""
         with suppress(FileNotFoundError):
@@ -373,6 +379,14 @@ class Node:
         shutil.rmtree(self.dir)
 
 
+LABS: list[Lab] = []
+
+
+def running_nodes() -> list[Node]:
+    """Return the nodes of this process that run."""
+    return [n for lab in LABS for n in lab.nodes if n._leader() is not None]
+
+
 class Lab:
     """A bridge, its web server, and nodes; one at a time per `tag` on a machine."""
 
@@ -396,6 +410,7 @@ class Lab:
         self._lock = Path("/run/lock", f"{self.tag}.lock").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         atexit.register(self.close)
+        LABS.append(self)
         self._purge()
         self._switch()
         found = images.sources(images.host_suite())
