@@ -65,7 +65,9 @@ done
 shift
 mount -o remount,bind,ro "$root"
 hostname build
-[ -z "$user" ] || set -- setpriv "--reuid=$user" "--regid=$user" --clear-groups --no-new-privs "$@"
+# Who becomes another user is no more killed with its parent, until it asks for that again.
+[ -z "$user" ] || set -- setpriv "--reuid=$user" "--regid=$user" --clear-groups --no-new-privs \
+    --pdeathsig KILL "$@"
 exec chroot "$root" env -C /build "$@"
 """
 

@@ -109,6 +109,16 @@ def test_a_build_that_fails_says_what_it_said(root, work, tmp_path):
     assert "no compiler" in caught.value.details
 
 
+def test_a_build_ends_with_the_process_that_started_it(root, work):
+    child = os.fork()
+    if child == 0:
+        root.run(["sleep", "1000"], work)
+    until(lambda: "sleep\n" in processes(str(root.directory)), 30)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    until(lambda: not processes(str(root.directory)), 30)
+
+
 @pytest.fixture
 def cache(place, root, tmp_path):
     """Give a copy of the cache's newest root, to be as old as a test wants."""
@@ -193,8 +203,8 @@ def test_a_build_that_is_killed_leaves_nothing(place, tmp_path):
     assert mounts(area) == []
 
 
-def until(true):
-    end = time.monotonic() + LONGEST
+def until(true, seconds=LONGEST):
+    end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
         time.sleep(0.05)
