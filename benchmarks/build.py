@@ -73,7 +73,7 @@ def own_cache(area, *rooms):
 
 
 def library_wheels(cache, series, target):
-    """The wheel files of the libraries of the lock, as build-debs would take them."""
+    """The wheel files of the lock's libraries that an earlier build has fetched."""
     (lock,) = (CHECKOUT / "projects/locks").glob(f"{series}-{target}.json")
     rows = json.loads(lock.read_text())["distributions"]
     found = []
@@ -82,7 +82,7 @@ def library_wheels(cache, series, target):
         if row["kind"] == "library" and file["file"].endswith(".whl"):
             digest = file["sha256"]
             found.append(cache / "downloads" / digest[:2] / digest / file["file"])
-    return found
+    return [path for path in found if path.exists()]
 
 
 def suite():

@@ -247,6 +247,7 @@ def test_the_apis_come_last(node):
         (state(API, "inactive"), True),
         (state(API, "inactive", condition=False), False),
         (state(API, "failed"), True),
+        (state(API, "deactivating"), True),
         (state(API, "activating"), False),
         (state(API, started=1.0, enabled="disabled"), False),
         (state(API, "inactive", enabled="disabled"), False),

@@ -133,10 +133,14 @@ def pending(service: Service) -> list[Unit]:
 def _down(state: UnitState) -> bool:
     """Whether a unit does not run that should; by a Condition of its own it need not.
 
-    systemd counts an ExecCondition among those, by which a unit waits for its database.
+    systemd counts an ExecCondition among those, by which a unit waits for its database. One
+    that is on its way down may have been told so by a restart nobody waits for any more: its
+    old processes still work, and may do so for minutes.
     """
     return (
-        state.waits or state.active == "failed" or (state.active == "inactive" and state.condition)
+        state.waits
+        or state.active in ("failed", "deactivating")
+        or (state.active == "inactive" and state.condition)
     )
 
 
