@@ -730,7 +730,8 @@ def build(
         target.write_text(rendered.text)
         target.chmod(rendered.mode)
     version = _View(build).version
-    argv = ["sh", "-c", COMMANDS, "sh", source.name, *_tarballs(build.service.name, version)]
+    _, *tarballs = _source_files(build.service.name, version)
+    argv = ["sh", "-c", COMMANDS, "sh", source.name, *tarballs]
     env = {
         "SOURCE_DATE_EPOCH": str(build.epoch_seconds),
         "DEB_BUILD_OPTIONS": "nocheck parallel=2",
@@ -756,11 +757,12 @@ def build(
     return _collect(build, version, work, output)
 
 
-def _tarballs(name: str, version: str) -> tuple[str, str]:
-    """Return the names dpkg-source has for the tarballs of a source package of format 3.0."""
+def _source_files(name: str, version: str) -> tuple[str, str, str]:
+    """Return the names dpkg-source has for a source package of format 3.0: .dsc, tarballs."""
     of_files = version.split(":", 1)[-1]
     upstream = of_files.rsplit("-", 1)[0]
-    return f"{name}_{upstream}.orig.tar.gz", f"{name}_{of_files}.debian.tar.xz"
+    stem = f"{name}_{of_files}"
+    return f"{stem}.dsc", f"{name}_{upstream}.orig.tar.gz", f"{stem}.debian.tar.xz"
 
 
 def _unpack(build: ServiceBuild, work: Path, log: Path) -> Path:
@@ -779,9 +781,7 @@ def _collect(build: ServiceBuild, version: str, work: Path, output: Path) -> Sou
     """Move the source package and the binary packages into `output`."""
     name = build.service.name
     output.mkdir(parents=True, exist_ok=True)
-    file_version = version.split(":", 1)[-1]
-    sources = _tarballs(name, version)
-    dsc = f"{name}_{file_version}.dsc"
+    dsc, *sources = _source_files(name, version)
     debs = sorted(p.name for p in work.glob("*.deb"))
     for file in (dsc, *sources, *debs):
         shutil.move(work / file, output / file)

@@ -286,7 +286,7 @@ def run_restart(services: list[manifest.Service], _: argparse.Namespace) -> int:
     """Restart what runs with code that was replaced."""
     with _alone():
         for service in services:
-            upgrade.restart_pending(service.name, _say)
+            upgrade.restart(service, restarts.pending(service), _say)
     return 0
 
 

@@ -178,16 +178,16 @@ def _of_service(move: Move, wishes: Wishes) -> list[Step]:
                  partial(_command, name, row, wishes))
         )  # fmt: skip
     units = [u.name for u in restarts.in_order(move.later) if u.start == "now"]
-    restart = f"systemctl restart {' '.join(units)}"
+    command = f"systemctl restart {' '.join(units)}"
     found += phases["expand"]
     if units:
         text = "restart what runs with the old code"
-        found.append(Step(f"{name}/restart", text, restart, partial(restart_pending, name)))
+        found.append(Step(f"{name}/restart", text, command, partial(restart_pending, name)))
     if wishes.reversible:
         return found
     if units and _negotiates(move):
         text = "restart once more, to speak to all as this release does"
-        phases["contract"].append(Step(f"{name}/again", text, restart, partial(_restart_all, name)))
+        phases["contract"].append(Step(f"{name}/again", text, command, partial(_restart_all, name)))
     return found + phases["contract"]
 
 
@@ -329,20 +329,20 @@ def _quietly(_text: str) -> None:
     """Say nothing."""
 
 
-def restart_pending(name: str, say: Callable[[str], None] = _quietly) -> None:
+def restart_pending(name: str) -> None:
     """Restart what runs with code of a service that was replaced, one unit after the other."""
     service = manifest.load([name])[0]
-    _restart(service, restarts.pending(service), say)
+    restart(service, restarts.pending(service))
 
 
 def _restart_all(name: str) -> None:
     service = manifest.load([name])[0]
     units = [u for u in restarts.in_order(service) if u.start == "now"]
     states = system.unit_states([u.name for u in units])
-    _restart(service, [u for u in units if u.name in states and states[u.name].active == "active"])
+    restart(service, [u for u in units if u.name in states and states[u.name].active == "active"])
 
 
-def _restart(service: Service, units: list[Unit], say: Callable[[str], None] = _quietly) -> None:
+def restart(service: Service, units: list[Unit], say: Callable[[str], None] = _quietly) -> None:
     """Restart units; NodeError where the broker is away which daemons wait for as they start.
 
     The old ones go on without it until it is back.
