@@ -38,6 +38,11 @@ UV = "/usr/local/bin/uv"
 # How pip has an old sdist's setup.py build a wheel. pip itself runs it for its metadata before,
 # which takes as long as building most of them.
 SETUP = "import sys, setuptools; __file__ = sys.argv[0] = 'setup.py'; execfile(__file__)"
+PYTHON2_ENVIRONMENT = {
+    "PYTHONPATH": TOOLS,
+    "PIP_CONFIG_FILE": "/dev/null",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+}
 # Run in that directory: compiles its modules, but for those another Python's syntax is in.
 COMPILE = f"import compileall; compileall.compile_dir('.', ddir={TOOLS!r}, quiet=1)"
 
@@ -218,27 +223,30 @@ class Builder:
         """Have the wheel of the unpacked sdist `source` made in `new`, both below `work`."""
         environment = self._environment(distribution)
         if self.root is None:
-            argv = [uv_program(), *self._uv_build(work, work), "--out-dir", str(new), str(source)]
+            argv = self._uv(uv_program(), work, work, new, str(source))
             run(argv, env=environment, log=logfile)
             return
         output, inside = roots.BUILD / new.relative_to(work), roots.BUILD / source.relative_to(work)
         if self.tools:
-            shown, python = {self.tools: TOOLS}, self.target.interpreter
-            environment |= {"PYTHONPATH": TOOLS, "PIP_CONFIG_FILE": "/dev/null"}
-            environment["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
-            if (source / "pyproject.toml").exists():
-                argv = [python, "-m", "pip", "wheel", "--wheel-dir", str(output), "--no-deps"]
-                argv += ["--no-index", "--no-build-isolation", "--no-cache-dir", "."]
-            else:
-                argv = [python, "-c", SETUP, "bdist_wheel", "--dist-dir", str(output)]
+            shown = {self.tools: TOOLS}
+            environment |= PYTHON2_ENVIRONMENT
+            argv = self._python2(source, output)
         else:
             shown = {Path(uv_program()): UV}
-            argv = [UV, *self._uv_build(work, roots.BUILD), "--out-dir", str(output), "."]
+            argv = self._uv(UV, work, roots.BUILD, output, ".")
         argv = ["env", "-C", str(inside), *argv]
         self.root.run(argv, work, env=environment, log=logfile, shown=shown)
 
-    def _uv_build(self, work: Path, seen: Path) -> list[str]:
-        """Return uv's command for a build in an environment of exactly the locked requirements.
+    def _python2(self, source: Path, output: Path) -> list[str]:
+        """Return the command that makes `source`'s wheel in `output` with the tools it is shown."""
+        python = self.target.interpreter
+        if not (source / "pyproject.toml").exists():
+            return [python, "-c", SETUP, "bdist_wheel", "--dist-dir", str(output)]
+        isolation = ["--no-deps", "--no-index", "--no-build-isolation", "--no-cache-dir"]
+        return [python, "-m", "pip", "wheel", "--wheel-dir", str(output), *isolation, "."]
+
+    def _uv(self, uv: str, work: Path, seen: Path, output: Path, source: str) -> list[str]:
+        """Return `uv`'s command for a build in an environment of exactly the locked requirements.
 
         They are laid down below `work`, which the build sees as `seen`.
         """
@@ -255,7 +263,9 @@ class Builder:
         (work / "constraints.txt").write_text("".join(lines))
         isolation = ["--offline", "--no-config", "--no-index", "--find-links", str(seen / "tools")]
         pins = ["--build-constraints", str(seen / "constraints.txt"), "--require-hashes"]
-        return ["build", "--wheel", *isolation, *pins, "--python", self.target.interpreter]
+        python = ["--python", self.target.interpreter]
+        wheel = ["--wheel", "--out-dir", str(output)]
+        return [uv, "build", *wheel, *isolation, *pins, *python, source]
 
     def _environment(self, distribution: Distribution) -> dict[str, str]:
         recipe = self.recipes.get(canonicalize_name(distribution.name))

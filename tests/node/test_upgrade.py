@@ -31,7 +31,7 @@ from cloud import (
 from records import record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from harness import Node
 
@@ -85,6 +85,17 @@ def trip(request, published, tmp_path_factory) -> Iterator[Trip]:
     suites = [published("bookworm", one) for one in series]
     with running(suites[0], install_blocks(series[0]), tmp_path_factory.mktemp("cloud")) as cloud:
         yield Trip(cloud, series)
+
+
+@pytest.fixture
+def proven(request, trip) -> Callable[[str, tuple[str, ...]], None]:
+    """Note in the table that a pair passed, where nothing failed before."""
+
+    def note(way: str, pair: tuple[str, ...]) -> None:
+        if not request.session.testsfailed:
+            record(*pair, way, trip.notes)
+
+    return note
 
 
 def look(cloud: Cloud) -> str:
@@ -275,7 +286,7 @@ def test_an_old_compute_node_boots_servers_for_a_new_controller(trip: Trip) -> N
     assert set(series_of(cloud.compute).values()) == {new}
 
 
-def test_the_upgrade_is_brought_to_its_end(trip: Trip, request) -> None:
+def test_the_upgrade_is_brought_to_its_end(trip: Trip, proven) -> None:
     cloud, new = trip.cloud, trip.series[1]
     trip.controller.run(f"rm {LEVELS[0]}")
     upgrade(trip.controller, new)
@@ -289,8 +300,7 @@ def test_the_upgrade_is_brought_to_its_end(trip: Trip, request) -> None:
     for node in cloud.nodes.values():
         assert all(t == {new} for t in trees(node).values())
         assert complaints(node) == []
-    if not request.session.testsfailed:
-        record(trip.series[0], new, "rolling, openstack-node", trip.notes)
+    proven("rolling, openstack-node", trip.series[:2])
 
 
 def test_it_is_the_same_cloud(trip: Trip) -> None:
@@ -382,7 +392,7 @@ def test_restarts_wait_for_the_administrator(trip: Trip) -> None:
     assert complaints(node) == []
 
 
-def test_it_is_the_same_cloud_still(trip: Trip, request) -> None:
+def test_it_is_the_same_cloud_still(trip: Trip, proven) -> None:
     for node in trip.cloud.nodes.values():
         node.run("apt-get autoremove -y --purge")
         assert not node.succeeds(f"test -e /usr/lib/openstack/{trip.series[1]}")
@@ -392,5 +402,4 @@ def test_it_is_the_same_cloud_still(trip: Trip, request) -> None:
     trip.cloud.wait_for_page(trip.cloud.web(), "kept-words", "cgi-bin/read")
     for host in ("controller", "compute1"):
         a_server_boots(trip.cloud, host)
-    if not request.session.testsfailed:
-        record(trip.series[1], trip.series[2], "plain apt", trip.notes)
+    proven("plain apt", trip.series[1:])
