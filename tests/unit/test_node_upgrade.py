@@ -157,6 +157,14 @@ def test_what_negotiates_with_other_nodes_is_restarted_once_more(tmp_path, where
     assert "toy/again" not in keys(moves, reversible=True)
 
 
+def test_a_node_without_databases_is_restarted_once(tmp_path):
+    """It would learn nothing by a second time: its own daemons were the old ones."""
+    there = service(tmp_path, connection="")
+    there.data["negotiated_by"] = "levels/toy"
+    nodeside.write(there, "[levels]\ntoy = auto\n")
+    assert keys([upgrade.Move(there, there)]) == ["toy/restart", "node/settle"]
+
+
 # -- walking them
 
 

@@ -185,7 +185,7 @@ def _of_service(move: Move, wishes: Wishes) -> list[Step]:
         found.append(Step(f"{name}/restart", text, command, partial(restart_pending, name)))
     if wishes.reversible:
         return found
-    if units and _negotiates(move):
+    if rows and units and _negotiates(move):
         text = "restart once more, to speak to all as this release does"
         phases["contract"].append(Step(f"{name}/again", text, command, partial(_restart_all, name)))
     return found + phases["contract"]
