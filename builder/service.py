@@ -365,8 +365,8 @@ class Node:
     `upgrade_check`: a script of the tree and its arguments; exit status 0 is well, 1 a
     warning, 2 a failure (oslo.upgradecheck). Left out where the tree has no such script.
     `negotiated_by`: the option, `section/option`, by which daemons take up what those of an
-    older release on other nodes understand. They find that out as they start: where it is
-    set, they are restarted once more when an upgrade is complete.
+    older release understand; `start` where they do without one. They find that out as they
+    start, so they are restarted once more when an upgrade is complete.
     """
 
     order: int = 100

@@ -157,6 +157,12 @@ def test_what_negotiates_with_other_nodes_is_restarted_once_more(tmp_path, where
     assert "toy/again" not in keys(moves, reversible=True)
 
 
+def test_what_always_negotiates_is_restarted_once_more(tmp_path):
+    there = service(tmp_path)
+    there.data["negotiated_by"] = "start"
+    assert "toy/again" in keys([upgrade.Move(there, there)])
+
+
 def test_a_node_without_databases_is_restarted_once(tmp_path):
     """It would learn nothing by a second time: its own daemons were the old ones."""
     there = service(tmp_path, connection="")

@@ -199,9 +199,11 @@ def _works_on_databases(service: Service) -> bool:
 
 
 def _negotiates(move: Move) -> bool:
-    """Whether daemons of a service look, as they start, what those on other nodes understand."""
-    section, _, option = str(move.later.data.get("negotiated_by", "")).partition("/")
-    return bool(option and ini.Settings(move.service.configs).value(section, option))
+    """Whether daemons of a service look, as they start, what others understand."""
+    how = str(move.later.data.get("negotiated_by", ""))
+    section, _, option = how.partition("/")
+    wanted = option and ini.Settings(move.service.configs).value(section, option)
+    return how == "start" or bool(wanted)
 
 
 def walk(todo: list[Step], journal: Journal, wishes: Wishes) -> None:
