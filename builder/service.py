@@ -373,6 +373,11 @@ class Node:
     upgrade_check: tuple[str, ...] = ()
     negotiated_by: str = ""
 
+    def __post_init__(self) -> None:
+        how = self.negotiated_by
+        if how not in {"", "start"} and how.count("/") != 1:
+            raise ValueError(f"negotiated-by is start or section/option, not {how!r}")
+
 
 @dataclass(frozen=True, slots=True)
 class Schema:

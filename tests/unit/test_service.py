@@ -136,6 +136,11 @@ def test_two_entries_of_one_name_in_one_series_are_an_error(tmp_path):
         ('kind = "uwsgi"\nport = 80', 'kind = "daemon"', "a daemon has a script"),
         ("port = 80\n", "", "a uwsgi daemon has a port"),
         ('kind = "uwsgi"', 'kind = "uwsig"', "'uwsig' is not valid"),
+        (
+            "[[files]]",
+            '[node]\nnegotiated-by = "always"\n[[files]]',
+            "negotiated-by is start or section/option, not 'always'",
+        ),
     ],
 )
 def test_a_mistake_in_a_project_file_is_named(tmp_path, old, new, message):
