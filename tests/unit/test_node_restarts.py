@@ -133,6 +133,13 @@ def test_what_systemd_has_against_it_is_told_and_no_failure(node, capsys, monkey
     assert capsys.readouterr().out == "Unit is bad.\n"
 
 
+def test_a_systemd_that_does_not_answer_is_told_and_no_failure(node, capsys, monkeypatch):
+    monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(None, ""))
+    node.configure("restart")
+    assert "no answer within 60 s; openstack-node restart toy" in capsys.readouterr().out
+    assert node.verbs == []
+
+
 # -- restarts that wait
 
 

@@ -386,6 +386,14 @@ def test_only_units_with_old_code_are_restarted(node, restarted):
     assert restarted == [("restart", "toy-api.service")]
 
 
+def test_a_systemd_that_does_not_answer_is_no_node_without_units(node, monkeypatch):
+    """All would go on with the old code, and the step be noted as done."""
+    monkeypatch.setattr(os.path, "isdir", lambda _path: True)
+    monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(None, ""))
+    with pytest.raises(system.NodeError, match="systemctl show failed: no answer within 60 s"):
+        node.do("toy/restart")
+
+
 def test_what_negotiates_is_restarted_whatever_code_it_runs(node, restarted):
     node.toy.data["negotiated_by"] = "database/connection"
     nodeside.write(node.toy, "[database]\nconnection = x\n")
@@ -512,12 +520,11 @@ def test_what_an_upgrade_left_broken_is_repaired_first(monkeypatch):
     ]
 
 
-def test_what_apt_says_of_a_failure_is_told(machine, monkeypatch):
+def test_what_apt_says_of_a_failure_is_told(monkeypatch):
     monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(100, "E: no space\n"))
     with pytest.raises(system.NodeError, match="apt-get install failed") as failed:
-        upgrade.install(["toy-api"])
+        upgrade.apt_get(["install", "toy-api"])
     assert failed.value.details == "E: no space"
-    assert machine.installed == []
 
 
 FULL = """Unpacking toy ...
@@ -533,7 +540,7 @@ def test_the_cause_of_a_failure_is_told_not_the_page_below_it(monkeypatch):
     )
     monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(100, said))
     with pytest.raises(system.NodeError) as failed:
-        upgrade.install(["toy-api"])
+        upgrade.apt_get(["install", "toy-api"])
     assert failed.value.details.splitlines() == [*FULL.splitlines()[1:3], said.splitlines()[-1]]
 
 

@@ -30,16 +30,23 @@ UP_SECONDS = 300  # a daemon finishes its work before it ends, and loads all its
 
 def main(action: str, name: str, names: list[str]) -> int:
     """Start (`action` start) or restart units as their packages are configured; 0 always."""
-    if not SYSTEMD.is_dir():
-        return 0
-    system.run(["systemctl", "--system", "daemon-reload"], seconds=60)
+    if SYSTEMD.is_dir():
+        try:
+            _configured(action, name, names)
+        except system.NodeError as error:
+            print(f"{error}; openstack-node restart {name}")
+    return 0
+
+
+def _configured(action: str, name: str, names: list[str]) -> None:
+    system.output(["systemctl", "--system", "daemon-reload"], seconds=60)
     states = system.unit_states(names)
     due = [
         n for n in names if n in states and states[n].enabled == "enabled" and _allowed(n, action)
     ]
     if action == "start":
         _act("start", name, due)
-        return 0
+        return
     running = [n for n in due if states[n].active == "active"]
     reason = _reason(name) if running else ""
     for unit in running if reason else ():
@@ -48,7 +55,6 @@ def main(action: str, name: str, names: list[str]) -> int:
     # its package was removed and is installed again.
     others = [n for n in due if n not in running or not reason]
     _act("restart", name, others)
-    return 0
 
 
 def _act(verb: str, name: str, names: list[str]) -> None:

@@ -84,7 +84,7 @@ def find(service: Service, series: str) -> Way:
 
 def _madison(packages: list[str]) -> list[tuple[str, str, str]]:
     """Return what apt has of packages: name, version, suite."""
-    said = system.run(["apt-cache", "madison", *packages], seconds=60).out if packages else ""
+    said = system.output(["apt-cache", "madison", *packages], seconds=60) if packages else ""
     return ROW.findall(said)
 
 
@@ -112,7 +112,7 @@ def _unpack(service: Service, way: Way, area: Path) -> Path:
         if done.code != 0:
             raise system.NodeError(f"apt cannot fetch {package}={version}", details=done.tail(4))
     for deb in sorted(area.glob("*.deb")):
-        system.run(["dpkg-deb", "-x", str(deb), str(area / "root")], seconds=120)
+        system.output(["dpkg-deb", "-x", str(deb), str(area / "root")], seconds=120)
     return area / "root"
 
 

@@ -128,6 +128,15 @@ def run(
     return Done(done.returncode, done.stdout, time.monotonic() - start)
 
 
+def output(argv: list[str], *, seconds: float, accept: tuple[int, ...] = (0,)) -> str:
+    """Return what a command says; NodeError where it fails: no answer is not an empty one."""
+    done = run(argv, seconds=seconds)
+    if done.code not in accept:
+        how = f"no answer within {seconds:.0f} s" if done.code is None else f"status {done.code}"
+        raise NodeError(f"{' '.join(argv[:2])} failed: {how}")
+    return done.out
+
+
 def is_root() -> bool:
     """Whether this runs as root, who alone can become the services' users."""
     return os.geteuid() == 0
@@ -138,8 +147,9 @@ def versions(packages: list[str]) -> dict[str, str]:
     if not packages:
         return {}
     fields = "${Package}\\t${Version}\\t${db:Status-Status}\\n"
-    done = run(["dpkg-query", "-W", "-f", fields, *packages], seconds=20)
-    rows = (line.split("\t") for line in done.out.splitlines())
+    # 1 is for those it does not know
+    said = output(["dpkg-query", "-W", "-f", fields, *packages], seconds=60, accept=(0, 1))
+    rows = (line.split("\t") for line in said.splitlines())
     return {name: version for name, version, status in rows if status == "installed"}
 
 
@@ -148,9 +158,9 @@ def unit_states(names: list[str]) -> dict[str, UnitState]:
     if not names or not os.path.isdir("/run/systemd/system"):  # noqa: PTH112
         return {}
     properties = ",".join(UNIT_PROPERTIES)
-    done = run(["systemctl", "show", f"--property={properties}", *names], seconds=20)
+    said = output(["systemctl", "show", f"--property={properties}", *names], seconds=60)
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
-    blocks = (dict(re.findall(r"^(\w+)=(.*)$", b, re.MULTILINE)) for b in done.out.split("\n\n"))
+    blocks = (dict(re.findall(r"^(\w+)=(.*)$", b, re.MULTILINE)) for b in said.split("\n\n"))
     states = [_state(block, boot) for block in blocks if "Id" in block]
     return {state.name: state for state in states}
 

@@ -254,10 +254,10 @@ def install(packages: list[str], *options: str) -> None:
     """
     _repair()
     names = [p.split("=")[0] for p in packages]
-    auto = system.run(["apt-mark", "showauto", *names], seconds=60).out.split()
+    auto = system.output(["apt-mark", "showauto", *names], seconds=60).split()
     apt_get(["install", *options, *packages])
     if auto:
-        system.run(["apt-mark", "auto", *auto], seconds=60)
+        system.output(["apt-mark", "auto", *auto], seconds=60)
 
 
 def _repair() -> None:
@@ -295,7 +295,7 @@ def _install(move: Move, wishes: Wishes) -> None:
     service = move.service
     Sources().choose_of(service.name, wishes.series)
     # A package the new series has no more cannot be asked for; apt removes it with the rest.
-    said = system.run(["apt-cache", "policy", *service.packages], seconds=60).out
+    said = system.output(["apt-cache", "policy", *service.packages], seconds=60)
     found = re.findall(r"^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)", said, re.MULTILINE)
     names = [package for package, old, new in found if old != new]
     install(names or [str(service.data["package"])])
