@@ -128,6 +128,16 @@ def test_monitoring_gets_its_exit_status_and_a_person_words(shown, found, code, 
     assert words in out
 
 
+@pytest.mark.usefixtures("shown")
+def test_a_systemd_that_does_not_answer_is_3(monkeypatch, capsys):
+    def silent(_names):
+        raise system.NodeError("systemctl show failed")
+
+    monkeypatch.setattr(system, "unit_states", silent)
+    assert cli.main(["status"]) == 3
+    assert "systemctl show failed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("found", "code", "words"),
     [

@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code: int = options.run(services, options)
     except system.NodeError as error:
-        return _tell(error, 1)
+        return _tell(error, UNKNOWN if options.run is run_status else 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNKNOWN
