@@ -87,11 +87,8 @@ class Apt:
 
     def changes(self) -> list[Change]:
         """Return what `apt full-upgrade` would do, by name."""
-        done = self._get(["--simulate", "full-upgrade"], THINK_SECONDS)
-        if done.code != 0:
-            raise system.NodeError("apt sees no way there", details=done.tail())
         found = []
-        for line in done.out.splitlines():
+        for line in self._full_upgrade("--simulate").splitlines():
             if match := INSTALLED.match(line):
                 found.append(Change(match[1], match[2] or "", match[3]))
             elif match := REMOVED.match(line):
@@ -100,9 +97,9 @@ class Apt:
 
     def sizes(self) -> tuple[int, int]:
         """Return the bytes `apt full-upgrade` would fetch, and those it would take on the disk."""
-        done = self._get(["-q", "--print-uris", "--yes", "full-upgrade"], THINK_SECONDS)
-        rows = re.findall(r"^'\S+' \S+ (\d+)", done.out, re.MULTILINE)
-        space = SPACE.search(done.out)
+        said = self._full_upgrade("-q", "--print-uris", "--yes")
+        rows = re.findall(r"^'\S+' \S+ (\d+)", said, re.MULTILINE)
+        space = SPACE.search(said)
         disk = 0
         if space:
             disk = int(float(space[1].replace(",", "")) * 1000 ** " kMGT".index(space[2] or " "))
@@ -125,6 +122,13 @@ class Apt:
                     raise system.NodeError(f"{deb} is damaged", details=done.tail(2))
                 deb.unlink()
         return into
+
+    def _full_upgrade(self, *options: str) -> str:
+        """Return what apt says of it when it does nothing."""
+        done = self._get([*options, "full-upgrade"], THINK_SECONDS)
+        if done.code != 0:
+            raise system.NodeError("apt sees no way there", details=done.tail())
+        return done.out
 
     def _get(self, words: list[str], seconds: float) -> system.Done:
         argv = ["env", "-C", str(self.area), "apt-get", *self.options, *words]

@@ -270,7 +270,8 @@ def _repair() -> None:
     system.run(["dpkg", "--configure", "-a"], **how)
     if system.run([*APT, "check"], **how).code != 0:
         system.run([*APT, "install", "--fix-broken"], **how)
-    flags = system.run(["dpkg-query", "-W", "-f", "${db:Status-Eflag} ${Package}\\n"], **how).out
+    show = ["dpkg-query", "-W", "-f", "${db:Status-Eflag} ${Package}\\n"]
+    flags = system.output(show, seconds=60)
     half = re.findall(r"^reinstreq (\S+)$", flags, re.MULTILINE)
     if half:
         apt_get(["install", "--reinstall", *half])
