@@ -232,7 +232,9 @@ def test_a_service_goes_back_while_its_schema_allows_it(trip: Trip) -> None:
     assert series_of(trip.controller)["keystone"] == old
     assert trees(trip.controller)["keystone.service"] == {old}
     cloud.openstack("token issue")
-    assert "0 upgraded" in trip.controller.out("apt-get --simulate full-upgrade")
+    # Debian may have updates of its own; from our suites nothing comes at night.
+    said = trip.controller.out("apt-get --simulate full-upgrade").splitlines()
+    assert [line for line in said if line.startswith("Inst ") and f"-{new} " in line] == []
     upgrade(trip.controller, new, "--reversible keystone")
     assert trees(trip.controller)["keystone.service"] == {new}
 
