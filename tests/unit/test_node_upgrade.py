@@ -520,11 +520,19 @@ def test_what_an_upgrade_left_broken_is_repaired_first(monkeypatch):
     ]
 
 
-def test_what_apt_says_of_a_failure_is_told(monkeypatch):
-    monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(100, "E: no space\n"))
+def apt_fails(monkeypatch, said):
+    """Have apt-get fail in all it does, and everything else work."""
+    monkeypatch.setattr(system, "run", lambda argv, **_: (
+        system.Done(100, said) if argv[0] == "apt-get" else system.Done(0, "")
+    ))  # fmt: skip
+
+
+def test_what_apt_says_of_a_failure_is_told(machine, monkeypatch):
+    apt_fails(monkeypatch, "E: no space\n")
     with pytest.raises(system.NodeError, match="apt-get install failed") as failed:
-        upgrade.apt_get(["install", "toy-api"])
+        upgrade.install(["toy-api"])
     assert failed.value.details == "E: no space"
+    assert machine.installed == []
 
 
 FULL = """Unpacking toy ...
@@ -538,9 +546,9 @@ def test_the_cause_of_a_failure_is_told_not_the_page_below_it(monkeypatch):
     said = (
         FULL + " /x/other.deb\n" * 30 + "E: Sub-process /usr/bin/dpkg returned an error code (1)\n"
     )
-    monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(100, said))
+    apt_fails(monkeypatch, said)
     with pytest.raises(system.NodeError) as failed:
-        upgrade.apt_get(["install", "toy-api"])
+        upgrade.install(["toy-api"])
     assert failed.value.details.splitlines() == [*FULL.splitlines()[1:3], said.splitlines()[-1]]
 
 

@@ -117,9 +117,7 @@ class Apt:
                     f"apt cannot fetch {', '.join(packages)}", details=got.tail(4)
                 )
             for deb in debs:
-                done = system.run(["dpkg-deb", "-x", str(deb), str(into)], seconds=60, merged=True)
-                if done.code != 0:
-                    raise system.NodeError(f"{deb} is damaged", details=done.tail(2))
+                extract(deb, into)
                 deb.unlink()
         return into
 
@@ -133,6 +131,13 @@ class Apt:
     def _get(self, words: list[str], seconds: float) -> system.Done:
         argv = ["env", "-C", str(self.area), "apt-get", *self.options, *words]
         return system.run(argv, seconds=seconds, merged=True)
+
+
+def extract(deb: Path, into: Path) -> None:
+    """Put the files of a package into a directory; NodeError where it is damaged."""
+    done = system.run(["dpkg-deb", "-x", str(deb), str(into)], seconds=120, merged=True)
+    if done.code != 0:
+        raise system.NodeError(f"{deb} is damaged", details=done.tail(2))
 
 
 def files(directory: Path, name: str) -> list[Path]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
-from openstack_node import databases, plan, status, system, upgrade
+from openstack_node import apt, databases, plan, status, system, upgrade
 from openstack_node.sources import Sources
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _unpack(service: Service, way: Way, area: Path) -> Path:
         if done.code != 0:
             raise system.NodeError(f"apt cannot fetch {package}={version}", details=done.tail(4))
     for deb in sorted(area.glob("*.deb")):
-        system.output(["dpkg-deb", "-x", str(deb), str(area / "root")], seconds=120)
+        apt.extract(deb, area / "root")
     return area / "root"
 
 

@@ -169,7 +169,8 @@ def _of_service(move: Move, wishes: Wishes) -> list[Step]:
             Step(f"{name}/packages", f"install the packages of {wishes.series}",
                  f"apt-get install {' '.join(packages)}", partial(_install, move, wishes))
         )  # fmt: skip
-    rows = move.later.data.get("upgrade", []) if _works_on_databases(move.service) else []
+    with_databases = _works_on_databases(move.service)
+    rows = move.later.data.get("upgrade", []) if with_databases else []
     rows = [r for r in rows if not r["package"] or r["package"] in move.service.installed]
     phases: dict[str, list[Step]] = {"expand": [], "contract": []}
     for number, row in enumerate(rows):
@@ -185,7 +186,8 @@ def _of_service(move: Move, wishes: Wishes) -> list[Step]:
         found.append(Step(f"{name}/restart", text, command, partial(restart_pending, name)))
     if wishes.reversible:
         return found
-    if rows and units and _negotiates(move):
+    # Without any, a node would learn nothing by it: its own daemons were the old ones.
+    if with_databases and units and _negotiates(move):
         text = "restart once more, to speak to all as this release does"
         phases["contract"].append(Step(f"{name}/again", text, command, partial(_restart_all, name)))
     return found + phases["contract"]
