@@ -50,6 +50,10 @@ LOCK = "mariadb -e 'FLUSH TABLES WITH READ LOCK; SELECT SLEEP(300)'"
 WAIT_FOR_MIGRATION = (
     "until mariadb -N -e 'SHOW PROCESSLIST' | grep -q 'keystone.*Waiting for'; do sleep 0.1; done"
 )
+UNLOCK = (
+    "mariadb -N -e \"SELECT CONCAT('KILL ', id) FROM information_schema.processlist"
+    " WHERE info LIKE 'SELECT SLEEP%'\" | mariadb"
+)
 USERS = "mariadb -N keystone -e 'SELECT id FROM user ORDER BY id'"
 
 
@@ -169,6 +173,24 @@ def test_a_database_that_goes_down_in_a_migration_is_told(node: Node) -> None:
     assert done.returncode == 1, done.stdout
     node.run("systemctl start mariadb")
     assert f"openstack-node upgrade {NEW} goes on from here" in done.stderr
+    arrived(node)
+
+
+def test_a_killed_command_given_again_waits_for_the_migration_it_began(node: Node) -> None:
+    node.run(UPGRADE, seconds=1800)
+    again = f"openstack-node upgrade {NEW} --yes"
+    node.run(f"({LOCK} & {again}) >/root/killed.log 2>&1 &")
+    node.run(f"{WAIT_FOR_MIGRATION}; pkill -KILL -x openstack-node")
+    node.run(f"({again}; echo ended: $?) >/root/again.log 2>&1 &")
+
+    def said() -> str:
+        return node.read("/root/again.log")
+
+    wait_until("the wait", lambda: "keystone-manage" in said(), 60)
+    assert "waiting for what an interrupted openstack-node began" in said()
+    node.run(UNLOCK)
+    wait_until("the end", lambda: "ended:" in said(), 900, 1)
+    assert "ended: 0" in said(), said()
     arrived(node)
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from nodeside import service, unit, write
-from openstack_node import cli, databases, gate, manifest, restarts, system
+from openstack_node import alone, cli, databases, gate, manifest, restarts, system
 
 API, WORKER = "toy-api.service", "toy-worker.service"
 BEHIND = "the database toy at db is behind the code of 2099.1"
@@ -287,7 +287,7 @@ def restart(node, monkeypatch, capsys):
     """Return what runs `openstack-node restart`; it gives the exit status and all it printed."""
     monkeypatch.setattr(system, "is_root", lambda: True)
     monkeypatch.setattr(manifest, "load", lambda _names: [node.toy])
-    monkeypatch.setattr(cli, "LOCK", node.root / "lock")
+    monkeypatch.setattr(alone, "RUN", node.root)
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     # A clock that goes on by itself.
     clock = iter(range(0, 100000, 10))

@@ -8,7 +8,7 @@ import sys
 
 import nodeside
 import pytest
-from openstack_node import cli, databases, manifest, restarts, system, upgrade
+from openstack_node import alone, cli, databases, manifest, restarts, system, upgrade
 from twoseries import NEW, OLD, Unchanged, publish
 
 CHECK = {"phase": "expand", "title": "look for what stands in the way", "accept": [0, 1],
@@ -600,7 +600,7 @@ def command(tmp_path, monkeypatch, capsys):
     walked = []
     monkeypatch.setattr(system, "is_root", lambda: True)
     monkeypatch.setattr(manifest, "load", lambda _names: [moves[0].service])
-    monkeypatch.setattr(cli, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(alone, "RUN", tmp_path)
     monkeypatch.setattr(upgrade, "prepare", lambda _services, _series: moves)
     path, journal = tmp_path / "state/upgrade.json", upgrade.Journal
     monkeypatch.setattr(upgrade, "Journal", lambda series: journal(series, path))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import fcntl
 import json
 import os
 import socket
 import sys
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from openstack_node import (
@@ -23,11 +22,11 @@ from openstack_node import (
     system,
     upgrade,
 )
+from openstack_node.alone import alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LOCK = "/run/openstack-node.lock"
 UNKNOWN = 3
 COLOURS = {"critical": "31", "warning": "33", "unknown": "35", "note": "36", "ok": "32"}
 EXIT = """\
@@ -48,12 +47,15 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Carry out a command line; return its exit status."""
     options = parse(arguments)
-    try:
-        services = _services(options)
-    except system.NodeError as error:
+    if not system.is_root():
+        error = system.NodeError(
+            "only root can look at the services as they see themselves",
+            f"sudo openstack-node {options.verb}",
+        )
         return _tell(error, UNKNOWN)
     try:
-        code: int = options.run(services, options)
+        with alone(_say) if options.works else nullcontext():
+            return _carry_out(options)
     except system.NodeError as error:
         return _tell(error, UNKNOWN if options.run is run_status else 1)
     except BrokenPipeError:
@@ -61,7 +63,23 @@ def main(arguments: list[str] | None = None) -> int:
         return UNKNOWN
     except KeyboardInterrupt:
         return _tell(system.NodeError("interrupted"), 1)
+
+
+def _carry_out(options: argparse.Namespace) -> int:
+    """Run a verb for the services that are meant, as they are when nothing else works."""
+    try:
+        services = _services(options.services)
+    except system.NodeError as error:
+        return _tell(error, UNKNOWN)
+    code: int = options.run(services, options)
     return code
+
+
+def _services(names: list[str]) -> list[manifest.Service]:
+    services = manifest.load(names)
+    if not services:
+        raise system.NodeError("no service is installed here", "such as: apt-get install keystone")
+    return services
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -74,21 +92,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _services(options: argparse.Namespace) -> list[manifest.Service]:
-    """Return the services that are meant."""
-    if not system.is_root():
-        raise system.NodeError(
-            "only root can look at the services as they see themselves",
-            f"sudo openstack-node {options.verb}",
-        )
-    services = manifest.load(options.services)
-    if not services:
-        raise system.NodeError("no service is installed here", "such as: apt-get install keystone")
-    return services
-
-
 def parser() -> Parser:
-    """Return the parser of the command line; each verb names the function that runs it."""
+    """Return the parser of the command line; each verb names the function that runs it.
+
+    `works`: it changes the node, so nothing else may at the same time.
+    """
     top = Parser(
         prog="openstack-node",
         description="Set up and check the OpenStack services of this node.",
@@ -128,7 +136,7 @@ def _add_setup(verbs: argparse._SubParsersAction[Parser]) -> None:
     )
     verb.add_argument("--region", default="", help="the region (default: RegionOne)")
     verb.add_argument("--no-start", action="store_true", help="leave the services as they are")
-    verb.set_defaults(run=run_setup)
+    verb.set_defaults(run=run_setup, works=True)
 
 
 def _add_status(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -148,7 +156,7 @@ def _add_status(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb.add_argument(
         "--quick", action="store_true", help="leave out the upgrade checks, which take seconds"
     )
-    verb.set_defaults(run=run_status)
+    verb.set_defaults(run=run_status, works=False)
 
 
 def _add_plan(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -160,7 +168,7 @@ def _add_plan(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb = verbs.add_parser("plan", help="show what an upgrade would do", description=text)
     _add_series(verb)
     verb.add_argument("--json", action="store_true", help="print it for programs")
-    verb.set_defaults(run=run_plan)
+    verb.set_defaults(run=run_plan, works=False)
 
 
 def _add_upgrade(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -183,7 +191,7 @@ def _add_upgrade(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb.add_argument(
         "--skip-checks", action="store_true", help="go on where a service's upgrade check fails"
     )
-    verb.set_defaults(run=run_upgrade)
+    verb.set_defaults(run=run_upgrade, works=True)
 
 
 def _add_restart(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -193,7 +201,7 @@ def _add_restart(verbs: argparse._SubParsersAction[Parser]) -> None:
     )
     verb = verbs.add_parser("restart", help="restart what waits for it", description=text)
     _add_services(verb)
-    verb.set_defaults(run=run_restart)
+    verb.set_defaults(run=run_restart, works=True)
 
 
 def _add_rollback(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -206,7 +214,7 @@ def _add_rollback(verbs: argparse._SubParsersAction[Parser]) -> None:
     )
     verb.add_argument("services", nargs=1, metavar="SERVICE", help="such as keystone")
     verb.add_argument("--to", metavar="SERIES", default="", help="the series to return to")
-    verb.set_defaults(run=run_rollback)
+    verb.set_defaults(run=run_rollback, works=True)
 
 
 def _add_series(verb: argparse.ArgumentParser) -> None:
@@ -231,8 +239,7 @@ def run_setup(services: list[manifest.Service], options: argparse.Namespace) -> 
         region=options.region,
         start=not options.no_start,
     )
-    with _alone():
-        setup.setup(services, wishes, named=bool(options.services))
+    setup.setup(services, wishes, named=bool(options.services))
     return 0
 
 
@@ -267,33 +274,30 @@ def run_upgrade(services: list[manifest.Service], options: argparse.Namespace) -
     wishes = upgrade.Wishes(
         options.series, _say, reversible=options.reversible, checks=not options.skip_checks
     )
-    with _alone():
-        moves = upgrade.prepare(services, options.series)
-        todo = upgrade.steps(moves, wishes, everything=not options.services)
-        if options.dry_run:
-            for step in todo:
-                print(f"{step.key.split('/')[0]:<9}  {step.text}\n{'':11}{step.command}")
-            return 0
-        if not options.yes:
-            _ask(f"{len(todo)} steps to {options.series} (--dry-run shows them). Begin?")
-        journal = upgrade.Journal(options.series)
-        upgrade.walk(todo, journal, wishes)
-        journal.close()
+    moves = upgrade.prepare(services, options.series)
+    todo = upgrade.steps(moves, wishes, everything=not options.services)
+    if options.dry_run:
+        for step in todo:
+            print(f"{step.key.split('/')[0]:<9}  {step.text}\n{'':11}{step.command}")
+        return 0
+    if not options.yes:
+        _ask(f"{len(todo)} steps to {options.series} (--dry-run shows them). Begin?")
+    journal = upgrade.Journal(options.series)
+    upgrade.walk(todo, journal, wishes)
+    journal.close()
     return 0
 
 
 def run_restart(services: list[manifest.Service], _: argparse.Namespace) -> int:
     """Restart what runs with code that was replaced."""
-    with _alone():
-        for service in services:
-            upgrade.restart(service, restarts.pending(service), _say)
+    for service in services:
+        upgrade.restart(service, restarts.pending(service), _say)
     return 0
 
 
 def run_rollback(services: list[manifest.Service], options: argparse.Namespace) -> int:
     """Return a service to the series before."""
-    with _alone():
-        rollback.rollback(services[0], options.to, _say)
+    rollback.rollback(services[0], options.to, _say)
     return 0
 
 
@@ -350,17 +354,6 @@ def summary(reports: list[status.Report]) -> str:
     }
     services = f"{len(reports)} service{'s' if len(reports) != 1 else ''}"
     return ", ".join([services, *(f"{level}: {n}" for level, n in counts.items() if n)])
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Let no second setup or upgrade run on this node for the block."""
-    with open(LOCK, "w", encoding="utf-8") as lock:  # noqa: PTH123
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise system.NodeError("another openstack-node works on this node") from error
-        yield
 
 
 def _tell(error: system.NodeError, code: int) -> int:

@@ -30,6 +30,8 @@ UNIT_PROPERTIES = (
 )
 # What says since when a unit is in a state.
 ENTERED = {"active": "ActiveEnter", "deactivating": "ActiveExit"}
+# Open files that every command gets: a lock that is held as long as one of them works.
+SHARED: list[int] = []
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -119,6 +121,7 @@ def run(
             timeout=seconds,
             env=clean,
             cwd="/",
+            pass_fds=SHARED,
             check=False,
         )
     except subprocess.TimeoutExpired as slow:
