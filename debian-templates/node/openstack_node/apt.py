@@ -9,8 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openstack_node import system
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ETC = Path("/etc/apt")
 STATUS = Path("/var/lib/dpkg/status")
@@ -108,18 +112,9 @@ class Apt:
 
     def unpack(self, packages: list[str]) -> Path:
         """Fetch the suite's version of packages; return the directory their files are in."""
-        into = self.unpacked
         if packages:
-            got = self._get(["download", *packages], FETCH_SECONDS)
-            debs = sorted(self.area.glob("*.deb"))
-            if got.code != 0 or not debs:
-                raise system.NodeError(
-                    f"apt cannot fetch {', '.join(packages)}", details=got.tail(4)
-                )
-            for deb in debs:
-                extract(deb, into)
-                deb.unlink()
-        return into
+            unpack(packages, self.area, self.unpacked, self.options)
+        return self.unpacked
 
     def _full_upgrade(self, *options: str) -> str:
         """Return what apt says of it when it does nothing."""
@@ -129,15 +124,27 @@ class Apt:
         return done.out
 
     def _get(self, words: list[str], seconds: float) -> system.Done:
-        argv = ["env", "-C", str(self.area), "apt-get", *self.options, *words]
-        return system.run(argv, seconds=seconds, merged=True)
+        return _apt_get([*self.options, *words], self.area, seconds)
 
 
-def extract(deb: Path, into: Path) -> None:
-    """Put the files of a package into a directory; NodeError where it is damaged."""
-    done = system.run(["dpkg-deb", "-x", str(deb), str(into)], seconds=120, merged=True)
-    if done.code != 0:
-        raise system.NodeError(f"{deb} is damaged", details=done.tail(2))
+def _apt_get(words: list[str], area: Path, seconds: float) -> system.Done:
+    return system.run(["env", "-C", str(area), "apt-get", *words], seconds=seconds, merged=True)
+
+
+def unpack(packages: list[str], area: Path, into: Path, options: Iterable[str] = ()) -> None:
+    """Fetch packages, each NAME or NAME=VERSION, to `area`; put their files into a directory.
+
+    Raises NodeError where one is not to be had, or is damaged.
+    """
+    got = _apt_get([*options, "download", *packages], area, FETCH_SECONDS)
+    debs = sorted(area.glob("*.deb"))
+    if got.code != 0 or not debs:
+        raise system.NodeError(f"apt cannot fetch {', '.join(packages)}", details=got.tail(4))
+    for deb in debs:
+        done = system.run(["dpkg-deb", "-x", str(deb), str(into)], seconds=120, merged=True)
+        if done.code != 0:
+            raise system.NodeError(f"{deb.name} is damaged", details=done.tail(2))
+        deb.unlink()
 
 
 def files(directory: Path, name: str) -> list[Path]:

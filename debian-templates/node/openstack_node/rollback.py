@@ -14,7 +14,6 @@ from openstack_node.sources import Sources
 if TYPE_CHECKING:
     from openstack_node.manifest import Service
 
-FETCH_SECONDS = 600
 ROW = re.compile(r"^ *(\S+) \| +(\S+) \| \S+ (\S+)/\S+ \S+ Packages$", re.MULTILINE)
 
 
@@ -37,7 +36,9 @@ def rollback(service: Service, series: str, say: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="openstack-node-") as name:
         area = Path(name)
         area.chmod(0o755)  # the service's user looks at the code in it
-        root = _unpack(service, way, area)
+        common, root = str(service.data["package"]), area / "root"
+        packages = (common, _code(service, way.series))
+        apt.unpack([f"{p}={way.versions[common]}" for p in packages], area, root)
         older = plan.later_manifest(service.name, root)
         say(f"{service.name}  {service.series} to {way.series}\n")
         if service.wants_database:
@@ -100,20 +101,6 @@ def _series(suite: str) -> str:
 
 def _older(version: str, than: str) -> bool:
     return system.run(["dpkg", "--compare-versions", version, "lt", than], seconds=20).code == 0
-
-
-def _unpack(service: Service, way: Way, area: Path) -> Path:
-    """Fetch the earlier code and manifest; return the directory their files are in."""
-    common = str(service.data["package"])
-    for package in (common, _code(service, way.series)):
-        version = way.versions[common]
-        argv = ["env", "-C", str(area), "apt-get", "download", f"{package}={version}"]
-        done = system.run(argv, seconds=FETCH_SECONDS, merged=True)
-        if done.code != 0:
-            raise system.NodeError(f"apt cannot fetch {package}={version}", details=done.tail(4))
-    for deb in sorted(area.glob("*.deb")):
-        apt.extract(deb, area / "root")
-    return area / "root"
 
 
 def check(service: Service, older: dict[str, Any], root: Path, series: str) -> None:
