@@ -266,9 +266,10 @@ class Node:
         return (self.dir / "console.log").read_text(errors="replace")[-4000:]
 
     def errors(self) -> str:
-        """Return the last lines of errors in the logs of services, and in the journal."""
+        """Return the last lines of errors in the logs and the journal, and what guests said."""
         logs = "grep -hsE ' (ERROR|CRITICAL) ' $(find /var/log -name '*.log') | sort | tail -n 60"
-        said = self.run(f"{logs}; journalctl -p err -n 30 --no-pager", check=False).stdout
+        guests = "find /var/lib/nova/instances -name console.log -exec tail -v -n 15 {} +"
+        said = self.run(f"{logs}; journalctl -p err -n 30 --no-pager; {guests}", check=False).stdout
         return "\n".join(line[:400] for line in said.splitlines())
 
     def _leader(self) -> int | None:
