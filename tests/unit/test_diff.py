@@ -15,7 +15,7 @@ from builder import lock as locks
 from builder.debs.source import footprint, render
 from builder.errors import DataError, PublishError, UsageError
 from builder.model import KnownOptions, ServiceBuild
-from builder.publish import Signer, Suite
+from builder.publish import Suite
 
 OLD, NEW = "2099.1", "2099.2"
 SERVICE = """
@@ -132,11 +132,6 @@ def data(tmp_path, monkeypatch):
         locks.write(lock, place / f"projects/locks/{id_}-{HERE}.json")
     monkeypatch.setenv("BUILD_DEBS_DATA", str(place))
     return place
-
-
-@pytest.fixture(scope="module")
-def signer(tmp_path_factory):
-    return Signer.open(tmp_path_factory.mktemp("keys") / "home")
 
 
 def common(directory, version, known):

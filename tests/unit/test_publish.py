@@ -32,21 +32,6 @@ from builder.publish import signer as signer_module
 from builder.publish.write import render_release
 
 
-@pytest.fixture(scope="module")
-def signer(tmp_path_factory):
-    return Signer.open(tmp_path_factory.mktemp("keys") / "keys")
-
-
-@pytest.fixture
-def repo(tmp_path):
-    return tmp_path / "repo"
-
-
-@pytest.fixture
-def debs(tmp_path):
-    return tmp_path / "debs"
-
-
 def test_apt_updates_and_downloads_from_a_file_repository(tmp_path, repo, debs, signer):
     lib = make_deb(debs, "libfoo", "1.0-1+deb12.1", source="foo (2:1.0-1)")
     published_now = put(repo, signer, lib, make_deb(debs, "bar", "2:3.0-1"))

@@ -16,25 +16,10 @@ from publishing import BOOKWORM, Apt, make_deb, put, versions
 
 from builder import log
 from builder.errors import BusyError, PublishError
-from builder.publish import Signer, list_packages, locked, verify
+from builder.publish import list_packages, locked, verify
 
 NAME = "bookworm-2026.1"
 SRC = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def signer(tmp_path_factory):
-    return Signer.open(tmp_path_factory.mktemp("keys") / "keys")
-
-
-@pytest.fixture
-def repo(tmp_path):
-    return tmp_path / "repo"
-
-
-@pytest.fixture
-def debs(tmp_path):
-    return tmp_path / "debs"
 
 
 class Killed(BaseException):

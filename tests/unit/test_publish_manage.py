@@ -19,21 +19,6 @@ from builder.publish import signer as signer_module
 NAME = "bookworm-2026.1"
 
 
-@pytest.fixture(scope="module")
-def signer(tmp_path_factory):
-    return Signer.open(tmp_path_factory.mktemp("keys") / "keys")
-
-
-@pytest.fixture
-def repo(tmp_path):
-    return tmp_path / "repo"
-
-
-@pytest.fixture
-def debs(tmp_path):
-    return tmp_path / "debs"
-
-
 def test_suites_are_listed(repo, debs, signer):
     put(repo, signer, make_deb(debs, "foo", "1.0-1"), epoch_seconds=1700000000)
     put(repo, signer, make_deb(debs, "bar", "1.0-1"), suite=TRIXIE)
