@@ -122,6 +122,13 @@ def test_provider_servers_answer(cloud: Cloud) -> None:
         assert DISK_TEXT.strip() in log
 
 
+def test_a_server_whose_interface_goes_down_answers_again(cloud: Cloud) -> None:
+    """As it does where Open vSwitch and libvirt write the flags of one at the same time."""
+    for tap in cloud.compute.out("ls /sys/class/net | grep ^tap").split():
+        cloud.compute.run(f"ip link set {tap} down")
+    cloud.wait_for_page(cloud.address("direct-compute1", "provider"), "direct-compute1.")
+
+
 def test_project_server_answers_at_its_floating_address(cloud: Cloud) -> None:
     address = cloud.web()
     assert address.startswith("203.0.113.")
