@@ -70,3 +70,11 @@ def test_what_a_killed_run_began_is_named_and_waited_for(other):
     assert said[0] == "waiting for what an interrupted openstack-node began:\n"
     assert said[1].endswith(f" cat {alone.RUN}/fifo\n")
     assert said[1].count("\n") == 1
+
+
+def test_what_may_start_daemons_gets_no_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(alone, "RUN", tmp_path)
+    look = ["sh", "-c", "ls -l /proc/self/fd"]
+    with alone.alone(pytest.fail):
+        assert "work.lock" in system.run(look, seconds=60).out
+        assert ".lock" not in system.run(look, seconds=60, shared=False).out

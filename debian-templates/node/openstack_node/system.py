@@ -30,7 +30,7 @@ UNIT_PROPERTIES = (
 )
 # What says since when a unit is in a state.
 ENTERED = {"active": "ActiveEnter", "deactivating": "ActiveExit"}
-# Open files that every command gets: a lock that is held as long as one of them works.
+# Open files that commands get: a lock that is held as long as one of them works.
 SHARED: list[int] = []
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -98,10 +98,12 @@ def run(
     env: dict[str, str] | None = None,
     stdin: str = "",
     merged: bool = False,
+    shared: bool = True,
 ) -> Done:
     """Run a command, as `user` if one is given; its standard error goes away unless `merged`.
 
-    Nothing of the caller's environment is passed on: it may hold passwords.
+    Nothing of the caller's environment is passed on: it may hold passwords. Without `shared`
+    it does not hold the lock of this run, nor does a daemon it may start.
     """
     home = "/"
     if user:
@@ -121,7 +123,7 @@ def run(
             timeout=seconds,
             env=clean,
             cwd="/",
-            pass_fds=SHARED,
+            pass_fds=SHARED if shared else (),
             check=False,
         )
     except subprocess.TimeoutExpired as slow:

@@ -269,7 +269,8 @@ def _repair() -> None:
     --fix-broken would configure first what depends on it.
     """
     how: dict[str, Any] = {"seconds": APT_SECONDS, "env": QUIET}
-    system.run(["dpkg", "--configure", "-a"], **how)
+    # Unlike apt, dpkg leaves its open files to the scripts it runs, and to what these start.
+    system.run(["dpkg", "--configure", "-a"], shared=False, **how)
     if system.run([*APT, "check"], **how).code != 0:
         system.run([*APT, "install", "--fix-broken"], **how)
     show = ["dpkg-query", "-W", "-f", "${db:Status-Eflag} ${Package}\\n"]
