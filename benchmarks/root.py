@@ -25,7 +25,9 @@ sys.path.insert(0, str(CHECKOUT / "benchmarks"))
 
 from build import bare, build, library_seconds, library_wheels, own_cache, timed  # noqa: E402
 
-from builder import catalogue, dirs, roots, wheels  # noqa: E402
+from builder import dirs, roots  # noqa: E402
+from builder.catalogue import load as catalogue  # noqa: E402
+from builder.wheels import build as wheels  # noqa: E402
 
 SUITE = "bullseye"
 ON_THE_INDEX = ("--project", "cinder", "--project", "neutron", "--project", "nova")

@@ -5,29 +5,29 @@ Only this module exits. Logs go to stderr, data to stdout.
 
 from __future__ import annotations
 
-import dataclasses
+import difflib
 import errno
 import json
 import os
 import sys
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder import __version__, log, roots
-from builder.errors import BuildDebsError, DataError, UsageError
+from builder import __version__, given, log, roots, run
+from builder.errors import BuildDebsError, DataError, UsageError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from builder.dirs import Dirs
-    from builder.model import Catalogue, Series, Target
-    from builder.pipeline import Options, Result, Tarball
+    from builder.model.values import Catalogue, Series, Target
+    from builder.pipeline.values import Options, Result
 
 EXIT_INCOMPLETE = 10
+VERB_LIKE = 0.6  # of 1, how much of a word has to be a verb's for the verb to be meant
 # What a person can do something about: a full disk, a permission, a file for a directory.
 DISK = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
@@ -42,19 +42,41 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Take a word that is no verb as the argument of `build`."""
         if args and args[0] not in self.commands:
+            self._check_mistyped(args[0])
             args = ["build", *args]
         return super().resolve_command(ctx, args)
 
+    def _check_mistyped(self, word: str) -> None:
+        """Raise UsageError for a word that looks like a verb and is no release."""
+        if not difflib.get_close_matches(word.lower(), self.commands, cutoff=VERB_LIKE):
+            return
+        _, catalogue = setting()
+        releases = {*catalogue.series, *(s.name.lower() for s in catalogue.series.values())}
+        if word.lower() not in releases:
+            near = nearest(word, {*self.commands, *releases})
+            raise UsageError(f"{word!r} is neither a verb nor a release; nearest: {near}")
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Let options stand before the release, as in `build-debs -v 2026.1`."""
-        own = {"--help", "--version"}
+        own = {"-h", "--help", "--version"}
         if args and args[0].startswith("-") and args[0] not in own:
             args = ["build", *args]
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the verb; a reader of stdout who has seen enough (`| head -1`) is no failure."""
+        try:
+            done = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(0) from None
+        return done
+
 
 @click.group(
     cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 2 usage; 3 data or lock; 4 conflict; 5 fetch; 6 build; "
     "7 repository; 8 this machine lacks something; 9 busy; 10 incomplete (--keep-going).",
 )
@@ -89,24 +111,35 @@ def _level(level: int) -> Callable[[click.Context, click.Parameter, bool], None]
 
 TARGET = click.option("--target", metavar="SUITE", help="Debian suite; default this machine's.")
 REPO = click.option(
-    "--repo", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    "--repo", callback=given.kept(), metavar="DIR",
     help="The repository's directory; default repo/.",
 )  # fmt: skip
 CONSTRAINTS = click.option(
-    "--constraints", metavar="FILE|URL", help="Resolve with these upper-constraints."
+    "--constraints",
+    callback=given.source(),
+    metavar="FILE|URL",
+    help="Resolve with these upper-constraints.",
 )
 OVERRIDE = click.option(
     "--override", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
     help="Requirements, one a line, that replace pins.",
 )  # fmt: skip
+KEY = click.option(
+    "--key", callback=given.word, metavar="ID",
+    help="Sign with this key of your own GnuPG home (GNUPGHOME); default the repository's.",
+)  # fmt: skip
 TARBALLS = click.option(
-    "--tarballs", metavar="DIR|URL", help="Look for release tarballs here first."
+    "--tarballs",
+    callback=given.source(directory=True),
+    metavar="DIR|URL",
+    help="Look for release tarballs here first.",
 )
 
 
 def setting() -> tuple[Dirs, Catalogue]:
     """Return where things lie and the catalogue."""
-    from builder import catalogue, dirs  # noqa: PLC0415 - `--help` needs neither
+    from builder import dirs  # noqa: PLC0415 - `--help` needs neither
+    from builder.catalogue import load as catalogue  # noqa: PLC0415 - `--help` needs neither
 
     os.umask(0o022)  # what is packaged is readable, whatever the caller's mask
     places = dirs.locate()
@@ -115,7 +148,7 @@ def setting() -> tuple[Dirs, Catalogue]:
 
 def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Series, Target]:
     """Return the series and the target a person named."""
-    from builder import catalogue as catalogues  # noqa: PLC0415
+    from builder.catalogue import load as catalogues  # noqa: PLC0415
 
     series = catalogues.find_series(catalogue, release)
     return series, catalogues.find_target(catalogue, series, target)
@@ -126,7 +159,9 @@ def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Seri
 @click.option("--project", "projects", multiple=True, help="Build this service only (repeatable).")
 @TARGET
 @REPO
-@click.option("--jobs", type=click.IntRange(1), help="Builds at a time; default one a core.")
+@click.option(
+    "--jobs", type=click.IntRange(1, given.MOST_JOBS), help="Builds at a time; default one a core."
+)
 @TARBALLS
 @CONSTRAINTS
 @OVERRIDE
@@ -134,18 +169,27 @@ def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Seri
 @click.option("--dry-run", is_flag=True, help="Show the plan on stdout and stop.")
 @click.option("--keep-going", is_flag=True, help="Leave out what fails and publish the rest.")
 @click.option(
-    "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-    help="Write what was done as JSON.",
+    "--report", callback=given.kept(file=True), metavar="FILE",
+    help="Write what was done, or went wrong, as JSON.",
 )  # fmt: skip
-@click.option("--url", default="", help="Where nodes find the repository; default its file: URL.")
-@click.option("--key", default="", help="Sign with this key of your own GnuPG home.")
+@click.option("--url", help="Where nodes find the repository, if they do not say.")
+@KEY
+@click.option(
+    "--new-key", is_flag=True,
+    help="Sign with another key than the suite had: --key's, or one made now. Nodes must be given "
+    "it.",
+)  # fmt: skip
+@click.option(
+    "--trust-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="Have nodes trust this public key as well, before the suite changes to it.",
+)  # fmt: skip
 @click.option(
     "--keyring", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
     help="Keys to check the signatures of release tarballs with.",
 )  # fmt: skip
 @click.option(
-    "--root-age", type=click.FloatRange(0), default=roots.DAYS, show_default=True, metavar="DAYS",
-    help="Make a build root anew that is older.",
+    "--root-age", type=float, callback=given.days, default=roots.DAYS, show_default=True,
+    metavar="DAYS", help="Rebuild a build root older than this.",
 )  # fmt: skip
 @verbosity
 def build(  # noqa: PLR0917 - click passes an option a parameter
@@ -161,85 +205,102 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
     dry_run: bool,
     keep_going: bool,
     report: Path | None,
-    url: str,
-    key: str,
+    url: str | None,
+    key: str | None,
+    new_key: bool,
+    trust_key: Path | None,
     keyring: Path | None,
     root_age: float,
 ) -> None:
     """Build RELEASE into a repository (the verb may be left out)."""
-    from builder import catalogue as catalogues  # noqa: PLC0415
-    from builder import pipeline  # noqa: PLC0415
+    from builder import reports  # noqa: PLC0415
+    from builder.catalogue import load as catalogues  # noqa: PLC0415
+    from builder.debs.archive import check_url  # noqa: PLC0415
+    from builder.pipeline import running  # noqa: PLC0415
+    from builder.pipeline.values import Options  # noqa: PLC0415
 
-    dirs, catalogue = setting()
-    series, suite = chosen(catalogue, release, target)
+    with reports.reported(report) as made:
+        if url is not None:
+            check_url(url)
+        dirs, catalogue = setting()
+        series, suite = chosen(catalogue, release, target)
+        options = Options(
+            series=series,
+            target=suite,
+            services=_services(catalogue, series, projects),
+            repo=(repo or dirs.repo).absolute(),
+            jobs=jobs or len(os.sched_getaffinity(0)),
+            url=url or "",
+            tarballs=tarballs,
+            constraints=constraints,
+            override=override,
+            offline=offline,
+            keep_going=keep_going,
+            key=key or "",
+            new_key=new_key,
+            trust_key=trust_key,
+            keyring=keyring,
+            root_days=root_age,
+        )
+        made.facts |= {
+            "series": series.id,
+            "target": suite.suite,
+            "repository": str(options.repo),
+        }
+        if dry_run:
+            _show_plan(catalogue, dirs, options)
+            return
+        with log.waiting(f"{series.id} on {suite.suite}"):
+            result = running.run(catalogue, dirs, options, catalogues.machine_suite())
+        _summarise(result, options)
+        made.facts |= running.facts(result)
+        made.failures += result.failures
+        for failure in result.failures:
+            _say(failure)
+            made.exit_code = EXIT_INCOMPLETE
+    if made.exit_code:
+        sys.exit(made.exit_code)
+
+
+def _services(catalogue: Catalogue, series: Series, projects: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the services to build: those that were named, or all of the series."""
+    from builder.catalogue import load as catalogues  # noqa: PLC0415
+
     names = [catalogues.find_service(catalogue, p).name for p in projects]
     for name in names:
         if name not in series.versions:
             raise UsageError(
                 f"{name} is not part of {series.id}; it has: {', '.join(series.versions)}"
             )
-    options = pipeline.Options(
-        series=series,
-        target=suite,
-        services=tuple(sorted(names or series.versions)),
-        repo=(repo or dirs.repo).absolute(),
-        jobs=jobs or len(os.sched_getaffinity(0)),
-        url=url,
-        tarballs=tarballs,
-        constraints=constraints,
-        override=override,
-        offline=offline,
-        keep_going=keep_going,
-        key=key,
-        keyring=keyring,
-        root_days=root_age,
-    )
-    if dry_run:
-        _show_plan(catalogue, dirs, options)
-        return
-    result = pipeline.run(catalogue, dirs, options, catalogues.machine_suite())
-    _report(result, options, report)
-    if result.failures:
-        for failure in result.failures:
-            _say(failure)
-        sys.exit(EXIT_INCOMPLETE)
+    return tuple(sorted(names or series.versions))
 
 
 def _show_plan(catalogue: Catalogue, dirs: Dirs, options: Options) -> None:
-    from builder import pipeline, plan  # noqa: PLC0415
+    from builder.pipeline import actions as plan  # noqa: PLC0415
+    from builder.pipeline import planning  # noqa: PLC0415
 
-    actions = pipeline.prepare(catalogue, dirs, options).actions
+    with log.waiting(f"plan {options.series.id} on {options.target.suite}"):
+        actions = planning.prepare(catalogue, dirs, options).actions
     for action in sorted(actions, key=lambda a: a.package):
         click.echo(f"{action.verb}\t{action.package}\t{action.version}\t{action.reason}")
     log.info(f"{options.series.id} on {options.target.suite}: {plan.summary(actions)}")
 
 
-def _report(result: Result, options: Options, report: Path | None) -> None:
+def _summarise(result: Result, options: Options) -> None:
     counts: dict[str, int] = {}
     for row in result.rows:
         counts[row.outcome] = counts.get(row.outcome, 0) + 1
     done = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
     log.info(f"{options.series.id} on {options.target.suite}: {done}; repository {options.repo}")
-    if report:
-        from builder.files import write_atomically  # noqa: PLC0415
-
-        rows = [dataclasses.asdict(row) for row in result.rows]
-        table = {
-            "series": options.series.id,
-            "target": options.target.suite,
-            "repository": str(options.repo),
-            "missing": result.missing,
-            "absent": result.absent,
-            "tarballs": {t.distribution: _row(t) for t in result.tarballs},
-            "packages": rows,
-        }
-        write_atomically(report, (json.dumps(table, indent=1) + "\n").encode())
 
 
-def _row(tarball: Tarball) -> dict[str, str]:
-    row: dict[str, str] = dataclasses.asdict(tarball)
-    del row["distribution"]
-    return row
+def _check_writable(dirs: Dirs) -> None:
+    """Raise UsageError for an installed copy, whose data a verb cannot write to."""
+    if dirs.installed:
+        raise UsageError(
+            f"{dirs.projects} belongs to an installed copy of build-debs, which stays as it is",
+            hint=f"copy {dirs.projects.parent} and name the copy in BUILD_DEBS_DATA",
+        )
 
 
 @cli.command()
@@ -249,20 +310,22 @@ def _row(tarball: Tarball) -> dict[str, str]:
 @TARBALLS
 @verbosity
 def lock(release: str, target: str | None, constraints: str | None, tarballs: str | None) -> None:
-    """Resolve RELEASE anew and write its lock below projects/locks/."""
-    from builder import lock as locks  # noqa: PLC0415
-    from builder import pipeline  # noqa: PLC0415
+    """Resolve RELEASE again and write its lock below projects/locks/."""
+    from builder.pipeline import locking  # noqa: PLC0415
+    from builder.resolve import lockfile as locks  # noqa: PLC0415
 
     dirs, catalogue = setting()
+    _check_writable(dirs)
     series, suite = chosen(catalogue, release, target)
-    path = pipeline.lock_path(dirs, series, suite)
+    path = locking.lock_path(dirs, series, suite)
     old = {}
     if path.exists():
         with suppress(DataError):  # a damaged one is what this verb is the remedy for
             old = {d.name: d.version for d in locks.read(path).distributions}
-    made = pipeline.make_lock(
-        catalogue, dirs, series, suite, constraints=constraints, tarballs=tarballs
-    )
+    with log.waiting(f"lock {series.id} on {suite.suite}"):
+        made = locking.make_lock(
+            catalogue, dirs, series, suite, constraints=constraints, tarballs=tarballs
+        )
     changed = locks.write(made, path)
     new = {d.name: d.version for d in made.distributions}
     for name in sorted(old.keys() | new.keys(), key=str.lower):
@@ -280,15 +343,14 @@ def why(release: str, distribution: str, target: str | None) -> None:
     """Explain why DISTRIBUTION is in RELEASE, and who requires it."""
     from packaging.utils import canonicalize_name  # noqa: PLC0415
 
-    from builder import catalogue as catalogues  # noqa: PLC0415
-    from builder import lock as locks  # noqa: PLC0415
-    from builder import pipeline  # noqa: PLC0415
-    from builder.errors import nearest  # noqa: PLC0415
+    from builder.catalogue import load as catalogues  # noqa: PLC0415
+    from builder.model import graph  # noqa: PLC0415
+    from builder.pipeline import locking  # noqa: PLC0415
 
     dirs, catalogue = setting()
     series, suite = chosen(catalogue, release, target)
-    locked = pipeline.committed_lock(dirs, series, suite)
-    known = locks.by_name(locked)
+    locked = locking.committed_lock(dirs, series, suite)
+    known = graph.by_name(locked)
     row = known.get(canonicalize_name(distribution))
     if row is None:
         raise UsageError(
@@ -303,7 +365,7 @@ def why(release: str, distribution: str, target: str | None) -> None:
     }
     release = "the release" if row.kind == "service" else "upper-constraints"
     click.echo(f"pinned by: {pins.get(canonicalize_name(row.name), release)}")
-    for parent, text in locks.required_by(locked, row.name):
+    for parent, text in graph.required_by(locked, row.name):
         click.echo(f"required by {parent.name} {parent.version}: {text}")
 
 
@@ -319,9 +381,9 @@ def diff(before: str, after: str, target: str | None, repo: Path | None, as_json
 
     Options are compared where both are built, by the packages in the repository.
     """
-    from builder import catalogue as catalogues  # noqa: PLC0415
     from builder import diff as diffs  # noqa: PLC0415
-    from builder import pipeline  # noqa: PLC0415
+    from builder.catalogue import load as catalogues  # noqa: PLC0415
+    from builder.pipeline.comparing import side  # noqa: PLC0415
 
     dirs, catalogue = setting()
     old, new = (catalogues.find_series(catalogue, word) for word in (before, after))
@@ -329,11 +391,12 @@ def diff(before: str, after: str, target: str | None, repo: Path | None, as_json
         raise UsageError(f"{before} and {after} are one series: there is nothing to compare")
     old_target, new_target = catalogues.find_shared_target(catalogue, old, new, target)
     place = (repo or dirs.repo).absolute()
-    found = diffs.compare(
-        pipeline.side(catalogue, dirs, old, old_target, place),
-        pipeline.side(catalogue, dirs, new, new_target, place),
-        new_target.suite,
-    )
+    with log.waiting(f"compare {old.id} and {new.id}"):
+        found = diffs.compare(
+            side(catalogue, dirs, old, old_target, place),
+            side(catalogue, dirs, new, new_target, place),
+            new_target.suite,
+        )
     if as_json:
         click.echo(json.dumps(diffs.table(found), indent=1, ensure_ascii=False))
         return
@@ -365,9 +428,13 @@ def list_releases() -> None:
 @verbosity
 def update_series(source: str, releases: tuple[str, ...]) -> None:
     """Rewrite projects/series from upstream's releases repository (a checkout or a URL)."""
-    from builder import dirs, upstream  # noqa: PLC0415
+    from builder import dirs  # noqa: PLC0415
+    from builder.catalogue import upstream  # noqa: PLC0415
 
-    changed = upstream.regenerate(source, dirs.locate().projects, releases or None)
+    places = dirs.locate()
+    _check_writable(places)
+    with log.waiting(f"read the releases of {source}"):
+        changed = upstream.regenerate(source, places.projects, releases or None)
     for path in changed:
         click.echo(path.name)
     log.info(f"{len(changed)} series changed")
@@ -405,7 +472,8 @@ def verify(repo: Path | None) -> None:
     from builder.errors import PublishError  # noqa: PLC0415
 
     place = _place(repo)
-    problems = publish.verify(place)
+    with log.waiting(f"verify {place}"):
+        problems = publish.verify(place)
     if problems:
         raise PublishError(f"{place}: {len(problems)} problems", details=problems)
     log.info(f"{place}: every file is as the signed indices say")
@@ -414,13 +482,16 @@ def verify(repo: Path | None) -> None:
 @repo.command()
 @click.argument("suite")
 @click.option("--keep", default=2, type=click.IntRange(1), help="Versions of a package to keep.")
+@KEY
 @REPO
-def prune(suite: str, keep: int, repo: Path | None) -> None:
+def prune(suite: str, keep: int, key: str | None, repo: Path | None) -> None:
     """Take old versions of packages out of SUITE."""
     from builder import dirs, publish  # noqa: PLC0415
 
-    signer = publish.Signer.open(dirs.locate().keys)
-    for name in publish.prune(_place(repo), suite, keep, signer=signer):
+    place = _place(repo)
+    publish.list_packages(place, suite)  # there has to be such a suite
+    signer = publish.choose(place, suite, dirs.locate().keys, key=key or "")
+    for name in publish.prune(place, suite, keep, signer=signer):
         click.echo(name)
 
 
@@ -428,22 +499,28 @@ def prune(suite: str, keep: int, repo: Path | None) -> None:
 @click.argument("suite")
 @click.argument("package")
 @click.argument("version", default="")
+@KEY
 @REPO
-def remove(suite: str, package: str, version: str, repo: Path | None) -> None:
+def remove(suite: str, package: str, version: str, key: str | None, repo: Path | None) -> None:
     """Take PACKAGE (one VERSION, or all) out of SUITE."""
     from builder import dirs, publish  # noqa: PLC0415
 
-    signer = publish.Signer.open(dirs.locate().keys)
-    for name in publish.remove(_place(repo), suite, package, version, signer=signer):
+    place = _place(repo)
+    publish.list_packages(place, suite)  # there has to be such a suite
+    signer = publish.choose(place, suite, dirs.locate().keys, key=key or "")
+    for name in publish.remove(place, suite, package, version, signer=signer):
         click.echo(name)
 
 
-@repo.command()
-def key() -> None:
-    """Print the repository's public key, armoured; it is made on first use."""
+@repo.command(name="key")
+@KEY
+def repo_key(key: str | None) -> None:
+    """Print the public key that new repositories are signed with; it is made on first use."""
     from builder import dirs, publish  # noqa: PLC0415
 
-    click.echo(publish.Signer.open(dirs.locate().keys).export_key().decode(), nl=False)
+    own = publish.Signer.open
+    signer = publish.Signer.existing(key) if key else own(dirs.locate().keys)
+    click.echo(signer.export_key().decode(), nl=False)
 
 
 def _place(repo: Path | None) -> Path:
@@ -453,22 +530,21 @@ def _place(repo: Path | None) -> Path:
 
 
 def _say(error: BuildDebsError) -> None:
-    write = partial(print, file=sys.stderr)
-    write(f"error: {error.message}")
-    for line in error.details:
-        write(f"  {line}")
-    if error.hint:
-        write(f"hint: {error.hint}")
+    lines = [f"error: {error.message}", *(f"  {line}" for line in error.details)]
+    lines += [f"hint: {error.hint}"] if error.hint else []
+    log.write("".join(f"{line}\n" for line in lines))
 
 
 def main() -> None:
     """Run the command line and exit with the code of what went wrong."""
+    run.in_utf8()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        with suppress(BrokenPipeError):
+            error.show()
         sys.exit(error.exit_code)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
-from builder.model import Footprint
+from builder.model.values import Footprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from builder.model import KnownOptions, Lock, Series
+    from builder.model.values import KnownOptions, Lock, Series
 
 WIDTH = 78  # of a terminal
 MANY = 60  # options of a section: more of them are told by their number

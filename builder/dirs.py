@@ -1,7 +1,7 @@
 """Where everything lies: the project's data, the caches, the keys, the repository.
 
-The data (`projects/`, `debian-templates/`) stand beside the `builder` package, in a
-checkout or an editable install of one; BUILD_DEBS_DATA names another place.
+The data (`projects/`, `debian-templates/`) stand beside the `builder` package in a checkout or an
+editable install of one, and in it in an installed copy; BUILD_DEBS_DATA names another place.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.errors import DataError
+from builder.errors import DataError, UsageError
+from builder.files import unusable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Dirs:
     """The directory layout; only `projects` and `templates` need to exist.
+
+    `installed`: they are those of an installed copy, where nothing is written.
 
     `cache` holds what can be made again (`downloads`, `wheels` and `debs`, each keyed by
     content, build `roots` and `logs`); `work` what lasts no longer than a run; `keys` holds
@@ -39,6 +42,7 @@ class Dirs:
     keys: Path
     repo: Path
     work: Path
+    installed: bool = False
 
 
 def locate(env: Mapping[str, str] = os.environ) -> Dirs:
@@ -46,13 +50,16 @@ def locate(env: Mapping[str, str] = os.environ) -> Dirs:
 
     Raises DataError when the project's data are not there. Nothing is created.
     """
-    data = Path(env.get("BUILD_DEBS_DATA") or Path(__file__).resolve().parent.parent)
+    own = Path(__file__).resolve().parent
+    installed = not env.get("BUILD_DEBS_DATA") and (own / "data").is_dir()
+    data = own / "data" if installed else Path(env.get("BUILD_DEBS_DATA") or own.parent)
     if not (data / "projects").is_dir():
         raise DataError(
             f"{data}: no projects/ directory there",
             hint="run from a checkout, or name one in BUILD_DEBS_DATA",
         )
-    home = Path(env.get("HOME") or Path.home())
+    _check_places(env)
+    home = Path(env.get("HOME") or _home())
     cache_home = Path(env.get("XDG_CACHE_HOME") or home / ".cache")
     data_home = Path(env.get("XDG_DATA_HOME") or home / ".local/share")
     cache = Path(env.get("BUILD_DEBS_CACHE") or cache_home / "build-debs").absolute()
@@ -67,9 +74,33 @@ def locate(env: Mapping[str, str] = os.environ) -> Dirs:
         roots=cache / "roots",
         logs=cache / "logs",
         keys=(data_home / "build-debs/keys").absolute(),
-        repo=data / "repo",
+        repo=Path("repo").absolute() if installed else data / "repo",
         work=work_area(env),
+        installed=installed,
     )
+
+
+def _check_places(env: Mapping[str, str]) -> None:
+    """Raise UsageError for a variable that names a place where nothing can be put.
+
+    An empty variable is one that is not set (XDG base directory specification).
+    """
+    for name in ("BUILD_DEBS_CACHE", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HOME"):
+        value = env.get(name, "")
+        if value and (problem := unusable(value)):
+            raise UsageError(f"{name}: {problem}")
+    if env.get("TMPDIR") and not Path(env["TMPDIR"]).is_dir():
+        raise UsageError(f"TMPDIR: {env['TMPDIR']!r} is no directory")
+
+
+def _home() -> Path:
+    """Return the home of the account, which has one that is in no variable (cron, systemd)."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise UsageError(
+            "HOME is not set, and the account has no home", hint="set HOME, or BUILD_DEBS_CACHE"
+        ) from error
 
 
 def work_area(env: Mapping[str, str], memory: Path = Path("/dev/shm")) -> Path:  # noqa: S108

@@ -11,18 +11,30 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 class BuildDebsError(Exception):
-    """What went wrong, in one line; `details` are further lines; `hint` says what to do next."""
+    """What went wrong, in one line; `details` are further lines; `hint` says what to do next.
+
+    `log` is the file that has all of it, where there is one.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, details: Iterable[str] = (), hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: Iterable[str] = (),
+        hint: str = "",
+        log: Path | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.details = tuple(details)
         self.hint = hint
+        self.log = log
 
 
 class UsageError(BuildDebsError):
@@ -44,7 +56,7 @@ class ResolveError(BuildDebsError):
 
 
 class FetchError(BuildDebsError):
-    """A file is not to be had, or is not the one that was locked."""
+    """A file cannot be downloaded, or is not the one that was locked."""
 
     exit_code = 5
 

@@ -11,12 +11,18 @@ import tempfile
 import time
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+
+from builder import start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 AREA = "build-debs-run-"
+DEVICES = ("/dev/", "/proc/")  # what is there stays what it is
+# What this process has made that goes when it ends.
+_temporary: set[Path] = set()
+NEW = ".build-debs-new-"
 SECONDS_WITHOUT_LOCK = 60
 
 
@@ -34,18 +40,60 @@ def sha256_text(*texts: str) -> str:
     return digest.hexdigest()
 
 
+def unusable(text: str, *, file: bool = False) -> str:
+    """Return why nothing can be put at a path, or nothing: a directory, or with `file` a file.
+
+    What is not there yet can be made in a directory that is. Nothing is made here.
+    """
+    if not text or "\0" in text:
+        return "a path has no NUL" if text else "a path is wanted, not nothing"
+    if file and (text == "-" or text.startswith(DEVICES)):
+        return ""
+    path = Path(text).absolute()
+    try:
+        there = next(p for p in (path, *path.parents) if os.path.lexists(p))
+        if there == path and file == there.is_dir():
+            return f"{text!r} is {'a' if file else 'no'} directory"
+        if there != path and not there.is_dir():
+            return f"{text!r}: {str(there)!r} is no directory"
+    except OSError as error:
+        return f"{text!r}: {error.strerror}"
+    return f"{text!r}: no permission" if file and not os.access(there, os.W_OK) else ""
+
+
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write `data` under a temporary name in the same directory, then rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with new_file(path.parent) as (stream, name):
+        stream.write(data)
+        stream.flush()
+        name.chmod(mode)
+        name.replace(path)
+
+
+@contextmanager
+def new_file(directory: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """Give a file with a temporary name, to be renamed in the block; else it goes.
+
+    It is locked (flock(2)) as long as this process has it open, see `sweep`.
+    """
+    handle, path = _locked_file(directory)
+    _temporary.add(path)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+            yield stream, path
+    finally:
+        path.unlink(missing_ok=True)
+        _temporary.discard(path)
+
+
+def _locked_file(directory: Path) -> tuple[int, Path]:
+    while True:
+        handle, name = tempfile.mkstemp(dir=directory, prefix=NEW)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # it was swept before it had its lock
 
 
 @contextmanager
@@ -56,8 +104,8 @@ def directory_atomically(path: Path) -> Iterator[Path]:
     this way are checksums of all that decides it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
-        new = Path(name) / "new"
+    with area_of_a_run(path.parent) as area:
+        new = area / "new"
         new.mkdir()
         yield new
         try:
@@ -67,11 +115,10 @@ def directory_atomically(path: Path) -> Iterator[Path]:
                 raise
 
 
-@contextmanager
-def area_of_a_run(parent: Path) -> Iterator[Path]:
-    """Give a directory below `parent` for the time of a run; remove those of runs that were killed.
+def sweep(parent: Path) -> None:
+    """Remove what runs that were killed have left in `parent`: directories and files.
 
-    A run holds a lock on its own (flock(2), which ends with the last process of the run).
+    Those of runs that go on are locked (`area_of_a_run`, `new_file`) and stay.
     """
     for left in parent.glob(f"{AREA}*"):
         with suppress(OSError), (left / ".lock").open("rb") as lock:
@@ -81,12 +128,51 @@ def area_of_a_run(parent: Path) -> Iterator[Path]:
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > SECONDS_WITHOUT_LOCK:
                 left.rmdir()
-    with (
-        tempfile.TemporaryDirectory(dir=parent, prefix=AREA) as name,
-        (Path(name) / ".lock").open("wb") as lock,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield Path(name)
+    for left in parent.glob(f"{NEW}*"):
+        with suppress(OSError), left.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+
+
+@contextmanager
+def area_of_a_run(parent: Path) -> Iterator[Path]:
+    """Give a directory below `parent` for the time of a run; remove those of runs that were killed.
+
+    A run holds a lock on its own (flock(2), which ends with the process that took it).
+    """
+    sweep(parent)
+    area, lock = _locked_area(parent)
+    _temporary.add(area)
+    try:
+        yield area
+    finally:
+        shutil.rmtree(area, ignore_errors=True)
+        os.close(lock)
+        _temporary.discard(area)
+
+
+def _locked_area(parent: Path) -> tuple[Path, int]:
+    while True:
+        area = Path(tempfile.mkdtemp(dir=parent, prefix=AREA))
+        try:
+            lock = os.open(area / ".lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            shutil.rmtree(area, ignore_errors=True)
+            raise
+        if os.fstat(lock).st_nlink:
+            return area, lock
+        os.close(lock)  # it was swept before it had its lock
+
+
+def _remove_all(_code: int) -> None:
+    """Remove all that this process has made for a time, since it ends now."""
+    for path in list(_temporary):
+        with suppress(OSError):
+            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+
+
+start.at_end.append(_remove_all)
 
 
 def scratch() -> AbstractContextManager[Path]:

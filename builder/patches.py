@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from builder.errors import BuildError, DataError
-from builder.model import Patch
+from builder.model import reading
+from builder.model.shapes import LINE
+from builder.model.values import Patch
 from builder.run import run
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 SERIES = "series"
 APPLY = ("patch", "-p1", "--unified", "--fuzz=0", "--batch", "--forward", "--remove-empty-files")
 OUTPUT = ("--no-backup-if-mismatch", "--reject-file=-")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.patch")
 _DESCRIPTION = re.compile(r"^(?:Description|Subject):\s*(\S.*?)\s*$", re.MULTILINE)
 
 
@@ -49,7 +52,7 @@ def _read(directory: Path) -> tuple[Patch, ...]:
     series = directory / SERIES
     if not series.is_file():
         raise DataError(f"{series}: no such file", hint="it names the patches, one a line")
-    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in series.read_text().splitlines()]
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in _text(series).splitlines()]
     names = [line for line in lines if line]
     there = {p.name for p in directory.glob("*.patch")}
     for name in names:
@@ -62,15 +65,23 @@ def _read(directory: Path) -> tuple[Patch, ...]:
 
 
 def _patch(path: Path) -> Patch:
-    try:
-        text = path.read_bytes().decode()  # a patch may have lines that end in CR LF
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8: {error}") from error
+    text = _text(path)  # a patch may have lines that end in CR LF
+    if not _NAME.fullmatch(path.name):
+        raise DataError(f"{path.name!r} in {path.parent}: a name such as fix-it.patch is wanted")
     header = re.split(r"^--- ", text, maxsplit=1, flags=re.MULTILINE)[0]
     found = _DESCRIPTION.search(header)
     if found is None:
         raise DataError(f"{path}: its header has no Description (DEP-3)")
+    if not LINE.fits(found[1]):
+        raise DataError(f"{path}: its Description has characters that cannot be printed")
     return Patch(path.name, found[1], text)
+
+
+def _text(path: Path) -> str:
+    try:
+        return reading.read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8: {error}") from error
 
 
 def apply(source: Path, patches: Sequence[Patch], log: Path) -> None:
@@ -86,6 +97,7 @@ def apply(source: Path, patches: Sequence[Patch], log: Path) -> None:
                 f"{source.name}: the patch {patch.name} does not apply",
                 details=error.details,
                 hint=f"log: {log}",
+                log=log,
             ) from error
 
 

@@ -11,15 +11,20 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from builder import log
 from builder.errors import BuildError, MissingToolError
-from builder.files import sha256_text
+from builder.files import (
+    area_of_a_run,
+    scratch,
+    sha256_file,
+    sha256_text,
+    write_atomically,
+)
 from builder.run import Done, find, run
 
 if TYPE_CHECKING:
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
 BUILD = Path("/build")  # where a build's own directory is, inside
 NOBODY = 65534  # user and group of a build that root has started
 SECONDS_PER_DAY = 86400
-DAYS = 7.0  # the age at which a root is made anew, where nobody says another
+DAYS = 7.0  # the age at which a root is made again, unless you say otherwise
 # What holds on this machine about reaching the mirrors holds for mmdebstrap too.
 FOLLOWED = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::https::CaInfo")
 # Nobody reads a manual in a build root; without them it is a third smaller.
@@ -171,7 +176,7 @@ def open_root(
 ) -> Root:
     """Return a root of `suite` with `packages`, unpacked in `area`.
 
-    `cache` keeps the tarball; one older than `days` is made anew, where the mirror answers.
+    `cache` keeps the tarball; one older than `days` is made again, where the mirror answers.
     """
     archive = _archive(suite, sorted(set(packages)), machine, cache, days)
     directory = area / "root"
@@ -182,7 +187,7 @@ def open_root(
         directory.chmod(0o755)
         (directory / "build").mkdir()
         root = Root(directory)
-        root.script.write_text(ENTER)
+        root.script.write_text(ENTER, encoding="utf-8")
     return root
 
 
@@ -192,21 +197,41 @@ def _archive(suite: str, packages: list[str], machine: str, cache: Path, days: f
     digest = sha256_text(suite, *packages, repr(found), *LEFT_OUT)[:12]
     cache.mkdir(parents=True, exist_ok=True)
     archive = cache / f"{suite}-{digest}.tar.zst"
-    with (cache / f"{archive.name}.lock").open("w") as lock:
+    with (cache / f"{archive.name}.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not archive.exists() or is_old(archive, days):
+        state = _state(archive)
+        if state != "sound" or is_old(archive, days):
+            if state == "damaged":
+                log.warning(f"{archive} in the cache is damaged: it is made again")
             try:
                 with log.step(f"make a build root of {suite}"):
                     _bootstrap(suite, packages, found, archive)
             except MissingToolError as error:
-                if not archive.exists():
+                if state in {"absent", "damaged"}:
                     raise
                 log.warning(f"{error.message}; one older than {days:g} days is used")
                 return archive
             for old in cache.glob(f"{suite}-*.tar.zst"):
                 if is_old(old, days):
                     old.unlink()
+                    _sum(old).unlink(missing_ok=True)
     return archive
+
+
+def _sum(archive: Path) -> Path:
+    """Return the file that has the checksum of a root's tarball; it lies beside it."""
+    return archive.with_name(f"{archive.name}.sha256")
+
+
+def _state(archive: Path) -> Literal["absent", "unknown", "damaged", "sound"]:
+    """Return what the cache has of a root; `unknown` is one without a checksum."""
+    if not archive.is_file():
+        return "absent"
+    try:
+        wanted = _sum(archive).read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return "unknown"
+    return "sound" if sha256_file(archive) == wanted else "damaged"
 
 
 def is_old(archive: Path, days: float) -> bool:
@@ -231,14 +256,20 @@ def _bootstrap(suite: str, packages: list[str], found: list[Source], archive: Pa
         f"--include={','.join(packages)}",
     ]
     lines = "".join(f"deb {source.uri} {source.suite} main\n" for source in found)
-    with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".new-") as name:
-        new = Path(name) / archive.name
+    # mmdebstrap's own directory goes with ours, also when it is killed; its apt has to get there
+    with area_of_a_run(archive.parent) as area, scratch() as temporary:
+        temporary.chmod(0o711)
+        new = area / archive.name
+        env = {"TMPDIR": str(temporary)}
         try:
-            run([*argv, suite, new, "-"], input_bytes=lines.encode())
+            run([*argv, suite, new, "-"], input_bytes=lines.encode(), env=env)
         except BuildError as error:
             raise MissingToolError(
                 f"a build root of {suite} cannot be made",
                 details=error.details,
                 hint=f"by hand: {shlex.join(argv)} {suite} ROOT.tar",
             ) from error
+        digest = sha256_file(new)
+        _sum(archive).unlink(missing_ok=True)
         new.replace(archive)
+        write_atomically(_sum(archive), f"{digest}\n".encode())

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import uv
 
 from builder.errors import BuildError, MissingToolError
+from builder.index import hidden, uv_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +33,7 @@ INDEX_PREFIXES = (
     "UV_NATIVE_TLS",
     "UV_SYSTEM_CERTS",
     "UV_CACHE_DIR",
+    "NETRC",
 )
 _FINDING_UV = threading.Lock()
 Done = subprocess.CompletedProcess[bytes]
@@ -42,6 +45,9 @@ PACKAGE_OF = {
     "dpkg-shlibdeps": "dpkg-dev",
     "dpkg-source": "dpkg-dev",
     "gpg": "gnupg",
+    "gpg-agent": "gnupg",
+    "gpg-connect-agent": "gnupg",
+    "gpgconf": "gnupg",
     "gpgv": "gpgv",
     "gcc": "gcc",
     "lintian": "lintian",
@@ -53,6 +59,19 @@ PACKAGE_OF = {
     "xz": "xz-utils",
     "zstd": "zstd",
 }
+
+
+def in_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode (PEP 540) if the locale is another's.
+
+    Names in archives are UTF-8. In a file system whose encoding is taken from the locale they
+    would become other bytes, and the packages others with them.
+    """
+    if sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8":
+        return
+    if os.environ.get("PYTHONUTF8") != "1":  # else it was in vain: Python was told to ignore it
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
 
 
 def uv_program() -> str:
@@ -72,6 +91,8 @@ def environment(extra: Mapping[str, str] | None = None, *, index: bool = False) 
     """
     prefixes = PASSED_PREFIXES + (INDEX_PREFIXES if index else ())
     env = {k: v for k, v in os.environ.items() if k in PASSED or k.startswith(prefixes)}
+    if index:
+        env |= uv_environment()
     return {**env, "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0", **(extra or {})}
 
 
@@ -116,8 +137,9 @@ def run(
     if check and done.returncode != 0:
         raise BuildError(
             f"{argv[0]} failed with status {done.returncode}",
-            details=tail(done, log),
+            details=[hidden(line) for line in tail(done, log)] if index else tail(done, log),
             hint=f"the whole log is {log}" if log else "",
+            log=log,
         )
     return done
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import posixpath
-import tarfile
 import tomllib
-import zipfile
-import zlib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from builder import archives
 from builder.errors import BuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    import tarfile
+    from collections.abc import Container, Mapping, Sequence
     from pathlib import Path
 
-UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
+KIND = "source distribution"
 LONGEST_WALK = 1000  # steps; links that go in circles lead nowhere
 DEFAULT_BACKEND = ("setuptools>=40.8.0", "wheel")  # PEP 517: no pyproject.toml means setuptools
 
@@ -27,27 +25,28 @@ def pyproject_requires(path: Path) -> tuple[str, ...]:
 
     Raises BuildError when the file is no archive, or its pyproject.toml no TOML.
     """
-    try:
+    with archives.reading(path, KIND):
         text = _member(path, "pyproject.toml")
         table: dict[str, Any] = tomllib.loads(text or "").get("build-system", {})
-    except (*UNREADABLE, ValueError) as error:
-        raise BuildError(f"{path.name}: not a usable source distribution: {error}") from error
-    return tuple(table.get("requires", DEFAULT_BACKEND))
+        requires = table.get("requires", DEFAULT_BACKEND)
+        if not isinstance(requires, list | tuple) or not all(isinstance(r, str) for r in requires):
+            raise ValueError("[build-system] requires of pyproject.toml is no list of texts")
+        return tuple(requires)
 
 
 def _member(path: Path, name: str) -> str | None:
     """Return the text of the member `<top>/<name>`, or None where there is none."""
     if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
+        with archives.open_zip(path, KIND) as archive:
             for entry in archive.namelist():
                 if entry.count("/") == 1 and entry.endswith(f"/{name}"):
-                    return archive.read(entry).decode()
+                    return archives.text_of(archive, entry).decode()
         return None
-    with tarfile.open(path) as archive:
-        for member in archive:
+    with archives.open_tar(path, KIND) as (tar, members):
+        for member in members:
             parts = member.name.removeprefix("./").split("/")
-            if len(parts) == 2 and parts[1] == name:
-                stream = archive.extractfile(member)
+            if len(parts) == 2 and parts[1] == name and member.size <= archives.LARGEST_TEXT:
+                stream = tar.extractfile(member)
                 return stream.read().decode() if stream else None
     return None
 
@@ -55,50 +54,56 @@ def _member(path: Path, name: str) -> str | None:
 def unpack(path: Path, into: Path) -> Path:
     """Unpack an sdist below `into` and return its one top directory.
 
-    Refuses members outside it (`../`, absolute names, links that lead out): BuildError.
+    Refuses members outside it (`../`, absolute names, links that lead out), and all that
+    `archives` refuses: BuildError.
     """
     into.mkdir(parents=True, exist_ok=True)
-    try:
-        if path.suffix == ".zip":
-            _unpack_zip(path, into)
-        else:
-            with tarfile.open(path) as archive:
-                # refused, not quietly cleaned, as tarfile's own filter does with a leading /
-                _check_members(path, archive.getmembers())
-                archive.extractall(into)  # noqa: S202 - every member was checked
-    except (*UNREADABLE, OSError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
-        raise BuildError(f"{path.name}: not a usable source distribution: {error}") from error
+    if path.suffix == ".zip":
+        with archives.open_zip(path, KIND) as archive:
+            files = {n for n in archive.namelist() if not n.endswith("/")}
+            archives.check_parents(path, archive.namelist(), files)
+            archive.extractall(into)  # noqa: S202 - every member was checked
+    else:
+        with archives.open_tar(path, KIND) as (tar, members):
+            # refused, not quietly cleaned, as tarfile's own filter does with a leading /
+            _check_members(path, members)
+            tar.extractall(into, members)  # noqa: S202 - every member was checked
     tops = [p for p in into.iterdir() if p.is_dir()]
     if len(tops) != 1:
         raise BuildError(f"{path.name}: {len(tops)} top directories, one is wanted (PEP 625)")
     return tops[0]
 
 
-def _unpack_zip(path: Path, into: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            _check_name(path, name)
-        archive.extractall(into)  # noqa: S202 - every member was checked
-
-
 def _check_members(path: Path, members: Sequence[tarfile.TarInfo]) -> None:
     """Refuse members that are, or lead, outside; links are followed as the kernel would."""
     links = {posixpath.normpath(m.name): m.linkname for m in members if m.issym()}
+    files = {posixpath.normpath(m.name) for m in members if m.isfile() or m.islnk()}
+    archives.check_parents(path, [posixpath.normpath(m.name) for m in members], files)
+    before: set[str] = set()
     for member in members:
-        _check_name(path, member.name)
+        name = posixpath.normpath(member.name)
         if member.islnk():
-            _check_name(path, member.linkname)
+            _check_hard_link(path, member, before)
         elif not (member.isfile() or member.isdir() or member.issym()):
             raise BuildError(f"{path.name}: the member {member.name!r} is a device or a pipe")
-        parents = PurePosixPath(posixpath.normpath(member.name)).parents
-        if any(str(parent) in links for parent in parents):
+        if any(str(parent) in links for parent in PurePosixPath(name).parents):
             raise BuildError(f"{path.name}: the member {member.name!r} lies behind a link")
         if member.issym() and not _stays(member, links):
             raise BuildError(
                 f"{path.name}: the link {member.name!r} leads out, to {member.linkname!r}"
             )
+        if not member.isdir():
+            before.add(name)
+
+
+def _check_hard_link(path: Path, member: tarfile.TarInfo, before: Container[str]) -> None:
+    """Refuse a hard link to what is outside, or not there `before` it."""
+    archives.check_name(path, member.linkname)
+    if posixpath.normpath(member.linkname) not in before:
+        raise BuildError(
+            f"{path.name}: the hard link {archives.quoted(member.name)} is to "
+            f"{archives.quoted(member.linkname)}, which is not in the archive before it"
+        )
 
 
 def _stays(link: tarfile.TarInfo, links: Mapping[str, str]) -> bool:
@@ -121,11 +126,3 @@ def _stays(link: tarfile.TarInfo, links: Mapping[str, str]) -> bool:
             here.pop()
             todo.append(target)
     return True
-
-
-def _check_name(path: Path, name: str) -> None:
-    if name.startswith("/") or ".." in name.split("/"):
-        raise BuildError(
-            f"{path.name}: the member {name!r} lies outside the archive's own directory",
-            hint="do not use this file; fetch the release again from another place",
-        )

@@ -1,56 +1,71 @@
-"""Compiled modules: strip them and ask dpkg-shlibdeps for the libraries they need."""
+"""Machine code: find that of the target's, and ask dpkg-shlibdeps for the libraries it needs.
+
+Nothing of it is written to. strip breaks what patchelf rewrote (the libraries that auditwheel
+puts into a wheel), and what is built here is linked without symbols.
+"""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import struct
 from typing import TYPE_CHECKING
 
 from builder.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from builder.roots import Root
 
 MAGIC = b"\x7fELF"
+# elf(5): class (1: 32 bits, 2: 64), byte order (1: little endian, 2: big), machine.
+MACHINES = {
+    "amd64": (2, 1, 62),
+    "arm64": (2, 1, 183),
+    "armhf": (1, 1, 40),
+    "i386": (1, 1, 3),
+    "ppc64el": (2, 1, 21),
+    "riscv64": (2, 1, 243),
+    "s390x": (2, 2, 22),
+}
+PROGRAM, SHARED = 2, 3  # e_type: ET_EXEC, ET_DYN
 
 
-def find(root: Path) -> list[Path]:
-    """Return the ELF files below `root`, sorted."""
+def find(root: Path, names: Iterable[str], architecture: str) -> list[str]:
+    """Return those of `names`, below `root`, that are machine code of a Debian architecture.
+
+    Code of another machine is data: dpkg-shlibdeps would look for its libraries in vain.
+    """
     found = []
-    for parent, _, files in os.walk(root):
-        for name in files:
-            path = Path(parent, name)
-            if path.is_symlink() or not (".so" in name or os.access(path, os.X_OK)):
-                continue
-            with path.open("rb") as stream:
-                if stream.read(4) == MAGIC:
-                    found.append(path)
+    for name in names:
+        path = f"{root}/{name}"
+        if ".so" in name.rpartition("/")[2] or os.access(path, os.X_OK):
+            with open(path, "rb") as stream:  # noqa: PTH123 - thousands of them
+                if _is_for(stream.read(20), architecture):
+                    found.append(name)
     return sorted(found)
 
 
-def prepare(
+def _is_for(header: bytes, architecture: str) -> bool:
+    if len(header) < 20 or header[:4] != MAGIC:
+        return False
+    kind, machine = struct.unpack("<HH" if header[5] == 1 else ">HH", header[16:20])
+    return (header[4], header[5], machine) == MACHINES[architecture] and kind in {PROGRAM, SHARED}
+
+
+def libraries(
     binaries: Sequence[Path], root: Path, work: Path, build_root: Root | None = None
 ) -> tuple[str, ...]:
-    """Strip `binaries` and return the Depends relations dpkg-shlibdeps finds.
+    """Return the Depends relations dpkg-shlibdeps finds for `binaries`.
 
-    One that is a hard link becomes a file of its own. Libraries a wheel brings itself
-    (auditwheel's `<name>.libs`) satisfy each other and get no relation. `work` holds `root`
-    and the debian/control that dpkg-shlibdeps wants to see; libraries are looked for on
-    this machine, or in `build_root`.
+    Libraries a wheel brings itself (auditwheel's `<name>.libs`) satisfy each other and get no
+    relation. `work` holds `root` and the debian/control that dpkg-shlibdeps wants to see;
+    libraries are looked for on this machine, or in `build_root`.
     """
-    for path in binaries:
-        if path.stat().st_nlink > 1:
-            data = path.read_bytes()
-            path.unlink()
-            path.write_bytes(data)
-    run(["strip", "--strip-unneeded", "--remove-section=.comment", *binaries])
     control = work / "debian/control"
     control.parent.mkdir(exist_ok=True)
-    control.write_text("Source: x\n\nPackage: x\nArchitecture: any\n")
-    for path in binaries:
-        path.chmod(0o755 if path.parent.name == "bin" else 0o644)
+    control.write_text("Source: x\n\nPackage: x\nArchitecture: any\n", encoding="utf-8")
     private = {str(p.parent.relative_to(work)) for p in binaries if ".so" in p.name}
     argv = ["dpkg-shlibdeps", "-O", "--ignore-missing-info", f"-S{root.relative_to(work)}"]
     argv += [f"-l{directory}" for directory in sorted(private)]

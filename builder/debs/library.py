@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from builder import lock as locks
 from builder.debs import elf, licences, tree
+from builder.debs.debian import is_lower, transition
 from builder.debs.versions import debian_version, full_version, relations
 from builder.files import sha256_text
-from builder.model import LintianOverride
+from builder.model import graph
+from builder.model.values import LintianOverride
 from builder.run import run
 from builder.templates import MAINTAINER, date_822, render
 
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
 
-    from builder.model import Distribution, Lock, Patch, Series, Target, Wheel
+    from builder.model.service import Successor
+    from builder.model.values import Distribution, Lock, Patch, Series, Target, Wheel
     from builder.roots import Root
 
-RECIPE = "1"  # raise it when a change here changes the bits of a package
+RECIPE = "2"  # raise it when a change here changes the bits of a package
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Package:
     lintian: tuple[LintianOverride, ...] = ()
     revision: int = 1
     patches: tuple[Patch, ...] = ()
+    section: str = "python"
 
     @property
     def version(self) -> str:
@@ -77,7 +80,10 @@ class Package:
 class Context:
     """What all packages of a run share.
 
-    `patches` are those of the series on each distribution, by canonical name.
+    `patches` are those of the series on each distribution, by canonical name; `successors`
+    the transitional packages that are of no service. `exclude` is what of a wheel is not
+    packaged: paths (globs, `*` crosses no `/`) relative to the tree, `{site}` stands for its
+    site-packages.
     """
 
     series: Series
@@ -86,6 +92,8 @@ class Context:
     epoch_seconds: int
     lintian: tuple[LintianOverride, ...] = ()
     patches: Mapping[str, tuple[Patch, ...]] = field(default_factory=dict)
+    successors: tuple[Successor, ...] = ()
+    exclude: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:
@@ -102,6 +110,12 @@ class Context:
         """The tree's site-packages, as an absolute path on a node."""
         return f"{self.series.tree}/lib/python{self.target.python_minor}/site-packages"
 
+    def left_out(self, distribution: str) -> tuple[str, ...]:
+        """Return what of a distribution's wheel is not packaged, relative to the tree."""
+        site = self.site.removeprefix(f"{self.series.tree}/")
+        rows = self.exclude.get(canonicalize_name(distribution), ())
+        return tuple(row.replace("{site}", site) for row in rows)
+
     @property
     def base_rooms(self) -> tuple[str, ...]:
         """Where templates of the package that owns the tree's interpreter are looked for."""
@@ -115,7 +129,7 @@ class Context:
     def recipe(self) -> str:
         """Return a checksum of all that decides the bits of a package besides its own data."""
         parts = [
-            f.read_text()
+            f.read_text(encoding="utf-8")
             for room in ("library", *self.base_rooms)
             for f in sorted((self.templates / room).glob("*.j2"))
         ]
@@ -164,28 +178,50 @@ def plan(  # noqa: PLR0917 - what a lock leaves open
     the command line client brings. The code of a service comes from its source package.
     `built` has, for each wheel that is built here, a checksum of what decides its bits.
     """
-    known = locks.by_name(lock)
+    known = graph.by_name(lock)
     rows = [_base(context)]
     for distribution in lock.distributions:
         if distribution.kind != "service":
-            needed = locks.requirements(distribution, (), known)
+            needed = graph.requirements(distribution, (), known)
             rows.append(_library(context, distribution, depends(context, needed, epochs)))
-    members = {service: locks.closure(lock, roots) for service, roots in closures.items()}
+    members = {service: graph.closure(lock, roots) for service, roots in closures.items()}
     rows += _closures(context, members, epochs)
     if members_of_client := [known[canonicalize_name(c)] for c in clients]:
-        rows.append(_client(context, members_of_client))
+        rows += _clients(context, members_of_client)
     recipe = context.recipe()
-    return tuple(replace(row, inputs=_inputs(row, recipe, built)) for row in rows)
+    return tuple(replace(row, inputs=_inputs(context, row, recipe, built)) for row in rows)
 
 
-def _inputs(package: Package, recipe: str, built: Mapping[str, str]) -> str:
+def shared(context: Context, package: Package, files: Iterable[tree.Shared]) -> Package:
+    """Return a package as it is beside others that have files which are the same.
+
+    The one that owns such a file takes it over from packages made before that was known
+    (policy 7.6.1); the others depend on it.
+    """
+    name = canonicalize_name(package.distribution.name) if package.distribution else ""
+    mine = [s for s in files if name == s.owner or name in s.others]
+    if not mine:
+        return package
+    rows = {**package.relations}
+    owners = dict.fromkeys(package_name(context, s.owner) for s in mine if name in s.others)
+    named = {text.split(" ")[0] for text in rows.get("Depends", ())}
+    rows["Depends"] = (*rows.get("Depends", ()), *(o for o in owners if o not in named))
+    others = sorted({package_name(context, n) for s in mine if name == s.owner for n in s.others})
+    if others:
+        rows["Replaces"] = (*rows.get("Replaces", ()), *others)
+    inputs = sha256_text(package.inputs, *(repr(s) for s in mine))
+    return replace(package, relations=rows, inputs=inputs)
+
+
+def _inputs(context: Context, package: Package, recipe: str, built: Mapping[str, str]) -> str:
     row = package.distribution
     source = built.get(row.name, row.artifacts[0].sha256) if row else ""
     control = (package.name, package.upstream, package.summary, *package.description)
     needs = [f"{k}: {', '.join(v)}" for k, v in package.relations.items()]
     own = (package.homepage, str(package.links), str(package.lintian))
     patches = [f"{p.name}: {p.description}" for p in package.patches]
-    return sha256_text(recipe, source, *control, *needs, *own, *patches)
+    exclude = [f"exclude: {e}" for e in context.left_out(row.name)] if row else []
+    return sha256_text(recipe, source, *control, *needs, *own, *patches, *exclude)
 
 
 def _base(context: Context) -> Package:
@@ -290,7 +326,38 @@ def _closure(context: Context, name: str, users: str, depends: tuple[str, ...]) 
     )
 
 
-def _client(context: Context, members: Sequence[Distribution]) -> Package:
+def _clients(context: Context, members: Sequence[Distribution]) -> list[Package]:
+    """Return the client, and what leads on to it from Debian's, whose command it has.
+
+    Both have /usr/bin/openstack. Where Debian's is of a later version, they exclude each other.
+    """
+    main = members[0]
+    version = debian_version(main.version)
+    if not is_lower("python-openstackclient", version, context.target):
+        return [_client(context, members, "python3-openstackclient")]
+    older = f"python3-openstackclient (<< {version}~)"
+    return [_client(context, members, older), *_successors_of_client(context, main)]
+
+
+def _successors_of_client(context: Context, main: Distribution) -> list[Package]:
+    return [
+        Package(
+            name=successor.name,
+            series=context.series,
+            target=context.target,
+            upstream=main.version,
+            summary="OpenStack command line client - transitional package",
+            description=tuple(textwrap.wrap(transition(successor), 78)),
+            relations={"Depends": successor.to, "Breaks": successor.breaks},
+            inputs="",
+            homepage=main.homepage,
+            section="oldlibs",
+        )
+        for successor in context.successors
+    ]
+
+
+def _client(context: Context, members: Sequence[Distribution], other: str) -> Package:
     main = members[0]
     return Package(
         name="openstackclient",
@@ -306,12 +373,13 @@ def _client(context: Context, members: Sequence[Distribution]) -> Package:
             "Depends": tuple(
                 f"{package_name(context, d.name)} (>= {debian_version(d.version)})" for d in members
             ),
-            "Breaks": ("python3-openstackclient",),
-            "Replaces": ("python3-openstackclient",),
+            "Breaks": (other,),
+            "Replaces": (other,),
         },
         inputs="",
         homepage=main.homepage,
         links={"/usr/bin/openstack": f"{context.series.tree}/bin/openstack"},
+        section="net",
     )
 
 
@@ -338,15 +406,15 @@ def build(
         if laid is not None:
             laid.link(root)
         elif wheel is not None:
-            tree.unpack(context, wheel, root)
+            laid = tree.unpack(context, wheel, root)
         if package.name == context.base:
             _base_files(context, root)
         else:
             tree.lay_links(package.links, root)
-        binaries = elf.find(root) if wheel is not None else []
-        shared = elf.prepare(binaries, root, Path(name), build_root) if binaries else ()
+        binaries = [root / file for file in laid.binaries] if laid else []
+        needed = elf.libraries(binaries, root, Path(name), build_root) if binaries else ()
         _documentation(context, package, wheel, root)
-        _control(context, package, wheel, root, shared, bool(binaries))
+        _control(context, package, wheel, root, needed, bool(binaries))
         architecture = context.target.architecture if binaries else "all"
         version = package.version.split(":", 1)[-1]
         deb = output / f"{package.name}_{version}_{architecture}.deb"
@@ -367,7 +435,7 @@ def _documentation(context: Context, package: Package, wheel: Wheel | None, root
     values = licences.describe(root / context.site.lstrip("/"), wheel)
     values |= {"homepage": package.homepage, "patches": package.patches}
     text = render(context.templates, "library/copyright.j2", **values)
-    (folder / "copyright").write_text(text)
+    (folder / "copyright").write_text(text, encoding="utf-8")
     change = render(
         context.templates,
         "library/changelog.j2",
@@ -393,7 +461,7 @@ def _documentation(context: Context, package: Package, wheel: Wheel | None, root
             name=package.name,
             overrides=overrides,
         )
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
 
 
 def _control(  # noqa: PLR0917 - the parts of one package
@@ -416,13 +484,13 @@ def _control(  # noqa: PLR0917 - the parts of one package
         maintainer=MAINTAINER,
         installed_size=_installed_size(root, files),
         relations=needed,
-        section="net" if package.links and package.name == "openstackclient" else "python",
+        section=package.section,
         homepage=package.homepage,
         inputs=package.inputs,
         summary=package.summary,
         description=package.description,
     )
-    (root / "DEBIAN/control").write_text(text)
+    (root / "DEBIAN/control").write_text(text, encoding="utf-8")
     if wheel is not None:
         _prerm(context, root)
     _md5sums(root, files)
@@ -472,7 +540,8 @@ def _prerm(context: Context, root: Path) -> None:
             directories=directories,
             modules=modules,
             python2=context.target.is_python2,
-        )
+        ),
+        encoding="utf-8",
     )
     script.chmod(0o755)
 
@@ -484,7 +553,7 @@ def _md5sums(root: Path, files: Sequence[str]) -> None:
         if not os.path.islink(path):  # noqa: PTH114 - thousands of them
             with open(path, "rb") as stream:  # noqa: PTH123
                 rows.append(f"{hashlib.file_digest(stream, 'md5').hexdigest()}  {name}\n")
-    (root / "DEBIAN/md5sums").write_text("".join(rows))
+    (root / "DEBIAN/md5sums").write_text("".join(rows), encoding="utf-8")
 
 
 def _pack(context: Context, root: Path, deb: Path) -> None:

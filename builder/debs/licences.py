@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import email
 import re
+import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from email.message import Message
     from pathlib import Path
 
-    from builder.model import Wheel
+    from builder.model.values import Wheel
 
 # Licences whose full text every Debian system has, by what marks them (most special first).
 COMMON = (
@@ -32,6 +33,7 @@ HOLDER = re.compile(
 PLACEHOLDER = re.compile(
     r"\[yyyy\]|\{yyyy\}|<year>|owner\]|copyright (owner|holder|notice|license)", re.IGNORECASE
 )
+HIDDEN = frozenset({"Cc", "Cf", "Cs"})
 LONGEST = 200  # lines; a longer text is in the package's dist-info, which is named
 
 
@@ -48,8 +50,10 @@ def describe(site: Path, wheel: Wheel | None) -> dict[str, object]:
             "common": "Apache-2.0",
         }
     info = next(site.glob("*.dist-info"))
-    metadata = email.message_from_string((info / "METADATA").read_text(errors="replace"))
-    texts = {p: p.read_text(errors="replace") for p in _licence_files(info)}
+    metadata = email.message_from_string(
+        (info / "METADATA").read_text(errors="replace", encoding="utf-8")
+    )
+    texts = {p: p.read_text(errors="replace", encoding="utf-8") for p in _licence_files(info)}
     name, common = _licence(metadata, texts)
     source = wheel.source or wheel.path
     return {
@@ -98,7 +102,7 @@ def _holders(metadata: Message, texts: dict[Path, str]) -> str:
     if not found:
         author = metadata["Author"] or metadata["Author-email"] or metadata["Maintainer-email"]
         found[re.sub(r"\s+", " ", author or f"the authors of {metadata['Name']}").strip()] = None
-    return "\n ".join(found)
+    return "\n ".join(_printed(holder) for holder in found)
 
 
 def _text(texts: dict[Path, str], common: str) -> list[str]:
@@ -111,4 +115,9 @@ def _text(texts: dict[Path, str], common: str) -> list[str]:
         else:
             lines += text.replace("\f", "\n").splitlines()
     lines = lines or ["The distribution names its licence and carries no text of it."]
-    return [line.rstrip() or "." for line in lines]
+    return [_printed(line).rstrip() or "." for line in lines]
+
+
+def _printed(line: str) -> str:
+    """Return a line without the characters that move a cursor or reorder what is read."""
+    return "".join(c for c in line if c == "\t" or unicodedata.category(c) not in HIDDEN)

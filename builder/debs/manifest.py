@@ -12,15 +12,15 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, PublishError
-from builder.model import KnownOptions
+from builder.model.values import KnownOptions
 from builder.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from builder.model import Series
-    from builder.service import Daemon, Schema, Service
+    from builder.model.service import Daemon, Schema, Service
+    from builder.model.values import Series
 
 SERVICES = "/usr/share/openstack-node/services"
 OPTIONS = ".options.json"
@@ -62,6 +62,7 @@ def manifest(
         "configs": [{"live": path, "pristine": pristine[path]} for path in live],
         "options": f"{SERVICES}/{service.name}{OPTIONS}",
         "units": [_unit(service, daemon, live, fill) for daemon in service.daemons],
+        "chosen": [f"{d.name}.service" for d in service.daemons if d.only_if],
         "upgrade_check": list(service.node.upgrade_check),
         "schemas": [_schema(s) for s in service.schemas],
         "setup": [_entry(s) for s in service.setup],
@@ -69,6 +70,7 @@ def manifest(
         "upgrade": [_entry(u) for u in service.upgrade],
         "settings": [_entry(s) for s in service.settings],
         "dynamic": [_entry(d) for d in service.dynamic],
+        "records": [_entry(r) for r in service.records],
     }
 
 

@@ -1,43 +1,60 @@
 """The package `openstack-node`: the command that sets up, checks and upgrades a node.
 
-What it installs is in `debian-templates/node`: the command, its modules, its manual page.
+What it installs is in `debian-templates/node`, the programs and the manual page, and in
+`payload/openstack_node`, their modules.
 """
 
 from __future__ import annotations
 
 import gzip
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.debs.pack import Plain
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    from builder.model import Series, Target
+    from builder.model.values import Series, Target
 
 NAME = "openstack-node"
 # What services depend on: the programs below /usr/libexec that their units and maintainer
 # scripts call. It gets another number when these are called in another way.
-INTERFACE = f"{NAME}-interface-1"
+INTERFACE = f"{NAME}-interface-3"
+# Services of a series built before call it as they did, on a node that moves from it.
+FORMER = (f"{NAME}-interface-1", f"{NAME}-interface-2")
 SHARE = f"usr/share/{NAME}"
-PROGRAMS = ("schema-gate", "start-units")
+MODULES = Path(__file__).parents[1] / "payload/openstack_node"
+PROGRAMS = ("held-units", "schema-gate", "serve-wsgi", "start-gate", "start-units")
 SCRIPTS = ("postinst", "prerm")
 
 
-def node_package(series: Series, target: Target, templates: Path) -> Plain:
-    """Return the package for a suite; `templates` is `debian-templates/`."""
+def node_package(
+    series: Series,
+    target: Target,
+    templates: Path,
+    debian: Mapping[str, object],
+    modules: Path = MODULES,
+) -> Plain:
+    """Return the package for a suite; `templates` is `debian-templates/`.
+
+    `debian` is what it knows of Debian's own packages of the services (debs/debian.py).
+    """
     room = templates / "node"
     command = f"usr/sbin/{NAME}"
     manual = (room / f"{NAME}.8").read_bytes()
     files = {
         command: (room / NAME).read_bytes(),
+        f"etc/needrestart/conf.d/{NAME}.conf": (room / "needrestart.conf").read_bytes(),
         f"usr/share/man/man8/{NAME}.8.gz": gzip.compress(manual, 9, mtime=0),
         **{f"DEBIAN/{name}": (room / name).read_bytes() for name in SCRIPTS},
         **{f"usr/libexec/{NAME}/{name}": (room / name).read_bytes() for name in PROGRAMS},
     }
-    modules = room / "openstack_node"
     for path in sorted(p for p in modules.iterdir() if p.suffix in {".py", ".json"}):
         files[f"{SHARE}/openstack_node/{path.name}"] = path.read_bytes()
+    files[f"{SHARE}/openstack_node/debian.json"] = json.dumps(debian, indent=1).encode() + b"\n"
     programs = (f"usr/libexec/{NAME}/{name}" for name in PROGRAMS)
     executable = frozenset({command, *programs, *(f"DEBIAN/{name}" for name in SCRIPTS)})
-    return Plain(NAME, room, series, target, files, {"interface": INTERFACE}, executable)
+    interfaces = ", ".join((*FORMER, INTERFACE))
+    return Plain(NAME, room, series, target, files, {"interface": interfaces}, executable)

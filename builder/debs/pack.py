@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import tempfile
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ from builder.templates import MAINTAINER, date_822, render
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.model import Series, Target
+    from builder.model.values import Series, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,16 @@ def common_values(series: Series, target: Target) -> dict[str, object]:
         "suite": f"{target.suite}-{series.id}",
         "maintainer": MAINTAINER,
     }
+
+
+def paragraphs(*texts: str) -> tuple[str, ...]:
+    """Return paragraphs as the lines of an extended description (policy 5.6.13), unindented."""
+    lines: list[str] = []
+    for text in filter(None, (t.strip() for t in texts)):
+        for paragraph in re.split(r"\n\s*\n", text):
+            words = " ".join(paragraph.split())
+            lines += [*([] if not lines else ["."]), *textwrap.wrap(words, 78)]
+    return tuple(lines)
 
 
 def _installed_size(files: Mapping[str, bytes]) -> int:

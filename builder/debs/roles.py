@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.debs.pack import Plain
-from builder.debs.source import paragraphs
+from builder.debs.pack import Plain, paragraphs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
 
-    from builder.model import Series, Target
-    from builder.service import Package
+    from builder.model.service import Package
+    from builder.model.values import Series, Target
 
 FIELDS = ("depends", "recommends", "suggests")
 

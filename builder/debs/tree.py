@@ -10,9 +10,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-import zipfile
-import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,32 +18,43 @@ from installer import install
 from installer.destinations import SchemeDictionaryDestination
 from installer.exceptions import InstallerError
 from installer.records import Hash, RecordEntry
-from installer.sources import WheelFile
-from installer.utils import copyfileobj_with_hashing
+from installer.scripts import Script
+from installer.utils import Scheme, copyfileobj_with_hashing
 from packaging.utils import canonicalize_name
 
-from builder.errors import BuildError
+from builder import archives
+from builder.debs import elf
+from builder.debs.members import Source
 from builder.templates import render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import BinaryIO
 
-    from installer.utils import Scheme
+    from installer.scripts import ScriptSection
 
     from builder.debs.library import Context
-    from builder.model import Wheel
+    from builder.model.values import Wheel
 
-UNUSABLE = (InstallerError, zipfile.BadZipFile, zlib.error, FileExistsError, ValueError, KeyError)
+KIND = "wheel"
 INSTALLER = {"INSTALLER": b"dpkg\n"}  # PEP 376: who owns the files, so that pip leaves them
+IN_THE_WAY = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """What one wheel has in a tree: `files`, relative to `root`, below which the tree is."""
+    """What one wheel has in a tree: `files`, relative to `root`, below which the tree is.
+
+    `binaries` are those of them that are machine code of the target's. `left_out` are those
+    that are not packaged. `again` are further ones whose place something else had already,
+    each with a digest of what the wheel has for it.
+    """
 
     root: Path
     files: tuple[str, ...]
+    binaries: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    again: Mapping[str, str] = field(default_factory=dict)
 
     def link(self, root: Path) -> None:
         """Have the files below `root` as well: hard links, which are not to be written to."""
@@ -55,17 +64,29 @@ class Laid:
             os.link(f"{self.root}/{name}", f"{root}/{name}")
 
 
-@dataclass
-class _Destination(SchemeDictionaryDestination):
-    """Lets an entry point stand in place of a script of the same name, as pip does.
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A file that several wheels have, the same in each: `owner`'s package alone has it.
 
-    Entry points are written first. Programs are executable whatever the wheel says: one that
-    was made on Windows has no modes. Paths are texts, and directories made once: installer's
-    own takes half the time of a wheel of a thousand files to join and look for them. Other
-    processes may unpack into the same tree.
+    `path` is relative to the tree's root; distributions have canonical names.
     """
 
-    files: list[str] = field(default_factory=list)
+    path: str
+    owner: str
+    others: tuple[str, ...]
+
+
+@dataclass
+class _Destination(SchemeDictionaryDestination):
+    """Writes the files of one wheel into a tree that other processes write to as well.
+
+    Programs are executable whatever the wheel says: one that was made on Windows has no
+    modes. Paths are texts, and directories made once: installer's own takes half the time of
+    a wheel of a thousand files to join and look for them.
+    """
+
+    files: dict[str, str] = field(default_factory=dict)
+    again: dict[str, str] = field(default_factory=dict)
     parents: set[str] = field(default_factory=set)
 
     def _path_with_destdir(self, scheme: Scheme, path: str) -> Path:
@@ -80,48 +101,148 @@ class _Destination(SchemeDictionaryDestination):
     def write_to_fs(
         self, scheme: Scheme, path: str, stream: BinaryIO, is_executable: bool
     ) -> RecordEntry:
-        """Write a file; what is there in place of a script stays."""
+        """Write a file, or note what there was to write where something is in the way."""
         name = self._inside(scheme, path)
         target = f"{self.destdir}{name}"
-        if scheme == "scripts" and name in self.files:
-            stream = io.BytesIO(Path(target).read_bytes())
-            Path(target).unlink()
-            self.files.remove(name)
         parent = target.rpartition("/")[0]
-        if parent not in self.parents:
-            Path(parent).mkdir(parents=True, exist_ok=True)
-            self.parents.add(parent)
+        executable = is_executable or parent == f"{self.destdir}{self.scheme_dict['scripts']}"
         try:
+            if parent not in self.parents:
+                Path(parent).mkdir(parents=True, exist_ok=True)
+                self.parents.add(parent)
             file = open(target, "xb")  # noqa: PTH123, SIM115 - thousands of them
-        except FileExistsError:
-            raise FileExistsError(f"{name} is in the tree already") from None
+        except IN_THE_WAY:
+            return self._noted(name, path, stream, executable)
         with file:
             digest, size = copyfileobj_with_hashing(stream, file, self.hash_algorithm)
-            if is_executable or parent == f"{self.destdir}{self.scheme_dict['scripts']}":
+            if executable:
                 os.fchmod(file.fileno(), 0o755)
-        self.files.append(name)
+        self.files[name] = _digest(digest, executable)
+        return RecordEntry(path, Hash(self.hash_algorithm, digest), size)
+
+    def write_script(
+        self, name: str, module: str, attr: str, section: ScriptSection
+    ) -> RecordEntry:
+        """Write the program of an entry point."""
+        _, data = Script(name, module, attr, section).generate(self.interpreter, self.script_kind)
+        return self.write_to_fs(Scheme("scripts"), name, io.BytesIO(data), is_executable=True)
+
+    def _noted(self, name: str, path: str, stream: BinaryIO, executable: bool) -> RecordEntry:
+        digest, size = copyfileobj_with_hashing(stream, io.BytesIO(), self.hash_algorithm)
+        what = _digest(digest, executable)
+        if self.files.get(name, what) != what:
+            raise ValueError(f"two of its members go to {name}, and are not the same")
+        if name not in self.files:
+            self.again[name] = what
         return RecordEntry(path, Hash(self.hash_algorithm, digest), size)
 
 
+def _digest(digest: str, executable: bool) -> str:
+    return f"{digest} {'755' if executable else '644'}"
+
+
+def _digest_of(path: Path) -> str:
+    """Return the digest of what is at a path; nothing where that is no file."""
+    if not path.is_file() or path.is_symlink():
+        return ""
+    with path.open("rb") as stream:
+        digest, _ = copyfileobj_with_hashing(stream, io.BytesIO(), "sha256")
+    return _digest(digest, os.access(path, os.X_OK))
+
+
 def unpack(context: Context, wheel: Wheel, root: Path) -> Laid:
-    """Unpack a wheel into the tree below `root`; BuildError for one that cannot be used."""
-    tree = context.series.tree
+    """Unpack a wheel into the tree below `root`; BuildError for one that cannot be used.
+
+    What is in the tree already is left as it is: `share` says what becomes of it.
+    """
+    tree, name = context.series.tree, canonicalize_name(wheel.distribution.name)
     scheme = {
         "purelib": context.site,
         "platlib": context.site,
-        "headers": f"{tree}/include/{canonicalize_name(wheel.distribution.name)}",
+        "headers": f"{tree}/include/{name}",
         "scripts": f"{tree}/bin",
         "data": tree,
     }
+    homes = {k: v.removeprefix(tree).lstrip("/") for k, v in scheme.items()}
     destination = _Destination(scheme, f"{tree}/bin/python", "posix", destdir=str(root))
-    try:
-        with WheelFile.open(wheel.path) as source, warnings.catch_warnings():
-            # numpy's wheel carries stray byte code; installer leaves it out, as it should
-            warnings.filterwarnings("ignore", "Skip installing .*__pycache__", RuntimeWarning)
+    with archives.open_zip(wheel.path, KIND) as archive, warnings.catch_warnings():
+        # numpy's wheel carries stray byte code; installer leaves it out, as it should
+        warnings.filterwarnings("ignore", "Skip installing .*__pycache__", RuntimeWarning)
+        source = Source(
+            archive, wheel.path, homes | {"root": homes["purelib"]}, context.left_out(name)
+        )
+        try:
             install(source, destination, INSTALLER)
-    except UNUSABLE as error:
-        raise BuildError(f"{wheel.path.name}: not a usable wheel: {error}") from error
-    return Laid(root, tuple(name.lstrip("/") for name in destination.files))
+        except (InstallerError, *archives.UNREADABLE) as error:
+            raise source.unreadable(error) from error
+    files = tuple(file.lstrip("/") for file in destination.files)
+    return Laid(
+        root,
+        files,
+        binaries=tuple(elf.find(root, files, context.target.architecture)),
+        left_out=tuple(f"{tree.lstrip('/')}/{place}" for place in source.left_out),
+        again={file.lstrip("/"): digest for file, digest in destination.again.items()},
+    )
+
+
+def share(
+    laid: Mapping[str, Laid],
+    known: Sequence[Shared],
+    owner: Callable[[Collection[str]], str],
+) -> tuple[dict[str, Laid], tuple[Shared, ...], dict[frozenset[str], list[str]]]:
+    """Have each file of a tree in one package: return what each wheel has now, and what is shared.
+
+    `laid` are the wheels of the tree, by canonical name; `known` is what is shared with wheels
+    that may not be in it. `owner` chooses among those that have a file that is the same in
+    each. Beside them is returned what wheels have that is not the same: the paths, by the names
+    of the wheels (one name: the tree's own files have it).
+    """
+    wanted: dict[str, list[str]] = {}
+    for name in sorted(laid):
+        for path in laid[name].again:
+            wanted.setdefault(path, []).append(name)
+    if not wanted and not known:
+        return dict(laid), (), {}
+    holder = {p: n for n, row in laid.items() for p in row.files}
+    claims = {s.path: {s.owner, *s.others} for s in known}
+    conflicts = dict[frozenset[str], list[str]]()
+    for path, others in sorted(wanted.items()):
+        first = holder.get(path)
+        there = _digest_of(laid[others[0]].root / path) if first else ""
+        for name in (n for n in others if laid[n].again[path] != there):
+            both = frozenset({name, first or _in_the_way(path, holder) or name})
+            conflicts.setdefault(both, []).append(path)
+        same = [n for n in others if laid[n].again[path] == there]
+        if first and same:
+            claims.setdefault(path, set()).update({first, *same})
+    files = {name: dict.fromkeys(row.files) for name, row in laid.items()}
+    shared = []
+    for path, names in sorted(claims.items()):
+        mine = owner(names)
+        shared.append(Shared(path, mine, tuple(sorted(names - {mine}))))
+        for name in names & files.keys():
+            files[name].pop(path, None)
+        if mine in files:
+            files[mine][path] = None
+    code = {path for row in laid.values() for path in row.binaries}
+    rows = {
+        name: replace(
+            row,
+            files=tuple(files[name]),
+            binaries=tuple(sorted(code & files[name].keys())),
+            again={},
+        )
+        for name, row in laid.items()
+    }
+    return rows, tuple(shared), conflicts
+
+
+def _in_the_way(path: str, holder: Mapping[str, str]) -> str:
+    """Return who has a file where `path` needs a directory, or the other way round."""
+    for other, name in holder.items():
+        if other.startswith(f"{path}/") or path.startswith(f"{other}/"):
+            return name
+    return ""
 
 
 def lay_base(context: Context, root: Path) -> None:
@@ -155,7 +276,9 @@ def write_base(context: Context, name: str, path: Path, mode: int) -> None:
         "tree": context.series.tree,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(context.templates, context.base_template(name), **values))
+    path.write_text(
+        render(context.templates, context.base_template(name), **values), encoding="utf-8"
+    )
     path.chmod(mode)
 
 

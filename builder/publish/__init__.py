@@ -6,6 +6,7 @@ says why it is written the way it is.
 """
 
 from builder.publish.contents import Entry, PoolFile
+from builder.publish.keys import choose, foresee
 from builder.publish.locking import locked
 from builder.publish.manage import (
     SuiteSummary,
@@ -18,6 +19,7 @@ from builder.publish.manage import (
 from builder.publish.repository import (
     Published,
     Suite,
+    lost,
     publish,
     published,
     published_sources,
@@ -31,9 +33,12 @@ __all__ = [
     "Signer",
     "Suite",
     "SuiteSummary",
+    "choose",
+    "foresee",
     "list_packages",
     "list_suites",
     "locked",
+    "lost",
     "prune",
     "publish",
     "published",

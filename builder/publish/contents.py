@@ -93,6 +93,14 @@ def read_release(layout: Layout) -> dict[str, Any] | None:
     return fields
 
 
+def date_of(release: Mapping[str, Any]) -> float:
+    """Return the Date of a Release, in seconds since 1970; 0 for one that is no date."""
+    try:
+        return parsedate_to_datetime(release["Date"]).timestamp()
+    except ValueError:
+        return 0.0
+
+
 def read(layout: Layout) -> Contents:
     """Return what the suite's InRelease makes visible; EMPTY for a suite not yet published.
 
@@ -115,7 +123,7 @@ def read(layout: Layout) -> Contents:
         texts.append(data)
     return Contents(
         {key: value for key, value in release.items() if key not in UNCOMPARED},
-        parsedate_to_datetime(release["Date"]).timestamp(),
+        date_of(release),
         tuple(parse_packages(texts[0])),
         tuple(parse_sources(texts[1])),
     )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from builder.errors import PublishError, UsageError, nearest
 from builder.files import sha256_file
-from builder.publish.contents import read, read_release
+from builder.publish.contents import date_of, read, read_release
+from builder.publish.keys import check
 from builder.publish.layout import Layout, by_hash, suite_layouts
 from builder.publish.locking import locked
 from builder.publish.pool import listed_files
@@ -149,14 +150,20 @@ def _shrink(
         built_from = {(s.entry.source, s.entry.source_version) for s in binaries}
         sources = [s for s in sources if (s.entry.package, s.entry.version) in built_from]
         if (len(binaries), len(sources)) != (len(before.binaries), len(before.sources)):
-            wanted = time.time() if epoch_seconds is None else epoch_seconds
+            check(repo, suite, signer, new_key=False)
             with Change.begin(layout) as change:
-                date = max(before.date, wanted)
-                write(change, before.fields, binaries, sources, signer=signer, date=date)
+                write(
+                    change,
+                    before.fields,
+                    binaries,
+                    sources,
+                    signer=signer,
+                    epoch_seconds=epoch_seconds,
+                )
         # Only after the new indices are visible may what they no longer name go.
         listed = listed_files(repo)
         there = {str(path.relative_to(repo)) for path in _pool_files(repo)}
-        gone = sorted(there - listed if sweep else there & (were - listed))
+        gone = sorted(there - set(listed) if sweep else there & (set(were) - set(listed)))
         for name in gone:
             (repo / name).unlink()
             _remove_empty(repo, (repo / name).parent)
@@ -209,7 +216,12 @@ def _verify_suite(layout: Layout) -> Iterator[str]:
             yield f"{where}/InRelease: no good signature of {key.name}"
         if not release.is_file() or not signed_by(release, public, layout.dists / "Release.gpg"):
             yield f"{where}/Release.gpg: no good signature of {key.name} on Release"
-    release_fields = read_release(layout) or {"SHA256": {}}
+    release_fields = read_release(layout) or {"SHA256": {}, "Date": ""}
+    if date_of(release_fields) > time.time():
+        yield (
+            f"{where}/InRelease: its Date is in the future, {release_fields['Date']}: apt refuses "
+            "it until then (the next build writes it again)"
+        )
     for name, digest in release_fields["SHA256"].items():
         for path in (layout.dists / name, layout.dists / by_hash(name, digest)):
             if not path.is_file() or sha256_file(path) != digest:

@@ -17,11 +17,12 @@ from builder.publish.state import load
 from builder.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from builder.model import SourcePackage
+    from builder.model.values import SourcePackage
     from builder.publish.contents import Entry, PoolFile, Stanza
+    from builder.publish.layout import Layout
 
 # apt checks SHA256; the other digests cost time and add nothing.
 ONLY_SHA256 = tuple(
@@ -40,25 +41,28 @@ class Staged:
 
 
 def split(
-    repo: Path, paths: Sequence[Path], listed: Iterable[Entry]
+    repo: Path, paths: Sequence[Path], listed: Iterable[Entry], bad: Mapping[str, str]
 ) -> tuple[list[Path], list[str]]:
     """Part `paths` (.deb or .dsc) into new ones and the pool names of those already listed.
 
+    New is also what comes back for a pool file that is `bad` (path to missing or damaged).
     Raises PublishError when a listed name comes with other bytes.
     """
     known = {file.name: (entry, file) for entry in listed for file in entry.files}
     candidates = [path for path in paths if path.name in known]
     with ThreadPoolExecutor() as threads:
-        verdicts = threads.map(lambda path: _same(repo, path, *known[path.name]), candidates)
+        verdicts = threads.map(lambda path: _same(repo, path, *known[path.name], bad), candidates)
         same = {path for path, verdict in zip(candidates, verdicts, strict=True) if verdict}
     new = [path for path in paths if path not in same]
     return new, [known[path.name][1].path for path in candidates if path in same]
 
 
-def _same(repo: Path, path: Path, entry: Entry, file: PoolFile) -> bool:
+def _same(repo: Path, path: Path, entry: Entry, file: PoolFile, bad: Mapping[str, str]) -> bool:
     """Whether `path` is in the pool already; False when the pool lost a file of its entry."""
     pooled = repo / file.path
-    if not all((repo / other.path).is_file() for other in entry.files):
+    if any(other.path in bad for other in entry.files):
+        if sha256_file(path) != file.sha256:
+            raise changed(file.path, path)
         return False
     ours, theirs = _stat(path), pooled.stat()
     if (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino):
@@ -83,6 +87,25 @@ def conflict(name: str, path: Path | str) -> PublishError:
     return PublishError(
         f"{name} is published with other content than {path}",
         hint="a published file never changes: build the package with a higher revision",
+    )
+
+
+def changed(name: str, path: Path) -> PublishError:
+    """Return the error for a pool file that is lost and cannot be made again bit by bit."""
+    return PublishError(
+        f"{name} is missing or damaged, and {path}, made again, has other bits than are listed",
+        hint="restore it from a copy of the repository; or take that version out of the suite "
+        "(build-debs repo remove SUITE PACKAGE VERSION) and build again",
+    )
+
+
+def lost_files(layout: Layout, lost: Mapping[str, str]) -> PublishError:
+    """Return the error for pool files that are lost (path to missing or damaged)."""
+    return PublishError(
+        f"{layout.repo}: {len(lost)} files of the pool are missing or damaged",
+        details=[f"{path}: {what}" for path, what in sorted(lost.items())],
+        hint="restore them from a copy of the repository; or take these versions out of the "
+        f"suite: build-debs repo remove {layout.suite} PACKAGE VERSION",
     )
 
 
@@ -144,9 +167,13 @@ class Moves:
         pooled = self.repo / file.path
         if pooled.exists() and sha256_file(pooled) == file.sha256:
             return
-        if pooled.exists():
-            if file.path in listed_files(self.repo):
-                raise conflict(file.path, given)
+        listed = listed_files(self.repo).get(file.path)
+        if listed and listed != file.sha256:
+            there = pooled.exists() and sha256_file(pooled) == listed
+            raise conflict(file.path, given) if there else changed(file.path, given)
+        if listed:
+            log.warning(f"{file.path} was missing or damaged: it is written again")
+        elif pooled.exists():
             log.detail(f"replacing {file.path}, left by a run that was interrupted")
         self._wanted[file.path] = staged, file
 
@@ -155,11 +182,10 @@ class Moves:
         return tuple((staged, self.repo / path) for path, (staged, _) in self._wanted.items())
 
 
-def listed_files(repo: Path) -> set[str]:
-    """Return the pool files, relative to the repository, that any suite lists."""
+def listed_files(repo: Path) -> dict[str, str]:
+    """Return the pool files, relative to the repository, that any suite lists: path to sha256."""
     states = (load(layout) for layout in suite_layouts(repo))
-    entries = (entry for state in states if state for entry in (*state.binaries, *state.sources))
-    return {file.path for entry in entries for file in entry.files}
+    return {p: file.sha256 for state in states if state for p, file in state.files.items()}
 
 
 def _bring(source: Path, target: Path) -> None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from builder.files import write_atomically
 from builder.publish.contents import in_order, read
+from builder.publish.keys import check
 from builder.publish.layout import COMPONENT, Layout
 from builder.publish.locking import locked
-from builder.publish.pool import conflict, split, stage_debs, stage_sources
-from builder.publish.state import load
+from builder.publish.pool import conflict, lost_files, split, stage_debs, stage_sources
+from builder.publish.state import load, unsound
 from builder.publish.write import Change, disk_errors, public_directory, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-    from builder.model import SourcePackage
+    from builder.model.values import SourcePackage
     from builder.publish.contents import Entry, Stanza
     from builder.publish.signer import Signer
 
@@ -65,6 +66,7 @@ def publish(
     absent: Sequence[str] = (),
     epoch_seconds: int | None = None,
     description: str = "",
+    new_key: bool = False,
     files: Mapping[str, bytes] = MappingProxyType({}),
     wait: float = 600.0,
 ) -> Published:
@@ -72,11 +74,13 @@ def publish(
 
     What the suite listed before stays listed. `missing` names what a partial build left
     out, `absent` what was not asked for; Release says so. Date is `epoch_seconds` (default:
-    now), but never before the Date it replaces, because apt ignores a Release that is older
-    than the one it has.
+    now), as `write.date_after` says.
+    A suite is signed with the key it was signed with before, unless it is to get a `new_key`.
+    A pool file of the suite that is missing or damaged is written again where it is given.
     `files` are further files for the top of the repository (name to content); the key
     is put there as `<suite>.asc`. Waits up to `wait` seconds for another writer.
-    Raises PublishError or BusyError; the repository is then as it was.
+    Raises PublishError, also for a pool file that is lost and not given, or BusyError; the
+    repository is then as it was.
     """
     wanted = _Wanted(
         Layout(repo, suite.name),
@@ -84,6 +88,7 @@ def publish(
         tuple(dict.fromkeys([*debs, *(deb for source in sources for deb in source.debs)])),
         tuple(sources),
         {f"{suite.name}.asc": signer.export_key(), **files},
+        new_key,
     )
     with disk_errors(repo):
         # Seen without the lock first: what changes nothing waits for nobody, writes nothing.
@@ -112,6 +117,7 @@ class _Wanted:
     debs: tuple[Path, ...]
     sources: tuple[SourcePackage, ...]
     top: Mapping[str, bytes]
+    new_key: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +137,19 @@ class _Plan:
 
 def _plan(wanted: _Wanted, signer: Signer) -> _Plan:
     layout, state = wanted.layout, load(wanted.layout)
-    debs, kept = split(layout.repo, wanted.debs, state.binaries if state else ())
+    if state is None or state.fingerprint != signer.fingerprint:
+        check(layout.repo, layout.suite, signer, new_key=wanted.new_key)
+    bad = unsound(layout, state) if state else {}
+    debs, kept = split(layout.repo, wanted.debs, state.binaries if state else (), bad)
     all_dscs = [source.dsc for source in wanted.sources]
-    dscs, kept_dscs = split(layout.repo, all_dscs, state.sources if state else ())
+    dscs, kept_dscs = split(layout.repo, all_dscs, state.sources if state else (), bad)
+    given = {path.name for path in (*debs, *dscs)}
+    given |= {path.name for s in wanted.sources if s.dsc in set(dscs) for path in s.files}
+    if lost := {path: what for path, what in bad.items() if Path(path).name not in given}:
+        raise lost_files(layout, lost)
     current = (
         state is not None
+        and state.date <= time.time()
         and state.fields == wanted.fields
         and state.fingerprint == signer.fingerprint
         and state.intact(layout)
@@ -158,7 +172,6 @@ def _add(
 ) -> tuple[tuple[str, ...], list[str]]:
     layout, fields = wanted.layout, wanted.fields
     before = read(layout)
-    now = time.time() if epoch_seconds is None else epoch_seconds
     with Change.begin(layout) as change:
         debs = stage_debs(layout.repo, change.staging, plan.debs, fields["Architectures"])
         sources = stage_sources(layout.repo, change.staging, plan.sources)
@@ -176,7 +189,7 @@ def _add(
             _merge(before.binaries, debs.stanzas),
             _merge(before.sources, sources.stanzas),
             signer=signer,
-            date=max(before.date, now),
+            epoch_seconds=epoch_seconds,
         )
     were = {f.path for s in (*before.binaries, *before.sources) for f in s.entry.files}
     files = {f.path for s in (*debs.stanzas, *sources.stanzas) for f in s.entry.files}
@@ -227,6 +240,16 @@ def published_sources(repo: Path, suite: Suite) -> dict[str, tuple[Entry, ...]]:
     with disk_errors(repo):
         state = load(Layout(repo, suite.name))
     return _by_package(state.sources if state else ())
+
+
+def lost(repo: Path, suite: Suite) -> tuple[Entry, ...]:
+    """Return what the suite lists and has a file of that is missing or damaged in the pool."""
+    layout = Layout(repo, suite.name)
+    with disk_errors(repo):
+        state = load(layout)
+        bad = unsound(layout, state) if state else {}
+    entries = (*state.binaries, *state.sources) if state and bad else ()
+    return tuple(e for e in entries if any(f.path in bad for f in e.files))
 
 
 def _by_package(entries: Sequence[Entry]) -> dict[str, tuple[Entry, ...]]:

@@ -1,39 +1,99 @@
-"""Sign Release files with a key that lives outside the repository."""
+"""Sign Release files with a key that lives outside the repository.
+
+gpg never works in the directory a key is kept in: it gets a GnuPG home that lasts no longer
+than the signature, with a link to the secret keys in it. So what a killed run left behind
+(locks, half a trust database) stops nobody, and a key on a read-only disk can be used. An
+agent that runs already, which may know a passphrase, is asked where it is.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from contextlib import contextmanager
+import shutil
+import signal
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import log
 from builder.errors import BuildError, PublishError
-from builder.files import area_of_a_run, scratch, write_atomically
+from builder.files import area_of_a_run, scratch, sweep, write_atomically
 from builder.publish.locking import locked
 from builder.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 USER_ID = "build-debs repository"
 # The public key, kept beside the secret one so that a run that signs nothing starts no gpg.
 PUBLIC = "build-debs.asc"
 FINGERPRINT = "build-debs.fingerprint"
+SECRET = "private-keys-v1.d"  # noqa: S105 - a directory
+REVOCATIONS = "openpgp-revocs.d"
+KEYRINGS = ("pubring.kbx", "pubring.gpg")
+# No gpg.conf of a person, no lock, no trust database: nothing is written but what is asked for.
+PLAIN = (
+    *("--no-options", "--batch", "--no-tty", "--quiet", "--lock-never"),
+    *("--trust-model", "always", "--no-auto-check-trustdb"),
+)
+# A key counts from then, whatever the clock says when it is made: one of a machine whose clock
+# is ahead would be refused by every node until that day.
+BORN = "20240101T000000"
+# $1 the file beside which InRelease and Release.gpg are written, $2 a public key to import
+# first or nothing, then gpg and its options.
+SIGN = """
+set -eu
+release=$1 public=$2
+shift 2
+[ -z "$public" ] || "$@" --import "$public"
+"$@" --output "${release%/*}/InRelease" --clearsign "$release"
+"$@" --output "${release%/*}/Release.gpg" --detach-sign "$release"
+"""
+RESTORE = (
+    "restore the key from your copy of it; or sign with another, which nodes must then be "
+    "given: --new-key"
+)
+# What gpg says, what it means and what to do. The first that is found in its output is told.
+CAUSES = (
+    (
+        "No space left on device|Disk quota exceeded",
+        "the disk is full",
+        "make room where temporary files and the repository are",
+    ),
+    (
+        "Read-only file system|Permission denied|Operation not permitted",
+        "a directory it needs cannot be written or read",
+        "it needs to read the GnuPG home and to write to /tmp and the repository",
+    ),
+    (
+        "Inappropriate ioctl for device|No pinentry|[Pp]inentry|Operation cancelled|"
+        "Bad passphrase|No passphrase|Timeout",
+        "the key has a passphrase, and nothing here can ask for it",
+        "unlock it in a gpg-agent of its GnuPG home before: start one with gpg-connect-agent /bye, "
+        "then sign anything with the key by hand",
+    ),
+    (
+        "Unusable (secret|public) key|No secret key|skipped",
+        "it has no usable secret key of that fingerprint",
+        RESTORE,
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
     """A secret key: its fingerprint, its public half (armoured), and the GnuPG home it is in.
 
-    `own` says that the home is ours alone. An agent started there is then ours to stop;
-    in somebody else's home it may hold their passphrase.
+    `own` says that the home is ours alone, with keys we made.
     """
 
     fingerprint: str
     public: bytes
-    home: Path | None
+    home: Path
     own: bool
 
     @classmethod
@@ -43,28 +103,71 @@ class Signer:
         The key is ed25519 without a passphrase and without an end: every apt that reads
         zstd or xz packages verifies it, and a node must not stop updating on a date.
         """
-        known = _recorded(home)
-        if known:
-            return cls(*known, home, own=True)
+        return cls.recorded(home) or cls.make(home)
+
+    @classmethod
+    def recorded(cls, home: Path, fingerprint: str = "") -> Signer | None:
+        """Return the signer whose key we made in `home`: the newest, or that of `fingerprint`."""
+        try:
+            newest = (home / FINGERPRINT).read_text(encoding="utf-8").strip()
+            known = fingerprint or newest
+            public = (home / (PUBLIC if known == newest else f"{known}.asc")).read_bytes()
+        except (OSError, UnicodeDecodeError):
+            return None
+        whole = re.fullmatch("[0-9A-F]{40}", known) and b"PUBLIC KEY BLOCK" in public
+        return cls(known, public, home, own=True) if whole else None
+
+    @classmethod
+    def make(cls, home: Path, *, another: bool = False) -> Signer:
+        """Make a key in `home`, or find the one a run that was killed made there.
+
+        `another` makes one beside those there are, which stay.
+        """
         with locked(home, "making the repository's key"):
             home.chmod(0o700)
-            known = _recorded(home) or _make(home)
-        return cls(*known, home, own=True)
+            sweep(home)
+            made = None if another else cls.recorded(home) or _found(home)
+            if made is None:
+                made = _made(home)
+                log.info(f"made the repository's signing key in {home}: keep a copy of it")
+            _record(home, made)
+        return made
 
     @classmethod
     def existing(cls, fingerprint: str, home: Path | None = None) -> Signer:
-        """Return a signer for a key that exists, in `home` or in the user's own GnuPG home."""
-        where: list[str | Path] = ["--homedir", home] if home else []
+        """Return a signer for a key that exists, in `home` or in the user's own GnuPG home.
+
+        That is GNUPGHOME, or ~/.gnupg. Raises PublishError for a key that is not there or
+        cannot sign (expired, revoked, made in the future), with the reason.
+        """
+        place = home or users_home()
         wanted = fingerprint.replace(" ", "").upper().removeprefix("0X")
-        listing = _gpg(where, "--list-secret-keys", "--with-colons", wanted, check=False)
-        match = re.search(r"^fpr:+([0-9A-F]{40}):", listing.decode(), re.MULTILINE)
-        if match is None:
-            raise PublishError(
-                f"no secret key {fingerprint} in {home or 'the GnuPG home of this user'}",
-                hint="gpg --list-secret-keys shows the keys there are",
-            )
-        public = _gpg(where, "--armor", "--export", match[1])
-        return cls(match[1], public, home, own=False)
+        with _session(place) as gpg:
+            listing = _gpg(gpg, "--list-secret-keys", "--with-colons", wanted, check=False)
+            found = re.findall(r"^fpr:+([0-9A-F]{40}):", listing.decode(), re.MULTILINE)
+            if not found:
+                raise PublishError(
+                    f"no secret key {fingerprint} in {place}",
+                    hint=f"gpg --homedir {place} --list-secret-keys shows the keys there are; "
+                    "GNUPGHOME names another directory",
+                )
+            _check_usable(listing.decode(), found[0], place)
+            public = _gpg(gpg, "--armor", "--export", found[0])
+        return cls(found[0], public, place, own=False)
+
+    @classmethod
+    def find(cls, fingerprint: str, keys: Path) -> Signer:
+        """Return the signer of that key, from our own directory `keys` or the user's GnuPG home.
+
+        Raises PublishError when neither has it.
+        """
+        if known := cls.recorded(keys, fingerprint):
+            return known
+        if (keys / SECRET).is_dir():
+            with _session(keys) as gpg:
+                if found := _last_key(gpg, keys, fingerprint):
+                    return found
+        return cls.existing(fingerprint)
 
     def export_key(self) -> bytes:
         """Return the public key, armoured (apt reads it from a file named .asc)."""
@@ -73,20 +176,25 @@ class Signer:
     def sign(self, release: Path) -> tuple[Path, Path]:
         """Write InRelease and Release.gpg beside `release` and return their paths."""
         inline, detached = release.parent / "InRelease", release.parent / "Release.gpg"
-        key = ["--local-user", f"{self.fingerprint}!" if self.own else self.fingerprint]
-        key += ["--digest-algo", "SHA512", "--armor", "--yes"]
-        with self._session() as where:
-            _gpg(where, *key, "--output", inline, "--clearsign", release)
-            _gpg(where, *key, "--output", detached, "--detach-sign", release)
+        exact = f"{self.fingerprint}!" if self.own else self.fingerprint
+        key = ["--local-user", exact, "--digest-algo", "SHA512", "--armor", "--yes"]
+        with _session(self.home, keyring=not self.own) as gpg, scratch() as area:
+            public = area / "key.asc"
+            public.write_bytes(self.public)
+            first = str(public) if self.own else ""
+            gpg.start("sh", "-c", SIGN, "sign", release, first, *gpg.words, *key)
         return inline, detached
 
-    @contextmanager
-    def _session(self) -> Iterator[list[str | Path]]:
-        if self.own and self.home is not None:
-            with locked(self.home, "signing"), _short(self.home) as where:
-                yield where
-        else:
-            yield ["--homedir", self.home] if self.home else []
+    def prove(self) -> None:
+        """Sign something, so that a key that cannot is known before anything is built."""
+        with scratch() as area:
+            (area / "Release").write_bytes(b"a test\n")
+            self.sign(area / "Release")
+
+
+def users_home() -> Path:
+    """Return the GnuPG home of the user: GNUPGHOME, or ~/.gnupg."""
+    return Path(os.environ.get("GNUPGHOME") or Path.home() / ".gnupg").absolute()
 
 
 def signed_by(signed: Path, public: bytes, detached: Path | None = None) -> bool:
@@ -95,66 +203,245 @@ def signed_by(signed: Path, public: bytes, detached: Path | None = None) -> bool
     gpgv is what apt itself asks.
     """
     with scratch() as home:
-        ring = home / "key.gpg"
-        _gpg(["--homedir", home], "--output", ring, "--dearmor", input_bytes=public)
-        files = [detached, signed] if detached else ["--output", home / "text", signed]
-        argv = ["gpgv", "--homedir", home, "--keyring", ring, *files]
+        ring = _dearmored(public, home)
+        files: list[str | Path] = ["--output", home / "text", signed]
+        files = [detached, signed] if detached else files
+        argv: list[str | Path] = ["gpgv", "--homedir", home, "--keyring", ring, *files]
         return run(argv, check=False).returncode == 0
 
 
-def _recorded(home: Path) -> tuple[str, bytes] | None:
-    try:
-        return (home / FINGERPRINT).read_text().strip(), (home / PUBLIC).read_bytes()
-    except FileNotFoundError:
+def fingerprint_of(signed: Path, public: bytes) -> str:
+    """Return the fingerprint of the key an InRelease is signed with; empty where there is none.
+
+    Of a key in `public` (armoured) it is that of the primary key, else of the one that signed.
+    """
+    with scratch() as home:
+        ring = _dearmored(public, home)
+        argv: list[str | Path] = ["gpgv", "--homedir", home, "--status-fd", "1", "--keyring", ring]
+        said = run([*argv, "--output", home / "text", signed], check=False).stdout.decode()
+    good = re.search(r"^\[GNUPG:\] VALIDSIG .* ([0-9A-F]{40})$", said, re.MULTILINE)
+    other = re.search(r"^\[GNUPG:\] ERRSIG .* ([0-9A-F]{40})$", said, re.MULTILINE)
+    found = good or other
+    return found[1] if found else ""
+
+
+def fingerprints(public: bytes) -> frozenset[str]:
+    """Return the fingerprints of a key (armoured): that of the primary key and of each subkey."""
+    with scratch() as home:
+        argv: list[str | Path] = ["gpg", "--homedir", home, *PLAIN]
+        argv += ["--show-keys", "--with-colons"]
+        said = run(argv, input_bytes=public, check=False).stdout.decode(errors="replace")
+    return frozenset(re.findall(r"^fpr:+([0-9A-F]{40}):", said, re.MULTILINE))
+
+
+def merged(*publics: bytes) -> bytes:
+    """Return public keys, armoured or not, as one armoured keyring.
+
+    Raises PublishError for what is no public key.
+    """
+    with scratch() as home:
+        gpg: list[str | Path] = ["gpg", "--homedir", home, *PLAIN, "--no-autostart"]
+        try:
+            for public in filter(None, publics):
+                run([*gpg, "--import"], input_bytes=public)
+        except BuildError as error:
+            raise PublishError(
+                "a public key cannot be read", details=error.details, hint="gpg --export makes one"
+            ) from error
+        return bytes(run([*gpg, "--armor", "--export"]).stdout)
+
+
+def _dearmored(public: bytes, home: Path) -> Path:
+    ring = home / "key.gpg"
+    argv: list[str | Path] = ["gpg", "--homedir", home, *PLAIN, "--output", ring, "--dearmor"]
+    if run(argv, input_bytes=public, check=False).returncode:
+        ring.write_bytes(b"")
+    return ring
+
+
+def _record(home: Path, signer: Signer) -> None:
+    """Write down which key is the newest, last the file that says that all is there."""
+    before = Signer.recorded(home)
+    if before and before.fingerprint != signer.fingerprint:
+        write_atomically(home / f"{before.fingerprint}.asc", before.public)
+    write_atomically(home / PUBLIC, signer.public)
+    write_atomically(home / FINGERPRINT, f"{signer.fingerprint}\n".encode())
+
+
+def _found(home: Path) -> Signer | None:
+    """Return the key that a killed run made in `home` and did not write down."""
+    if not (home / SECRET).is_dir():
         return None
+    with _session(home) as gpg:
+        return _last_key(gpg, home)
 
 
-def _make(home: Path) -> tuple[str, bytes]:
-    with _short(home) as where:
-        listing = _gpg(where, "--list-secret-keys", "--with-colons", check=False)
-        if b"\nfpr:" not in listing:
-            make = ("--passphrase", "", "--pinentry-mode", "loopback", "--quick-gen-key")
-            _gpg(where, *make, USER_ID, "ed25519", "sign", "never")
-            listing = _gpg(where, "--list-secret-keys", "--with-colons")
-            log.info(f"made the repository's signing key in {home}: keep a copy of it")
-        match = re.search(r"^fpr:+([0-9A-F]{40}):", listing.decode(), re.MULTILINE)
-        if match is None:
-            raise PublishError(f"gpg made no key in {home}", hint="remove the directory")
-        public = _gpg(where, "--armor", "--export", match[1])
-    write_atomically(home / PUBLIC, public)
-    write_atomically(home / FINGERPRINT, f"{match[1]}\n".encode())
-    return match[1], public
+def _last_key(gpg: _Gpg, home: Path, *names: str) -> Signer | None:
+    listing = _gpg(gpg, "--list-secret-keys", "--with-colons", *names, check=False)
+    found = re.findall(r"^fpr:+([0-9A-F]{40}):", listing.decode(), re.MULTILINE)
+    public = _gpg(gpg, "--armor", "--export", found[-1]) if found else b""
+    return Signer(found[-1], public, home, own=True) if public else None
+
+
+def _made(home: Path) -> Signer:
+    """Make a key beside `home`, then bring it there, the secret half first."""
+    with area_of_a_run(home) as area:
+        (area / SECRET).mkdir(mode=0o700)
+        for name in KEYRINGS:  # the keys of before stay in it, where it can be read
+            with suppress(OSError):
+                shutil.copyfile(home / name, area / name)
+        try:
+            made = _generated(area, home)
+        except PublishError:
+            for name in KEYRINGS:
+                (area / name).unlink(missing_ok=True)
+            made = _generated(area, home)
+        for room in (SECRET, REVOCATIONS):
+            (home / room).mkdir(mode=0o700, exist_ok=True)
+            for path in sorted((area / room).iterdir()):
+                with path.open("rb") as stream:
+                    os.fsync(stream.fileno())
+                path.replace(home / room / path.name)
+        for name in (*KEYRINGS, "trustdb.gpg"):
+            with suppress(FileNotFoundError):
+                (area / name).replace(home / name)
+    return made
+
+
+def _generated(area: Path, home: Path) -> Signer:
+    with area_of_a_run(Path("/tmp")) as short:  # noqa: S108 - as in `_session`
+        (short / "k").symlink_to(area.resolve())
+        gpg = _Gpg(short / "k", own_agent=True)
+        when = ("--faked-system-time", BORN)
+        how = ("--passphrase", "", "--pinentry-mode", "loopback", "--quick-gen-key")
+        _gpg(gpg, *when, *how, USER_ID, "ed25519", "sign", "never")
+        made = _last_key(gpg, home)
+    if made is None:
+        raise PublishError(f"gpg made no key in {home}", hint="remove the directory")
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Gpg:
+    """How gpg is started: in which GnuPG home, and with which agent."""
+
+    home: Path
+    own_agent: bool
+
+    @property
+    def words(self) -> list[str | Path]:
+        return ["gpg", "--homedir", self.home, *PLAIN]
+
+    def start(self, *argv: str | Path, check: bool = True) -> bytes:
+        """Run a program that asks an agent; PublishError says why it failed.
+
+        An agent we start is told to end with that program: it does so within seconds, however
+        this process ends, and at once where it goes on.
+        """
+        # Without a log of its own it may keep our stderr, and be waited for.
+        agent: list[str | Path] = ["gpg-agent", "--homedir", self.home, "--log-file", "/dev/null"]
+        agent += ["--quiet", "--daemon"]
+        try:
+            return bytes(run([*agent, *argv] if self.own_agent else argv, check=check).stdout)
+        except BuildError as error:
+            raise _cannot_sign(error) from error
+        finally:
+            if self.own_agent:
+                _stop(self.home)
+
+
+def _gpg(gpg: _Gpg, *words: str | Path, check: bool = True) -> bytes:
+    return gpg.start(*gpg.words, *words, check=check)
 
 
 @contextmanager
-def _short(home: Path) -> Iterator[list[str | Path]]:
-    """Give gpg `home` under a short name, and stop the agent it starts there.
+def _session(home: Path, *, keyring: bool = True) -> Iterator[_Gpg]:
+    """Give a GnuPG home with the secret keys of `home`, and with its public ones (`keyring`).
 
-    The agent's socket is in its home and a socket's path has at most 107 bytes (unix(7)),
-    which a user's TMPDIR may have already.
+    It is `home` itself where an agent runs there.
     """
+    if _runs(home):
+        yield _Gpg(home, own_agent=False)
+        return
+    # A socket's path has at most 107 bytes (unix(7)), which a user's TMPDIR may have already.
     with area_of_a_run(Path("/tmp")) as area:  # noqa: S108 -- made by mkdtemp(3), mode 0700
-        link = area / "k"
-        link.symlink_to(home.resolve())
-        try:
-            yield ["--homedir", link]
-        finally:
-            run(["gpgconf", "--homedir", link, "--kill", "gpg-agent"], check=False)
+        if (home / SECRET).is_dir():
+            (area / SECRET).symlink_to((home / SECRET).resolve())
+        for name in KEYRINGS if keyring else ():
+            with suppress(OSError):
+                shutil.copyfile(home / name, area / name)
+        yield _Gpg(area, own_agent=True)
 
 
-def _gpg(
-    where: Sequence[str | Path],
-    *words: str | Path,
-    check: bool = True,
-    input_bytes: bytes | None = None,
-) -> bytes:
-    argv = ["gpg", *where, "--batch", "--no-tty", "--quiet", *words]
-    try:
-        done = run(argv, check=check, input_bytes=input_bytes)
-    except BuildError as error:
+def _runs(home: Path) -> bool:
+    """Whether an agent runs in a GnuPG home."""
+    if not home.is_dir():
+        return False
+    done = run(["gpg-connect-agent", "--homedir", home, "--no-autostart", "/bye"], check=False)
+    return not done.returncode and b"no gpg-agent" not in done.stderr
+
+
+def _stop(home: Path) -> None:
+    """Stop the agent of a GnuPG home and wait until it is gone."""
+    ask: list[str | Path] = [
+        "gpg-connect-agent",
+        "--homedir",
+        home,
+        "--no-autostart",
+        "getinfo pid",
+        "/bye",
+    ]
+    match = re.search(rb"^D (\d+)$", run(ask, check=False).stdout, re.MULTILINE)
+    if match is None:
+        return
+    run(["gpgconf", "--homedir", home, "--kill", "gpg-agent"], check=False)
+    for _ in range(50):
+        if not Path(f"/proc/{match[1].decode()}").exists():
+            return
+        time.sleep(0.01)
+    with suppress(ProcessLookupError):  # one that waits for ever for a client that is gone
+        os.kill(int(match[1]), signal.SIGKILL)
+
+
+def _cannot_sign(error: BuildError) -> PublishError:
+    said = "\n".join(error.details)
+    for pattern, cause, hint in CAUSES:
+        if re.search(pattern, said):
+            return PublishError(
+                f"gpg cannot sign the repository: {cause}", details=error.details, hint=hint
+            )
+    return PublishError(
+        "gpg cannot sign the repository",
+        details=error.details,
+        hint="gpg --clearsign with the key, by hand, shows whether it works at all",
+    )
+
+
+def _check_usable(listing: str, fingerprint: str, home: Path) -> None:
+    """Raise PublishError for a key that cannot sign, by what gpg lists of it (doc/DETAILS)."""
+    fields = next(line for line in listing.splitlines() if line.startswith("sec:")).split(":")
+    validity, made, ends, can = fields[1], fields[5], fields[6], fields[11]
+    key, now = f"the key {fingerprint} in {home}", time.time()
+    if made.isdecimal() and int(made) > now:
         raise PublishError(
-            "gpg cannot sign the repository",
-            details=error.details,
-            hint="a key with a passphrase needs a running gpg-agent that knows it",
-        ) from error
-    return bytes(done.stdout)
+            f"{key} was made in the future: {_day(made)}",
+            hint="set the clock of this machine; if it is right, that of the machine which made "
+            "the key was not: make another key",
+        )
+    if validity == "e" or (ends.isdecimal() and int(ends) <= now):
+        raise PublishError(
+            f"{key} expired on {_day(ends)}",
+            hint=f"gpg --homedir {home} --quick-set-expire {fingerprint} 1y prolongs it; build "
+            "again then, and give nodes the new .asc",
+        )
+    if validity in {"r", "d"}:
+        state = {"r": "revoked", "d": "disabled"}[validity]
+        raise PublishError(f"{key} is {state}", hint="sign with another: --key ID --new-key")
+    if "S" not in can:
+        raise PublishError(f"{key} cannot sign", hint="name one with a key that is made for it")
+
+
+def _day(seconds: str) -> str:
+    if not seconds.isdecimal():
+        return "an unknown day"
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%d")

@@ -8,58 +8,75 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.files import write_atomically
+from builder.files import sha256_file, write_atomically
 from builder.publish.contents import Entry, PoolFile, read
 from builder.publish.layout import SIGNED, SOURCE_INDEX, SUFFIXES, Layout, binary_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
+PARTS = ("stat", "pool")
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A published suite: Release fields, key, entries, and size and mtime_ns of its files."""
+    """A published suite: Release fields and Date, key, entries, and size and mtime_ns of files.
+
+    `stat` is of the files of the suite's directory, `pool` of those of the pool, as they were
+    when they were last known to have the listed sha256. A state that was derived has none.
+    """
 
     fields: Mapping[str, str]
+    date: float
     fingerprint: str
     binaries: tuple[Entry, ...]
     sources: tuple[Entry, ...]
     stat: Mapping[str, tuple[int, int]]
+    pool: Mapping[str, tuple[int, int]]
+
+    @property
+    def files(self) -> dict[str, PoolFile]:
+        """Every file of the pool that the suite lists, by path."""
+        return {f.path: f for entry in (*self.binaries, *self.sources) for f in entry.files}
 
     def intact(self, layout: Layout) -> bool:
         """Whether every file of `dists/<suite>` is the one this state was written for."""
         return bool(self.stat) and all(
-            _stat(layout, name) == known for name, known in self.stat.items()
+            _stat(layout.dists / name) == known for name, known in self.stat.items()
         )
 
 
 def load(layout: Layout) -> State | None:
     """Return what the suite lists, None when it was never published."""
     try:
-        raw = json.loads(layout.state.read_text())
+        raw = json.loads(layout.state.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         raw = {}
     if raw.get("format") == FORMAT:
-        stat = {name: (size, mtime) for name, (size, mtime) in raw["stat"].items()}
-        if stat["InRelease"] == _stat(layout, "InRelease"):
+        stat, pool = ({n: (size, mtime) for n, (size, mtime) in raw[k].items()} for k in PARTS)
+        if stat["InRelease"] == _stat(layout.inrelease):
             binaries, sources = (tuple(map(_entry, raw[k])) for k in ("binaries", "sources"))
-            return State(raw["fields"], raw["fingerprint"], binaries, sources, stat)
+            return State(
+                raw["fields"], raw["date"], raw["fingerprint"], binaries, sources, stat, pool
+            )
     contents = read(layout)
     if not contents.fields:
         return None
     binaries = tuple(stanza.entry for stanza in contents.binaries)
     sources = tuple(stanza.entry for stanza in contents.sources)
-    return State(contents.fields, "", binaries, sources, {})
+    return State(contents.fields, contents.date, "", binaries, sources, {}, {})
 
 
-def save(
+def save(  # noqa: PLR0917 - what a publication is
     layout: Layout,
     fields: Mapping[str, str],
+    date: float,
     fingerprint: str,
     binaries: tuple[Entry, ...],
     sources: tuple[Entry, ...],
@@ -70,10 +87,16 @@ def save(
     rows = {
         "format": FORMAT,
         "fields": dict(fields),
+        "date": date,
         "fingerprint": fingerprint,
         "binaries": [dataclasses.asdict(entry) for entry in binaries],
         "sources": [dataclasses.asdict(entry) for entry in sources],
-        "stat": {name: _stat(layout, name) for name in (*names, *SIGNED)},
+        "stat": {name: _stat(layout.dists / name) for name in (*names, *SIGNED)},
+        "pool": {
+            file.path: _stat(layout.repo / file.path)
+            for entry in (*binaries, *sources)
+            for file in entry.files
+        },
     }
     write_atomically(layout.state, json.dumps(rows, separators=(",", ":")).encode())
 
@@ -83,9 +106,33 @@ def _entry(row: dict[str, Any]) -> Entry:
     return Entry(**{**row, "files": files})
 
 
-def _stat(layout: Layout, name: str) -> tuple[int, int]:
+def unsound(layout: Layout, state: State) -> dict[str, str]:
+    """Return the pool files of a suite that are not what it lists, each with what it is.
+
+    A file with the size and mtime it had when it was published is taken for sound; any other
+    is read whole.
+    """
+    files = state.files
+    found = {path: _stat(layout.repo / path) for path in files}
+    bad = {path: "missing" for path in files if found[path][0] < 0}
+    doubtful = [p for p in files if p not in bad and state.pool.get(p) != found[p]]
+    with ThreadPoolExecutor() as threads:
+        sums = threads.map(lambda path: _sum(layout.repo / path), doubtful)
+        pairs = zip(doubtful, sums, strict=True)
+        bad |= {path: "damaged" for path, digest in pairs if digest != files[path].sha256}
+    return bad
+
+
+def _sum(path: Path) -> str:
     try:
-        found = (layout.dists / name).stat()
-    except FileNotFoundError:
+        return sha256_file(path)
+    except OSError:
+        return ""
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         return -1, -1
     return found.st_size, found.st_mtime_ns

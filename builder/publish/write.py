@@ -18,7 +18,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import PublishError
-from builder.publish.contents import render
+from builder.publish.contents import date_of, read_release, render
 from builder.publish.layout import SIGNED, SOURCE_INDEX, SUFFIXES, Layout, binary_index, by_hash
 from builder.publish.state import save
 
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from builder.publish.contents import Stanza
     from builder.publish.signer import Signer
 
-# How many publications' indices stay fetchable by hash, so that a client that read an
-# older InRelease a moment ago finds what it names.
+# Indices stay fetchable by hash as long as they are of one of the last publications, or were
+# replaced less than so many seconds ago: a client that has an older InRelease, from a proxy
+# or a mirror that is behind, finds what it names.
 GENERATIONS = 4
+SECONDS_KEPT = 86400.0
 
 
 class Change:
@@ -41,6 +43,7 @@ class Change:
         self.layout, self.staging = layout, layout.staging
         self._renames: list[tuple[Path, Path]] = []
         self._touched: list[Path] = []
+        self._replaced: list[Path] = []
 
     @classmethod
     @contextmanager
@@ -70,15 +73,19 @@ class Change:
         staged.write_bytes(data)
         self.rename(staged, target)
 
+    def replaced(self, indices: Sequence[tuple[str, str]]) -> None:
+        """Note the index files, name and digest, that are current until this is committed."""
+        self._replaced = [self.layout.dists / by_hash(*index) for index in indices]
+
     def names(self) -> list[str]:
         """Return what will be renamed, relative to the repository."""
         return [str(target.relative_to(self.layout.repo)) for _, target in self._renames]
 
     def commit(self) -> None:
         """Rename everything, in the order it was queued."""
-        for target in self._touched:
-            # Its age decides when a by-hash file goes (`expire`): it is young again.
-            if target.parent.name == "SHA256":
+        # Their age decides when files by hash go (`_expire`): it counts from now.
+        for target in (*self._touched, *self._replaced):
+            if target.parent.name == "SHA256" and target.exists():
                 os.utime(target)
         for staged, target in self._renames:
             public_directory(target.parent)
@@ -101,10 +108,15 @@ def write(
     sources: Sequence[Stanza],
     *,
     signer: Signer,
-    date: float,
+    epoch_seconds: int | None = None,
 ) -> list[str]:
-    """Publish these stanzas and what `change` holds; return the files of dists/ rewritten."""
+    """Publish these stanzas and what `change` holds; return the files of dists/ rewritten.
+
+    Date is `epoch_seconds` (default: now), but see `date_after`.
+    """
     layout = change.layout
+    before = read_release(layout)
+    date = date_after(before, epoch_seconds)
     indices = {
         binary_index(fields["Architectures"]): render(binaries),
         SOURCE_INDEX: render(sources),
@@ -122,8 +134,10 @@ def write(
     for name, data in files.items():
         change.index(name, data)
     release = change.staging / "Release"
-    release.write_text(render_release(fields, date, digests, files))
+    release.write_text(render_release(fields, date, digests, files), encoding="utf-8")
     inrelease, _ = signer.sign(release)
+    if before:
+        change.replaced(list(before["SHA256"].items()))
     _later_than(inrelease, layout.inrelease)
     for name in SIGNED:
         change.rename(change.staging / name, layout.dists / name)
@@ -131,8 +145,21 @@ def write(
     change.commit()
     _expire(layout, digests)
     entries = [tuple(stanza.entry for stanza in stanzas) for stanzas in (binaries, sources)]
-    save(layout, fields, signer.fingerprint, entries[0], entries[1])
+    save(layout, fields, date, signer.fingerprint, entries[0], entries[1])
     return rewritten
+
+
+def date_after(before: Mapping[str, Any] | None, epoch_seconds: int | None = None) -> float:
+    """Return the Date of what replaces a Release: `epoch_seconds`, or now.
+
+    It is never before the Date it replaces, because apt ignores a Release that is older than
+    the one it has, and never later than now, because apt refuses one of the future. A Date of
+    the future that a wrong clock has left is not carried on.
+    """
+    now = time.time()
+    old = date_of(before) if before else 0.0
+    wanted = now if epoch_seconds is None else min(float(epoch_seconds), now)
+    return wanted if old > now else max(old, wanted)
 
 
 def render_release(
@@ -163,20 +190,31 @@ def _pack(data: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _later_than(new: Path, old: Path) -> None:
-    """Give `new` a whole second that `old` does not have: apt and HTTP compare seconds."""
-    if old.exists():
-        seconds = max(time.time(), int(old.stat().st_mtime) + 1)
-        os.utime(new, (seconds, seconds))
+    """Give `new` a whole second that `old` does not have: apt and HTTP compare seconds.
+
+    That is not one of the future, which a server may hold against it: it is waited for.
+    """
+    seconds = time.time()
+    if old.exists() and seconds - 1 < (last := int(old.stat().st_mtime)) <= seconds:
+        time.sleep(last + 1 - seconds)
+        seconds = max(time.time(), float(last + 1))
+    os.utime(new, (seconds, seconds))
 
 
 def _expire(layout: Layout, current: Mapping[str, str]) -> None:
-    """Delete index files by hash beyond the youngest generations; never a current one."""
-    keep = set(current.values())
+    """Delete index files by hash that are beyond the youngest generations and old as well.
+
+    Their mtime is the time they were last current (`Change.replaced`).
+    """
+    keep, now = set(current.values()), time.time()
     for directory in layout.dists.glob("*/*/by-hash/SHA256"):
-        files = [path for path in directory.iterdir() if path.name not in keep]
-        files.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        times = {p: p.stat().st_mtime for p in directory.iterdir() if p.name not in keep}
+        for path in [p for p, seconds in times.items() if seconds > now]:
+            os.utime(path)  # of a wrong clock; it would stay until that day
+        files = sorted(times, key=lambda path: times[path], reverse=True)
         for path in files[(GENERATIONS - 1) * len(SUFFIXES) :]:
-            path.unlink()
+            if times[path] < now - SECONDS_KEPT:
+                path.unlink()
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def digests(repository, pattern):
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in repository.glob(pattern)
-        if "-archive_" not in path.name  # names the repository's own address
+        if "-archive_" not in path.name  # has the repository's own key
     }
 
 

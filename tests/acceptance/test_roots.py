@@ -9,13 +9,16 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT
 
-from builder import catalogue, dirs, roots, wheels
+from builder import dirs, roots
+from builder.catalogue import load as catalogue
 from builder.errors import BuildError
+from builder.wheels import build as wheels
 
 BUILD_DEBS = CHECKOUT / ".venv/bin/build-debs"
 SUITE = "bullseye"
@@ -113,7 +116,7 @@ def test_a_build_ends_with_the_process_that_started_it(root, work):
     child = os.fork()
     if child == 0:
         root.run(["sleep", "1000"], work)
-    until(lambda: "sleep\n" in processes(str(root.directory)), 30)
+    until(lambda: "sleep" in processes(str(root.directory)).values(), 30)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     until(lambda: not processes(str(root.directory)), 30)
@@ -126,6 +129,7 @@ def cache(place, root, tmp_path):
     archives = place.roots.glob(f"{SUITE}-*.tar.zst")
     newest = max(archives, key=lambda p: p.stat().st_mtime)
     (tmp_path / "cache").mkdir()
+    shutil.copy(f"{newest}.sha256", tmp_path / "cache")
     return Path(shutil.copy(newest, tmp_path / "cache"))
 
 
@@ -158,20 +162,20 @@ def mounts(below):
 
 
 def processes(word):
-    """Return the names of processes that have a word in their arguments or directories."""
-    found = []
+    """Return the names, by their ids, of processes with a word in arguments or directories."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             where = f"{(entry / 'root').readlink()} {(entry / 'cwd').readlink()}"
             if word in where + (entry / "cmdline").read_bytes().decode(errors="replace"):
-                found.append((entry / "comm").read_text())
+                found[int(entry.name)] = (entry / "comm").read_text().strip()
         except OSError:  # it ended meanwhile
             continue
     return found
 
 
 def test_a_build_that_is_killed_leaves_nothing(place, tmp_path):
-    """SIGKILL while a compiler runs in the root; the next run removes the directory."""
+    """SIGKILL to all of it while a compiler runs in the root; the next run tidies up."""
     area, cache = tmp_path / "area", tmp_path / "cache"
     area.mkdir()
     cache.mkdir()
@@ -182,23 +186,25 @@ def test_a_build_that_is_killed_leaves_nothing(place, tmp_path):
     with (tmp_path / "said").open("w+") as messages:
         killed = subprocess.Popen(argv, env=env, stderr=messages)
         try:
-            until(lambda: "cc1\n" in processes(str(area)) or killed.poll() is not None)
+            until(lambda: "cc1" in processes(str(area)).values() or killed.poll() is not None)
             assert killed.poll() is None, (tmp_path / "said").read_text()
         finally:
-            killed.kill()
+            for pid in processes(str(tmp_path / "repo")):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             killed.wait()
-        until(lambda: not processes(str(area)))
+        until(lambda: not processes(str(tmp_path)))
         assert mounts(area) == []
         left = list(area.iterdir())
         assert left
         following = subprocess.Popen(argv, env=env, stderr=messages)
         try:
-            until(lambda: "cc1\n" in processes(str(area)) or following.poll() is not None)
+            until(lambda: "cc1" in processes(str(area)).values() or following.poll() is not None)
             assert not any(p.exists() for p in left)
         finally:
             following.send_signal(signal.SIGINT)
             following.wait()
-    until(lambda: not processes(str(area)))
+    until(lambda: not processes(str(tmp_path)))
     assert list(area.iterdir()) == []
     assert mounts(area) == []
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT, stanzas
 
+from builder import dirs
 from builder.publish import Signer, Suite, publish
 
 # Small, of different Debian suites and Pythons, and in the cache after `make repo old-series`.
@@ -83,7 +84,7 @@ def test_packages_another_suite_has_too_are_shared(grown, tmp_path):
     copies = [Path(shutil.copy(repo / p, tmp_path)) for p in chosen]
     before = digests(repo)
     third = Suite("trixie", FIRST[0], "Gazpacho")
-    publish(repo, third, copies, (), Signer.open(tmp_path / "keys"))
+    publish(repo, third, copies, (), Signer.open(dirs.locate().keys))
     assert sorted(named(repo, third.name)) == chosen
     new = digests(repo).keys() - before.keys()
     assert [p for p in new if p.startswith("pool/")] == []

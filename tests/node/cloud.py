@@ -30,6 +30,31 @@ PATTERNS = shlex.join(f"{service}*.service" for service in SERVICES)
 ROOT_HELPERS = re.compile(
     r"privsep-helper|rootwrap|^sudo |dnsmasq|haproxy|keepalived|radvd|ovsdb-client|ip netns exec"
 )
+# What the cloud holds, by its API, without what changes by itself.
+LOOK = """
+import json, openstack
+cloud = openstack.connect()
+def rows(items, *names):
+    return sorted(json.dumps({n: i.to_dict().get(n) for n in names}, sort_keys=True, default=str)
+                  for i in items)
+print(json.dumps({
+    "users": rows(cloud.identity.users(), "id", "name", "domain_id", "is_enabled"),
+    "projects": rows(cloud.identity.projects(), "id", "name", "is_enabled"),
+    "endpoints": rows(cloud.identity.endpoints(), "id", "url", "interface"),
+    "images": rows(cloud.image.images(), "id", "name", "size", "hash_value", "checksum", "status"),
+    "flavors": rows(cloud.compute.flavors(), "id", "name", "ram", "vcpus", "disk"),
+    "servers": rows(cloud.compute.servers(all_projects=True), "id", "name", "status",
+                    "addresses", "hypervisor_hostname", "metadata"),
+    "networks": rows(cloud.network.networks(), "id", "name", "mtu", "provider_network_type"),
+    "subnets": rows(cloud.network.subnets(), "id", "name", "cidr", "allocation_pools"),
+    "routers": rows(cloud.network.routers(), "id", "name", "external_gateway_info"),
+    "ports": rows(cloud.network.ports(), "id", "mac_address", "fixed_ips", "device_id"),
+    "addresses": rows(cloud.network.ips(), "id", "floating_ip_address", "fixed_ip_address"),
+    "rules": rows(cloud.network.security_group_rules(), "id", "direction", "protocol"),
+    "volumes": rows(cloud.block_storage.volumes(all_projects=True), "id", "name", "size",
+                    "status", "attachments"),
+}))
+"""
 ANSWER_SECONDS = 120  # for a guest to boot on an emulated processor, and to be reached
 
 
@@ -103,6 +128,13 @@ class Cloud:
     def volume(self, name: str) -> str:
         """Return the state of a volume."""
         return self.json(f"volume show {name}", "demo")["status"]
+
+
+def look(cloud: Cloud) -> str:
+    """Return what the cloud holds, asked with the modules of the client that is installed."""
+    python = 'python=$(dirname "$(readlink -f "$(command -v openstack)")")/python'
+    either = "[ -x $python ] || python=python3"
+    return cloud.controller.out(f". /root/admin-openrc; {python}; {either}; $python -", stdin=LOOK)
 
 
 def each(nodes: dict[str, Node], act: Callable[[Node], object]) -> None:

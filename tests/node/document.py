@@ -60,6 +60,15 @@ def read(path: Path) -> list[Block]:
     return blocks
 
 
+def section(path: Path, heading: str, node: str) -> list[Block]:
+    """Return the ```` ```sh ```` blocks below a heading of a document that names no nodes."""
+    _, found, rest = path.read_text().partition(f"\n## {heading}\n")
+    if not found:
+        raise DocumentError(f"{path.name}: no section {heading}")
+    texts = re.findall(r"^```sh\n(.*?)^```$", rest.partition("\n## ")[0], re.DOTALL | re.MULTILINE)
+    return [Block(heading, number, (node,), text) for number, text in enumerate(texts, 1)]
+
+
 def _block(path: Path, section: str, line: int, kind: str, body: list[str]) -> Block:
     language, *nodes = kind.split()
     if language != "sh" or not nodes:

@@ -32,8 +32,14 @@ BASE = (
     "systemd",
     "systemd-sysv",
 )
-# A frozen mirror or a wrong clock is the host administrator's affair: follow apt there.
-FOLLOWED = ("Acquire::Check-Valid-Until", "Acquire::Check-Date", "Acquire::http::Proxy")
+# The host's apt settings that hold for a node's, whatever it fetches.
+FOLLOWED = ("Acquire::http::Proxy",)
+# A frozen mirror is the host administrator's affair: what apt is told to overlook there, it
+# overlooks of Debian's own suites (sources.list(5)), and of no other repository.
+OVERLOOKED = {
+    'Acquire::Check-Valid-Until "false";': "check-valid-until=no",
+    'Acquire::Check-Date "false";': "check-date=no",
+}
 UNUSED_UNITS = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -47,15 +53,17 @@ UNUSED_UNITS_OF = {"bullseye": ("iscsid.service", "open-iscsi.service")}
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One suite on one mirror, as `deb URI SUITE main`."""
+    """One suite on one mirror, as `deb [options] URI SUITE main`."""
 
     uri: str
     suite: str
+    options: tuple[str, ...] = ()
 
     def line(self, *, plain: bool = False) -> str:
         """Return the sources.list line; `plain` for a node, whose proxy adds TLS again."""
         uri = "http" + self.uri[5:] if plain and self.uri.startswith("https:") else self.uri
-        return f"deb {uri} {self.suite} main\n"
+        options = f"[{' '.join(self.options)}] " if self.options else ""
+        return f"deb {options}{uri} {self.suite} main\n"
 
 
 def cache_dir() -> Path:
@@ -82,7 +90,8 @@ def sources(suite: str) -> list[Source]:
     lines = _output("apt-get", "indextargets", "--format", fields, "Created-By: Packages")
     pairs = sorted({tuple(line.split()) for line in lines.splitlines()})
     wanted = {here + tail: suite + tail for tail in ("", "-updates", "-security")}
-    found = [Source(uri, wanted[release]) for release, uri in pairs if release in wanted]
+    options = tuple(word for line, word in OVERLOOKED.items() if line in _settings())
+    found = [Source(uri, wanted[release], options) for release, uri in pairs if release in wanted]
     if not any(source.suite == suite for source in found):
         raise RuntimeError(f"apt on this machine knows no mirror of {here}")
     return found
@@ -95,8 +104,11 @@ def schemes(found: list[Source]) -> dict[str, str]:
 
 def followed_options() -> list[str]:
     """Return the host's apt settings a node's apt must share to use the same mirrors."""
-    dump = _output("apt-config", "dump").splitlines()
-    return [line for line in dump if line.startswith(FOLLOWED)]
+    return [line for line in _settings() if line.startswith(FOLLOWED)]
+
+
+def _settings() -> list[str]:
+    return _output("apt-config", "dump").splitlines()
 
 
 def image(suite: str, extra: tuple[str, ...] = ()) -> Path:

@@ -34,6 +34,10 @@ class Repository:
         return self.path / "dists" / self.suite / "InRelease"
 
     @property
+    def source(self) -> str:
+        return f"/etc/apt/sources.list.d/openstack-{self.series}.sources"
+
+    @property
     def tree(self) -> str:
         return f"/usr/lib/openstack/{self.series}"
 
@@ -57,20 +61,19 @@ class Repository:
         return self.stanzas[package]["Filename"]
 
     def add_to(self, node: Node, uri: str) -> None:
-        """Make `node` know the repository at `uri`, by its archive package and nothing else."""
-        deb = self.file(self.archive)
-        if uri == FILE_URI:
-            node.run(f"apt-get install -y {REPO_DIR}/{deb}")
-        else:
-            node.run(
-                f"curl -fsSo /tmp/archive.deb {uri}/{deb} && apt-get install -y /tmp/archive.deb"
-            )
+        """Make `node` use the repository at `uri`, as the README says."""
         self.point(node, uri)
+        node.run(f"apt-get install -y {self.archive}")
 
     def point(self, node: Node, uri: str) -> None:
-        """Set the address in the archive package's sources, and fetch the lists."""
-        sources = node.out(f"dpkg -L {self.archive} | grep '[.]sources$'")
-        node.run(f"sed -i 's|^URIs:.*|URIs: {uri}|' {sources} && apt-get update")
+        """Give a node's apt the address of the repository, and fetch the lists."""
+        script = f"{self.suite}.sh"
+        if uri == FILE_URI:
+            node.run(f"sh {REPO_DIR}/{script} && apt-get update")
+        else:
+            node.run(
+                f"cd /root && curl -fsSO {uri}/{script} && sh {script} {uri} && apt-get update"
+            )
 
     def installed(self, node: Node) -> list[str]:
         """Return which of our packages are unpacked or configured on `node`."""

@@ -29,6 +29,7 @@ from cloud import (
 )
 from guest import DISK_TEXT
 from harness import Node, NodeError, wait_until
+from repository import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +47,13 @@ AGENTS = (
 SETTLE_SECONDS = 45
 # keystone writes its keys, and nothing else.
 FIND_WRITABLE = "find /etc/{} -name '*-keys' -prune -o -writable ! -type l -print"
+# What a compute host of long ago leaves.
+GONE = """\
+INSERT INTO services (created_at, last_seen_up, uuid, host, `binary`, topic, report_count, disabled,
+    deleted, version, forced_down)
+VALUES ('2024-01-01', '2024-02-01', '{row}', 'gone9', 'nova-compute', 'compute', 9, 0, 0, 50, 0)
+"""
+MEMCACHED = "/usr/share/memcached/scripts"
 MOST_LOG = 20_000_000  # bytes a node may write in an outage of a minute
 
 
@@ -86,6 +94,17 @@ def test_status_and_setup_say_that_all_is_well(cloud: Cloud) -> None:
     for node in cloud.nodes.values():
         assert complaints(node) == []
     node.run("openstack-node setup")
+
+
+def test_no_log_says_what_the_packages_could_have_set(cloud: Cloud) -> None:
+    """Of a host that is a controller as well, and of what upstream warns of at each start."""
+    words = ("No DB access allowed", "not allowed to directly", "service_token_roles_required")
+    patterns = shlex.join(f"-e{word}" for word in words)
+    for node in cloud.nodes.values():
+        assert not node.run(f"grep -rhF {patterns} /var/log", check=False).stdout
+    said = cloud.controller.out(f"{MEMCACHED}/memcached-tool controller:11211 stats")
+    assert re.search(r"\bget_hits +[1-9]", said)
+    assert not cloud.controller.out("find /var/lib -name '*.sqlite' -o -name 'keystone.db'")
 
 
 def test_privileged_work_goes_through_the_helpers(cloud: Cloud) -> None:
@@ -251,6 +270,38 @@ def test_server_that_is_moved_about_answers_and_leaves_nothing(cloud: Cloud) -> 
             30,
             1,
         )
+
+
+def test_a_volume_back_end_that_is_down_is_told(cloud: Cloud) -> None:
+    """Its daemon runs, and says nothing for it: nobody could make a volume."""
+    node, host = cloud.controller, cloud.controller.name
+    drop_in = "/etc/cinder/cinder.conf.d/zz-test.conf"
+    timing = "[DEFAULT]\nservice_down_time = 15\nreport_interval = 5\n"
+    node.write(drop_in, f"{timing}[share]\nnfs_shares_config = /none\n")
+    node.run(f"chgrp cinder {drop_in}; chmod 0640 {drop_in}; systemctl restart cinder-volume")
+    status = "openstack-node status --quick cinder"
+    wait_for(node, f"{status} | grep -q 'critical  heartbeat  cinder-volume on {host}@share'", 120)
+    said = node.run(status, check=False)
+    assert said.returncode == 2
+    assert "its back end share is not usable: see journalctl -u cinder-volume" in said.stdout
+    node.run(f"rm {drop_in}; systemctl restart cinder-volume")
+    wait_for(node, status, 120)
+
+
+def test_a_row_of_a_host_long_gone_keeps_an_upgrade_off(
+    cloud: Cloud, repository: Repository
+) -> None:
+    """nova would not start beside it; a person is told before anything is done."""
+    node, row = cloud.controller, "11111111-2222-4333-8444-555555555555"
+    node.run("mysql nova", stdin=GONE.format(row=row))
+    refused = node.run(f"openstack-node upgrade {repository.series} --yes", check=False)
+    status = node.run("openstack-node status --quick nova", check=False)
+    node.run("mysql nova", stdin=f"DELETE FROM services WHERE uuid = '{row}'")  # noqa: S608
+    assert refused.returncode == 1
+    assert f"row {row} of nova-compute on gone9 is of a release beside which" in refused.stderr
+    assert f"compute service delete {row}" in refused.stderr
+    assert status.returncode == 1
+    assert "warning   heartbeat  nova-compute on gone9: not heard of for" in status.stdout
 
 
 def test_outage_of_database_and_broker_is_waited_out(cloud: Cloud) -> None:

@@ -76,7 +76,7 @@ def test_apt_prefers_our_packages_by_file_and_by_http(node: Node, repository: Re
 
 
 def test_the_archive_is_signed_by_a_key_for_it_alone(node: Node, repository: Repository) -> None:
-    sources = node.out(f"cat $(dpkg -L {repository.archive} | grep '[.]sources$')")
+    sources = node.read(repository.source)
     key = next(line for line in sources.splitlines() if line.startswith("Signed-By: /"))
     assert node.succeeds(f"dpkg -S {key.removeprefix('Signed-By: ')}")
     assert not node.out("ls /etc/apt/trusted.gpg.d | grep -v ^debian- || :")
@@ -86,6 +86,9 @@ def test_install(node: Node, repository: Repository) -> None:
     node.run("apt-get install -y mariadb-server memcached keystone openstackclient")
     assert node.out("systemctl is-enabled keystone") == "enabled"
     assert not node.out("systemctl list-units --failed --no-legend --plain")
+    # Without an address of a database it would make one of its own, with sqlite.
+    assert node.out("systemctl show -P ActiveState keystone") == "inactive"
+    assert not node.out("find /var/lib/keystone -type f")
     for package in repository.installed(node):
         assert (
             node.out(f"dpkg-query -W -f '${{Version}}' {package}")
@@ -173,9 +176,11 @@ def test_survives_a_reboot(node: Node) -> None:
     assert_serves(node)
 
 
-def test_is_restarted_when_killed(node: Node) -> None:
+@pytest.mark.parametrize("signal", ["KILL", "TERM"])
+def test_is_restarted_when_killed(node: Node, signal: str) -> None:
+    """TERM has uWSGI end in its way, with status 0."""
     before = main_pid(node)
-    node.run("systemctl kill --kill-whom=main --signal=KILL keystone")
+    node.run(f"systemctl kill --kill-whom=main --signal={signal} keystone")
     wait_for(node, f"[ $(systemctl show -P MainPID keystone) != {before} ]", 30)
     assert_serves(node, 60)
 
@@ -187,6 +192,22 @@ def test_logs_go_on_after_rotation(node: Node) -> None:
     live = node.out("find /var/log/keystone -name '*.log' -size +0")
     assert live, "nothing is logged after a rotation"
     assert not node.out("find /var/log/keystone -name '*.log' ! -user keystone")
+
+
+def test_needrestart_restarts_it_when_it_may(node: Node) -> None:
+    """In automatic mode, after a library that the daemon has loaded was replaced."""
+    node.run("apt-get install -y needrestart")
+    before = main_pid(node)
+    # Its processes load the application, the first one does not.
+    maps = f"/proc/$(pgrep -P {before} | head -n 1)/maps"
+    library = node.out(f"awk '$6 ~ /openstack.*[.]so/ {{ print $6; exit }}' {maps}")
+    node.run(f"cp -p {library} {library}.new && mv {library}.new {library}")
+    node.run("echo RESTARTS=defer >>/etc/default/openstack-node; needrestart -r a")
+    assert main_pid(node) == before
+    node.run("sed -i /RESTARTS/d /etc/default/openstack-node; needrestart -r a")
+    assert main_pid(node) != before
+    assert_serves(node)
+    node.run("apt-get purge -y needrestart")
 
 
 def test_reinstalling_keeps_an_edited_file(node: Node) -> None:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING
 
 import pytest
+from harness import Node, wait_until
 from repository import HTTP_URI, Repository, set_option
-
-if TYPE_CHECKING:
-    from harness import Node
 
 PACKAGES = (
     *("glance", "placement-api"),
@@ -37,6 +34,26 @@ SETTLED_SECONDS = 20
 MOST_RESTARTS = 6  # in WATCHED_SECONDS: no unit starts again within 10 s
 MOST_JOURNAL = 2_000_000  # bytes, all units, installation and WATCHED_SECONDS
 MOST_LOG = 8_000_000  # bytes below /var/log/<service>, likewise
+# They become root, and make mounts and namespaces the node sees (docs/units.md).
+UNCONFINED = {
+    *("cinder-backup.service", "cinder-volume.service", "nova-compute.service"),
+    *("neutron-dhcp-agent.service", "neutron-l3-agent.service"),
+    *("neutron-openvswitch-agent.service", "neutron-server.service"),
+}
+MOST_EXPOSURE = 40  # tenths, of 100
+STORE = "/usr/share/glance-api/cinder-store.conf"
+DROP_INS = "/etc/systemd/system/glance-api.service.d"
+# As the store does from within the service.
+BECOME_ROOT = """\
+[Service]
+Type=oneshot
+ExecCondition=
+ExecStart=
+ExecStart=sudo -n glance-rootwrap /etc/glance/rootwrap.conf id
+RemainAfterExit=no
+Restart=no
+RestartForceExitStatus=
+"""
 # What a purge may leave and why; any other path is a defect.
 KEPT = (
     r"/var/lib/(glance|placement|nova|neutron|cinder)(/.*)?",  # data are the operator's
@@ -142,6 +159,44 @@ def test_units_run_or_wait_without_a_crash_loop(node: Node, units: list[str]) ->
     assert not idle
 
 
+# A database of nova as an early release of its code left it.
+MAKE_OLD_DATABASE = """\
+import sqlite3
+database = sqlite3.connect("/var/lib/nova/old.sqlite")
+database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+database.execute("INSERT INTO alembic_version VALUES ('8f2f1571d55b')")
+database.commit()
+"""
+
+
+def start_conductor(node: Node) -> str:
+    """Start nova-conductor where it may not start; return why, as its journal has it.
+
+    Its unit counts an exit status of 1 as success, and has `Restart=always`.
+    """
+    node.run("systemctl start nova-conductor; sleep 1")
+    state = states(node, ["nova-conductor.service"])["nova-conductor.service"]
+    assert (state["ActiveState"], state["Result"]) == ("inactive", "exec-condition")
+    assert state["NRestarts"] == "0"
+    return node.out("journalctl -b -n 10 -o cat --no-pager -u nova-conductor")
+
+
+def test_a_unit_nobody_configured_says_what_it_waits_for(node: Node, units: list[str]) -> None:
+    assert "nova-conductor.service" in units
+    lack = r"not started: not configured yet: \[\w+\] connection in /etc/nova/nova.conf is not set"
+    assert re.search(lack, start_conductor(node))
+
+
+def test_new_code_is_held_back_while_its_database_is_behind(node: Node, units: list[str]) -> None:
+    node.run(f"runuser -u nova -- python3 -c {shlex.quote(MAKE_OLD_DATABASE)}")
+    conf = "/etc/nova/nova.conf"
+    set_option(node, conf, "database", "connection", "sqlite:////var/lib/nova/old.sqlite")
+    behind = "not started: the database /var/lib/nova/old.sqlite at this host is behind the code"
+    assert behind in start_conductor(node)
+    node.run(f"rm /var/lib/nova/old.sqlite; sed -i '/^connection = /d' {conf}")
+    assert "not configured yet" in start_conductor(node), units
+
+
 def test_agents_wait_for_a_broker_that_is_away(node: Node, units: list[str]) -> None:
     """Nobody answers at the address in their configuration; not even stopping takes long."""
     assert set(AGENTS) <= set(units)
@@ -216,6 +271,35 @@ def test_sudo_lets_rootwrap_through_and_nothing_else(node: Node, units: list[str
     node.run(f"{neutron} ip netns list")
     cinder = "runuser -u cinder -- sudo -n cinder-rootwrap /etc/cinder/rootwrap.conf"
     node.run(f"{cinder} env LC_ALL=C lvs --version")
+
+
+def test_units_are_confined_but_for_those_that_cannot_be(node: Node, units: list[str]) -> None:
+    exposed = {
+        unit
+        for unit in units
+        if not node.succeeds(f"systemd-analyze security --threshold={MOST_EXPOSURE} {unit}")
+    }
+    assert exposed <= UNCONFINED
+
+
+def test_glance_becomes_root_for_a_store_in_cinder_alone(node: Node, units: list[str]) -> None:
+    assert "glance-api.service" in units
+    node.run(f"mkdir {DROP_INS}")
+    node.write(f"{DROP_INS}/zz-test.conf", BECOME_ROOT)
+
+    def start_and_hear(words: str) -> None:
+        node.run("systemctl daemon-reload; systemctl start glance-api", check=False)
+        journal = "journalctl -b -q --no-pager -o cat -t glance-api"
+        wait_until(f"{words!r} in the journal", lambda: words in node.out(journal), 30)
+
+    try:
+        start_and_hear("no new privileges")
+        node.run(f"install -m 0644 {STORE} {DROP_INS}/cinder-store.conf")
+        start_and_hear("Unauthorized command: id")  # rootwrap says so, as root
+        node.run(f"rm {DROP_INS}/zz-test.conf; systemctl daemon-reload")
+        assert not node.out("systemd-analyze verify glance-api.service 2>&1")
+    finally:
+        node.run(f"rm -r {DROP_INS}; systemctl daemon-reload; systemctl reset-failed")
 
 
 def test_privsep_helper_starts_for_nova(node: Node, units: list[str]) -> None:

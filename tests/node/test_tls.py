@@ -48,7 +48,14 @@ debug = true
 [$3]
 connection = mysql+pymysql://$1:$2@localhost/$1
 END
-    [ "$1" != keystone ] || return 0
+    if [ "$1" = keystone ]; then
+        cat >>/etc/keystone/keystone.conf.d/cloud.conf <<END
+[cache]
+backend = dogpile.cache.memcached
+memcache_servers = localhost:11211
+END
+        return
+    fi
     cat >>"/etc/$1/$1.conf.d/cloud.conf" <<END
 [keystone_authtoken]
 www_authenticate_uri = http://controller:5000

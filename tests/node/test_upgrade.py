@@ -23,6 +23,7 @@ from cloud import (
     complaints,
     each,
     install_blocks,
+    look,
     running,
     units,
     wait_for_agents,
@@ -36,31 +37,6 @@ if TYPE_CHECKING:
     from harness import Node
 
 ALONE = ("keystone", "glance", "placement")
-# What the cloud holds, by its API, without what changes by itself.
-LOOK = """
-import json, openstack
-cloud = openstack.connect()
-def rows(items, *names):
-    return sorted(json.dumps({n: i.to_dict().get(n) for n in names}, sort_keys=True, default=str)
-                  for i in items)
-print(json.dumps({
-    "users": rows(cloud.identity.users(), "id", "name", "domain_id", "is_enabled"),
-    "projects": rows(cloud.identity.projects(), "id", "name", "is_enabled"),
-    "endpoints": rows(cloud.identity.endpoints(), "id", "url", "interface"),
-    "images": rows(cloud.image.images(), "id", "name", "size", "hash_value", "checksum", "status"),
-    "flavors": rows(cloud.compute.flavors(), "id", "name", "ram", "vcpus", "disk"),
-    "servers": rows(cloud.compute.servers(all_projects=True), "id", "name", "status",
-                    "addresses", "hypervisor_hostname", "metadata"),
-    "networks": rows(cloud.network.networks(), "id", "name", "mtu", "provider_network_type"),
-    "subnets": rows(cloud.network.subnets(), "id", "name", "cidr", "allocation_pools"),
-    "routers": rows(cloud.network.routers(), "id", "name", "external_gateway_info"),
-    "ports": rows(cloud.network.ports(), "id", "mac_address", "fixed_ips", "device_id"),
-    "addresses": rows(cloud.network.ips(), "id", "floating_ip_address", "fixed_ip_address"),
-    "rules": rows(cloud.network.security_group_rules(), "id", "direction", "protocol"),
-    "volumes": rows(cloud.block_storage.volumes(all_projects=True), "id", "name", "size",
-                    "status", "attachments"),
-}))
-"""
 
 
 @dataclass
@@ -94,12 +70,6 @@ def proven(request, trip) -> Callable[[str, tuple[str, ...]], None]:
             record(*pair, way, trip.notes)
 
     return note
-
-
-def look(cloud: Cloud) -> str:
-    """Return what the cloud holds."""
-    python = 'python=$(dirname "$(readlink -f "$(command -v openstack)")")/python'
-    return cloud.controller.out(f". /root/admin-openrc; {python}; $python -", stdin=LOOK)
 
 
 def images_come_back(cloud: Cloud) -> None:

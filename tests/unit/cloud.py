@@ -21,7 +21,7 @@ from wheelhouse import (
     wheel,
 )
 
-from builder.catalogue import machine_suite
+from builder.catalogue.load import machine_suite
 
 BUILD_DEBS = Path(sys.executable).with_name("build-debs")
 HERE = machine_suite() or "bookworm"

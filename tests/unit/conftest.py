@@ -1,7 +1,8 @@
-"""What several files of unit tests have in their hands: a key, and places for a repository."""
+"""What several files of unit tests share: a key, places for a repository, the command."""
 
 import pytest
 
+from builder import cli, log
 from builder.publish import Signer
 
 
@@ -18,3 +19,25 @@ def repo(tmp_path):
 @pytest.fixture
 def debs(tmp_path):
     return tmp_path / "debs"
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Return a function that runs the command in this process: exit code, stdout, stderr."""
+
+    def run(cloud, *words):
+        for key in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "UV_CACHE_DIR", "UV_INDEX_URL"):
+            monkeypatch.delenv(key, raising=False)
+        for key, value in cloud.env.items():
+            monkeypatch.setenv(key, value)
+        monkeypatch.setattr("sys.argv", ["build-debs", *map(str, words)])
+        log.set_level(1)
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as done:
+            code = done.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

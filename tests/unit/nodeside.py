@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "debian-templates/node"))
+sys.path.insert(0, str(ROOT / "builder/payload"))
 
 from openstack_node import manifest  # noqa: E402 - it is found only now
 

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from builder.model import SourcePackage
+from builder.model.values import SourcePackage
 from builder.publish import Suite, publish
 
 BOOKWORM = Suite("bookworm", "2026.1", "Gazpacho")
@@ -78,6 +78,20 @@ def contents(directory):
     return {str(p): p.read_bytes() for p in sorted(Path(directory).rglob("*")) if p.is_file()}
 
 
+def agents(home):
+    """Return the command lines of the gpg-agents started by who has the directory HOME."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_text(errors="replace").split("\0")
+            env = (path / "environ").read_text(errors="replace").split("\0")
+        except OSError:  # it ended just now
+            continue
+        if words[0].endswith("gpg-agent") and f"HOME={home}" in env:
+            found.append(words)
+    return found
+
+
 def versions(entries):
     return [(entry.package, entry.version) for entry in entries]
 
@@ -86,11 +100,28 @@ def put(repo, signer, *debs, suite=BOOKWORM, sources=(), **options):
     return publish(repo, suite, debs, sources, signer, **options)
 
 
+def debian(area, codename, *debs, **fields):
+    """Return the source of a flat repository with the names of a release of Debian's."""
+    area.mkdir()
+    for name, version in debs:
+        make_deb(area / "pool", name, version)
+    text = sh("dpkg-scanpackages", "pool", cwd=area).rpartition("\ndpkg-")[0]
+    (area / "Packages").write_text(text)
+    rows = {"Origin": "Debian", "Label": "Debian", "Codename": codename, **fields}
+    flags = (
+        word
+        for key, value in rows.items()
+        for word in ("-o", f"APT::FTPArchive::Release::{key}={value}")
+    )
+    (area / "Release").write_text(sh("apt-ftparchive", *flags, "release", ".", cwd=area))
+    return f"Types: deb\nURIs: {area.as_uri()}\nSuites: ./\nTrusted: yes\n"
+
+
 class Apt:
     """apt with a root directory of its own: it sees one source and no system."""
 
     def __init__(self, root, repo, suite="bookworm-2026.1", *, url="", key=None):
-        self.root = root
+        self.root, self.settings = root, {}
         for name in ("etc/apt/preferences.d", "var/lib/apt/lists/partial", "var/cache/apt"):
             (root / name).mkdir(parents=True)
         (root / "var/lib/dpkg").mkdir(parents=True)
@@ -111,6 +142,10 @@ class Apt:
             "APT::Get::List-Cleanup": "true",
             "Acquire::Languages": "none",
             "Acquire::Retries": "0",
+            # as on a node, whatever this machine overlooks of its mirrors
+            "Acquire::Check-Date": "true",
+            "Acquire::Check-Valid-Until": "true",
+            **self.settings,
         }
         return [flag for key, value in options.items() for flag in ("-o", f"{key}={value}")]
 

@@ -9,7 +9,7 @@ from cloud import ELSEWHERE, HERE, founded
 from publishing import snapshot
 from wheelhouse import REPOSITORY, names
 
-from builder import cli, errors, log
+from builder import cli, errors
 
 
 @pytest.fixture(scope="module")
@@ -27,28 +27,6 @@ def own(cloud, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(cloud.data, data, symlinks=True)
     return cloud.with_env(BUILD_DEBS_DATA=data, BUILD_DEBS_CACHE=tmp_path / "cache"), data
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Return a function that runs the command in this process: exit code, stdout, stderr."""
-
-    def run(cloud, *words):
-        for key in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "UV_CACHE_DIR", "UV_INDEX_URL"):
-            monkeypatch.delenv(key, raising=False)
-        for key, value in cloud.env.items():
-            monkeypatch.setenv(key, value)
-        monkeypatch.setattr("sys.argv", ["build-debs", *map(str, words)])
-        log.set_level(1)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as done:
-            code = done.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def one_line(err):
@@ -90,7 +68,7 @@ def test_a_dry_run_shows_what_would_be_done_and_does_nothing(own, call):
     rows = [line.split("\t") for line in out.splitlines()]
     assert {len(row) for row in rows} == {4}
     assert {(row[0], row[3]) for row in rows} == {("build", "new")}
-    assert "9 to build" in err
+    assert "11 to build" in err
     assert not (data / "repo").exists()
     assert not cloud.cache.exists()
     assert len(cloud.index.requests) == asked
@@ -100,6 +78,9 @@ def test_a_dry_run_shows_what_would_be_done_and_does_nothing(own, call):
     ("words", "expected"),
     [
         (("zenit",), "unknown series 'zenit'; nearest: zenith"),
+        (("lst",), "'lst' is neither a verb nor a release; nearest: list"),
+        (("lokc", "2099.1"), "'lokc' is neither a verb nor a release; nearest: lock"),
+        (("udpate-series", "x"), "a verb nor a release; nearest: update-series"),
         (("2099.3",), "unknown series '2099.3'; nearest: 2099."),
         (("2099.1", "--project", "tinny"), "unknown project 'tinny'; nearest: tiny"),
         (("2099.1", "--project", "frail"), "frail is not part of 2099.1; it has: tiny"),
@@ -132,6 +113,24 @@ def test_help_names_the_verbs_and_the_exit_codes(cloud, call):
         assert re.search(rf"^  {verb} ", out, re.MULTILINE)
     assert "Exit codes" in out
     assert call(cloud, "--version")[1].startswith("build-debs, version ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("2026.1",),
+        ("-v",),
+        *((verb,) for verb in cli.cli.commands),
+        ("repo", "verify"),
+        ("repo", "key"),
+    ],
+)
+def test_h_is_help_for_every_verb(cloud, call, words):
+    code, out, err = call(cloud, *words, "-h")
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: ")
+    assert "-h, --help" in out
 
 
 def test_without_a_word_it_says_what_can_be_typed(cloud, call):
@@ -346,7 +345,7 @@ def test_a_repository_that_cannot_be_written_is_one_error(own, call, tmp_path):
     cloud, _ = own
     (tmp_path / "file").write_text("")
     code, _, err = call(cloud, "2099.1", "--repo", tmp_path / "file/repo")
-    assert code == 7
+    assert code == 2
     assert str(tmp_path / "file/repo") in one_line(err)
 
 
@@ -356,7 +355,7 @@ def test_a_disk_that_is_full_is_one_error(own, call, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "/somewhere/file")
 
-    monkeypatch.setattr("builder.pipeline.run", full)
+    monkeypatch.setattr("builder.pipeline.running.run", full)
     code, _, err = call(cloud, "2099.1")
     assert code == 1
     assert one_line(err) == "error: No space left on device: /somewhere/file"
@@ -370,7 +369,7 @@ def test_an_interruption_is_quiet(own, call, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("builder.pipeline.run", interrupted)
+    monkeypatch.setattr("builder.pipeline.running.run", interrupted)
     code, _, err = call(cloud, "2099.1")
     assert (code, err.strip()) == (130, "")
 

@@ -21,12 +21,13 @@ def write_pip_conf(path, url):
 def test_without_any_setting_the_clients_choose():
     assert index.index_url() is None
     assert index.uv_arguments() == ["--no-config"]
+    assert index.uv_environment() == {}
 
 
 def test_pip_s_file_is_read(private_home):
     write_pip_conf(private_home / ".config/pip/pip.conf", "https://mirror.example.org/a%20b/simple")
     assert index.index_url() == "https://mirror.example.org/a%20b/simple"
-    assert index.uv_arguments()[-1] == "https://mirror.example.org/a%20b/simple"
+    assert index.uv_environment() == {"UV_DEFAULT_INDEX": "https://mirror.example.org/a%20b/simple"}
 
 
 def test_variables_come_before_files(private_home, monkeypatch, tmp_path):

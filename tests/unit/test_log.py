@@ -1,8 +1,29 @@
 """What a person is told: steps and warnings on stderr, nothing on stdout."""
 
+import sys
+
 import pytest
+from terminal import Terminal
 
 from builder import log
+
+LONG = "a_distribution_with_a_name_that_does_not_end-" * 3 + "1.0-py3-none-any.whl"
+STEPS = f"""
+import sys
+from builder import log
+log.TICK_SECONDS = 0.02
+with log.waiting("2026.1 on bookworm"):
+    log.info("a plan")
+    with log.step("fetch", 11) as step:
+        for number in range(11):
+            step.advance(str(number) + {LONG!r})
+    with log.step("smoke tests of 7 built wheels"):
+        sys.stdin.readline()
+    if "fail" in sys.argv:
+        with log.step("wheels", 2):
+            raise SystemExit("error: it failed")
+log.warning("look")
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +80,46 @@ def test_a_step_that_failed_does_not_say_that_it_is_done(capsys):
 
 def test_no_line_is_redrawn_where_there_is_no_terminal(capsys):
     assert not any("\r" in line or "\033" in line for line in said(capsys, 1))
+
+
+# -- a terminal
+
+
+def steps(*words, columns=80, **env):
+    return Terminal([sys.executable, "-c", STEPS, *words], columns, **env)
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_a_terminal_is_never_filled_and_nothing_is_left_of_what_was_drawn(columns):
+    terminal = steps(columns=columns)
+    terminal.type("\n")
+    assert terminal.end() == 0
+    assert all(len(line) < columns for line in terminal.drawn)
+    assert any(line.startswith("fetch 11/11 (") for line in terminal.drawn)
+    plan, fetch, smoke, look = terminal.left
+    assert (plan, look) == ("a plan", "warning: look")
+    assert fetch.startswith("fetch: 11 (")
+    assert smoke.startswith("smoke tests of 7 built wheels (")
+
+
+def test_a_long_step_gives_signs_of_life():
+    """The program goes on when it is told to: only its own redrawing is seen until then."""
+    terminal = steps()
+    assert terminal.until(r"(smoke tests of 7 built wheels \(\d+ s\)\r\x1b\[K){3}")
+    terminal.type("\n")
+    assert terminal.end() == 0
+
+
+def test_an_error_begins_a_line_of_its_own():
+    terminal = steps("fail")
+    terminal.type("\n")
+    assert terminal.end() == 1
+    assert terminal.left[-1] == "error: it failed"
+
+
+def test_nothing_is_redrawn_where_a_terminal_cannot():
+    terminal = steps(TERM="dumb")
+    terminal.type("\n")
+    assert terminal.end() == 0
+    assert "\x1b" not in terminal.said
+    assert len(terminal.left) == 4

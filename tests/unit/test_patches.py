@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 from wheelhouse import BOOKWORM, REPOSITORY, distribution, lock_of, names
 
-from builder import patches, pipeline, wheels
+from builder import patches
 from builder.errors import BuildError, DataError
-from builder.model import Patch
+from builder.model.values import Patch
+from builder.pipeline import planning
+from builder.wheels import build as wheels
 
 HEADER = """\
 Description: Say two
@@ -129,14 +131,14 @@ def test_a_patch_decides_the_bits_of_its_wheel_and_of_no_other():
 def test_what_is_patched_and_locked_as_a_wheel_stops_the_plan():
     lock = lock_of(distribution("thing"))
     with pytest.raises(DataError) as raised:
-        pipeline._check_patched(lock, {"thing": (TWO,)})
+        planning.check_patched(lock, {"thing": (TWO,)})
     assert raised.value.message == (
         "thing has patches in 2026.1, and its lock has a wheel: thing-1.0-py3-none-any.whl"
     )
 
 
 def test_patches_on_what_is_not_locked_are_mentioned(capsys):
-    pipeline._check_patched(lock_of(), {"thing": (TWO,)})
+    planning.check_patched(lock_of(), {"thing": (TWO,)})
     assert "patches on thing, which is not in its lock" in capsys.readouterr().err
 
 

@@ -101,6 +101,16 @@ class Machine(Apt):
             )
         )
 
+    def hold(self, *names):
+        """What `apt-mark hold` does."""
+        path = self.root / "var/lib/dpkg/status"
+        text = path.read_text()
+        for name in names:
+            want = f"Package: {name}\nStatus: "
+            assert f"{want}install" in text
+            text = text.replace(f"{want}install", f"{want}hold")
+        path.write_text(text)
+
     def source(self, series):
         return self.etc / f"sources.list.d/openstack-{series}.sources"
 
@@ -111,12 +121,12 @@ class Machine(Apt):
         )
 
     def prefer(self, series):
-        text = f"Package: *\nPin: release o=build-debs,n=bookworm-{series}\nPin-Priority: 600\n"
+        text = f"Package: *\nPin: release o=build-debs,n=bookworm-{series}\nPin-Priority: 991\n"
         (self.etc / f"preferences.d/openstack-{series}.pref").write_text(text)
 
     def install_archive(self):
-        """What the archive package of the new series does: a file that is there stays."""
-        if not self.source(NEW).exists():
+        """What the archive package of the new series does: a source that is there stays."""
+        if not self.sources.suites(NEW):
             self.source(NEW).write_text(self.stanza(NEW))
         self.prefer(NEW)
 
@@ -160,7 +170,12 @@ class Unchanged(Machine):
                                 ["apt-mark", "showauto"], ["apt-mark", "auto"])  # fmt: skip
             return system.Done(0, " ".join(self.auto))
         if argv[0] == "apt-get":
-            assert env == {"DEBIAN_FRONTEND": "noninteractive", "OPENSTACK_NODE_RESTARTS": "defer"}
+            assert env == {
+                "DEBIAN_FRONTEND": "noninteractive",
+                "OPENSTACK_NODE_RESTARTS": "defer",
+                "NEEDRESTART_SUSPEND": "1",
+                "NEEDRESTART_MODE": "l",
+            }
             if words[0] == "install":
                 self.installed.append(words[1:])
                 argv = [argv[0], "--simulate", *argv[1:]]

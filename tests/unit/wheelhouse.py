@@ -16,13 +16,14 @@ import subprocess
 import tarfile
 import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
+from web import Server
 
-from builder.model import Artifact, Distribution, Lock, Series, Target
-from builder.model import Wheel as ReadyWheel
+from builder.model.values import Artifact, Distribution, Lock, Series, Target
+from builder.model.values import Wheel as ReadyWheel
 
 REPOSITORY = Path(__file__).parents[2]
 TEMPLATES = REPOSITORY / "debian-templates"
@@ -147,7 +148,9 @@ def artifact(path):
 def distribution(name, version="1.0", requires=(), *, kind="library", extras=(), **more):
     """Return a locked distribution; `path` is its file, else one is made up."""
     path = more.pop("path", None)
-    made_up = Artifact(f"{name}-{version}-py3-none-any.whl", sha256(name.encode()), 1)
+    ending = ".tar.gz" if kind == "service" else "-py3-none-any.whl"
+    file = f"{name.replace('-', '_')}-{version}{ending}"
+    made_up = Artifact(file, sha256(name.encode()), 1)
     return Distribution(
         name=name,
         version=version,
@@ -173,12 +176,15 @@ def ready(row, path, *, built=False, source=None):
 class Index:
     """A package index on 127.0.0.1: `add` files, and have requests fail as a test wants.
 
-    `answers` maps a path to a list of functions of the request handler, used up one a
-    request before the file is served; `requests` are the paths that were asked for.
+    `account` is the `user:password` it asks for, `sent` what it was sent; `elsewhere` is where
+    its pages say that the files are. `answers` maps a path to a list of functions of the
+    request handler, used up one a request before the file is served; `requests` are the paths
+    that were asked for.
     """
 
     def __init__(self, json_api=True):
         self.files, self.answers, self.requests = {}, {}, []
+        self.account, self.elsewhere, self.sent = "", "", []
         self.json_api = json_api
         index = self
 
@@ -194,8 +200,7 @@ class Index:
             def log_message(self, *_):
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.server.index = self
         self.base = f"http://127.0.0.1:{self.server.server_address[1]}"
         self.url = f"{self.base}/simple"
@@ -208,7 +213,11 @@ class Index:
     def serve(self, handler):
         path = handler.path.split("?")[0]
         self.requests.append(path)
-        if self.answers.get(path):
+        self.sent.append(handler.headers.get("Authorization", ""))
+        wanted = base64.b64encode(self.account.encode()).decode()
+        if self.account and self.sent[-1] != f"Basic {wanted}":
+            refuse(handler)
+        elif self.answers.get(path):
             self.answers[path].pop(0)(handler)
         elif path.startswith("/simple/"):
             self.page(handler, path.removeprefix("/simple/").strip("/"))
@@ -237,7 +246,7 @@ class Index:
         rows = [
             {
                 "filename": name,
-                "url": f"{self.base}/files/{name}",
+                "url": f"{self.elsewhere or self.base}/files/{name}",
                 "hashes": {"sha256": sha256(self.files[name])},
                 "size": len(self.files[name]),
                 "upload-time": "2020-01-02T03:04:05Z",
@@ -260,6 +269,13 @@ def send(handler, status, body, kind="text/plain"):
     handler.end_headers()
     if handler.command == "GET":
         handler.wfile.write(body)
+
+
+def refuse(handler):
+    handler.send_response(401)
+    handler.send_header("WWW-Authenticate", 'Basic realm="packages"')
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
 
 
 def status(code):

@@ -1,0 +1,1 @@
+"""Catalogue: the TOML files of `projects/` become one value."""

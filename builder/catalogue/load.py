@@ -1,0 +1,311 @@
+"""The first stage: read all of `projects/`, check it, and find in it what a person named."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from packaging.utils import canonicalize_name
+
+from builder import patches
+from builder.errors import DataError, UsageError, nearest
+from builder.model import reading
+from builder.model.service import Package, Service, Successor, holds
+from builder.model.values import (
+    Catalogue,
+    Driver,
+    LintianOverride,
+    Overrides,
+    Recipe,
+    Series,
+    Target,
+    UpgradeStep,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+T = TypeVar("T")
+
+STATUSES = ("development", "maintained", "unmaintained", "end of life")
+
+
+@dataclass(frozen=True, slots=True)
+class _DriverFile:
+    driver: tuple[Driver, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _RecipeFile:
+    recipe: tuple[Recipe, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _LintianFile:
+    override: tuple[LintianOverride, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _RoleFile:
+    role: tuple[Package, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _SuccessorFile:
+    package: tuple[Successor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _UpgradeFile:
+    step: tuple[UpgradeStep, ...] = ()
+
+
+def load(root: Path) -> Catalogue:
+    """Read the directory `root` (`projects/`) whole, and check that its files fit together.
+
+    Raises DataError that names the file and the key.
+    """
+    services = load_services(root)
+    targets = _load_each(root / "targets", Target, "suite")
+    series = _load_each(root / "series", Series, "id")
+    drivers, recipes = root / "drivers.toml", root / "recipes.toml"
+    lintian, roles = root / "lintian.toml", root / "roles.toml"
+    upgrades, successors = root / "upgrades.toml", root / "successors.toml"
+    overrides = {p.stem: load_overrides(p) for p in sorted((root / "overrides").glob("*.toml"))}
+    catalogue = Catalogue(
+        root=root,
+        series=series,
+        targets=targets,
+        services=services,
+        drivers=reading.load(drivers, _DriverFile).driver if drivers.exists() else (),
+        overrides=overrides,
+        lintian=reading.load(lintian, _LintianFile).override if lintian.exists() else (),
+        recipes=reading.load(recipes, _RecipeFile).recipe if recipes.exists() else (),
+        roles=reading.load(roles, _RoleFile).role if roles.exists() else (),
+        patches=patches.load(root / "patches"),
+        upgrade_steps=reading.load(upgrades, _UpgradeFile).step if upgrades.exists() else (),
+        successors=reading.load(successors, _SuccessorFile).package if successors.exists() else (),
+    )
+    _check(catalogue)
+    return catalogue
+
+
+def load_services(root: Path) -> Mapping[str, Service]:
+    """Read the services alone; regeneration of the series needs them before there are any."""
+    return _load_each(root / "services", Service, "name")
+
+
+def load_overrides(path: Path) -> Overrides:
+    """Read a file of `[[override]]` and `[[build]]` rows."""
+    return reading.load(path, Overrides)
+
+
+def _load_each(directory: Path, cls: type[T], key: str) -> dict[str, T]:
+    """Read each `<key>.toml` of a directory; the file's name must be what its `key` says."""
+    found = {}
+    for path in sorted(directory.glob("*.toml")):
+        value = reading.load(path, cls)
+        name = getattr(value, key)
+        if name != path.stem:
+            raise DataError(f"{path}: {key} is {name!r}, the file's name says {path.stem!r}")
+        found[path.stem] = value
+    return found
+
+
+def _check(catalogue: Catalogue) -> None:
+    """Check what a single file cannot know."""
+    for service in catalogue.services.values():
+        file = catalogue.root / "services" / f"{service.name}.toml"
+        _check_bounds(service, catalogue.series, file, "")
+    for i, role in enumerate(catalogue.roles):
+        file, where = catalogue.root / "roles.toml", f"role[{i}] ({role.name})"
+        _check_bounds(role, catalogue.series, file, where)
+    for series in catalogue.series.values():
+        _check_series(series, catalogue, catalogue.root / "series" / f"{series.id}.toml")
+    for id_ in catalogue.overrides:
+        _known(id_, catalogue.series, catalogue.root / "overrides" / f"{id_}.toml", "file name")
+    for id_ in catalogue.patches:
+        _known(id_, catalogue.series, catalogue.root / "patches" / id_, "directory name")
+    for i, step in enumerate(catalogue.upgrade_steps):
+        file = catalogue.root / "upgrades.toml"
+        _known(step.to, catalogue.series, file, f"step[{i}].to")
+        _known(step.service, catalogue.services, file, f"step[{i}].service")
+    _check_successors(catalogue)
+    for i, driver in enumerate(catalogue.drivers):
+        file, where = catalogue.root / "drivers.toml", f"driver[{i}] ({driver.name})"
+        for name in driver.services:
+            _known(name, catalogue.services, file, f"{where}.services")
+        _check_bounds(driver, catalogue.series, file, where)
+    for i, recipe in enumerate(catalogue.recipes):
+        file, where = catalogue.root / "recipes.toml", f"recipe[{i}] ({recipe.distribution})"
+        _check_bounds(recipe, catalogue.series, file, where)
+
+
+def _check_bounds(value: object, series: Iterable[str], file: Path, where: str) -> None:
+    """Check every `since` and `until` of a dataclass, at any depth."""
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]
+        item, place = getattr(value, field.name), f"{where}.{field.name}".lstrip(".")
+        if field.name in ("since", "until") and item:
+            _known(item, series, file, place)
+        elif isinstance(item, tuple) and item and dataclasses.is_dataclass(item[0]):
+            for i, entry in enumerate(item):
+                _check_bounds(entry, series, file, f"{place}[{i}]")
+
+
+def _check_successors(catalogue: Catalogue) -> None:
+    file = catalogue.root / "successors.toml"
+    for i, successor in enumerate(catalogue.successors):
+        where = f"package[{i}] ({successor.name})"
+        if successor.service:
+            _known(successor.service, catalogue.services, file, f"{where}.service")
+        for suite in successor.targets:
+            _known(suite, catalogue.targets, file, f"{where}.targets")
+        _check_bounds(successor, catalogue.series, file, where)
+
+
+def _check_series(series: Series, catalogue: Catalogue, file: Path) -> None:
+    _known(series.status, STATUSES, file, "status")
+    for target in series.targets:
+        _known(target, catalogue.targets, file, "targets")
+    for service in series.versions:
+        _known(service, catalogue.services, file, "versions")
+        if not catalogue.services[service].exists_in(series.id, order(catalogue)):
+            raise DataError(f"{file}: versions: {service} is not part of {series.id}")
+
+
+def _known(word: str, valid: Iterable[str], file: Path, where: str) -> None:
+    names = list(valid)
+    if word not in names:
+        hint = f"nearest: {nearest(word, names)}" if names else ""
+        raise DataError(f"{file}: {where}: {word!r} is not known", hint=hint)
+
+
+def order(catalogue: Catalogue) -> tuple[str, ...]:
+    """Return the ids of the series, oldest release first."""
+    return tuple(sorted(catalogue.series, key=lambda id_: catalogue.series[id_].date))
+
+
+def upgrades_from(catalogue: Catalogue, series: Series) -> tuple[str, ...]:
+    """Return the series upstream supports an upgrade from: the one before, and SLURP to SLURP.
+
+    Source: the OpenStack TC's resolution of 2022-02-10 on the release cadence.
+    """
+    ids = order(catalogue)
+    before = ids[: ids.index(series.id)]
+    slurps = [s for s in before if catalogue.series[s].slurp]
+    found = {*before[-1:], *(slurps[-1:] if series.slurp else ())}
+    return tuple(s for s in before if s in found)
+
+
+def upgrade_facts(catalogue: Catalogue, series: Series) -> Mapping[str, object]:
+    """Return what a node is told of an upgrade to `series`, for `openstack-node plan`.
+
+    `from`: the series it may come from. `steps`: what a person has to do on the way from
+    the oldest of them, oldest first.
+    """
+    found, ids = upgrades_from(catalogue, series), order(catalogue)
+    passed = ids[ids.index(found[0]) + 1 : ids.index(series.id) + 1] if found else ()
+    steps = sorted(
+        (s for s in catalogue.upgrade_steps if s.to in passed), key=lambda s: ids.index(s.to)
+    )
+    return {
+        "format": 1,
+        "series": series.id,
+        "from": list(found),
+        "steps": [dataclasses.asdict(step) for step in steps],
+    }
+
+
+def find_series(catalogue: Catalogue, word: str) -> Series:
+    """Return the series of this id or code name, in any case; UsageError when there is none."""
+    names = {series.name.lower(): series for series in catalogue.series.values()}
+    names |= {id_.lower(): series for id_, series in catalogue.series.items()}
+    return _find(names, word, "series")
+
+
+def find_service(catalogue: Catalogue, word: str) -> Service:
+    """Return the service of this name, in any case; UsageError when there is none."""
+    return _find(catalogue.services, word, "project")
+
+
+def find_target(
+    catalogue: Catalogue,
+    series: Series,
+    word: str | None = None,
+    os_release: Path = Path("/etc/os-release"),
+) -> Target:
+    """Return the target of the suite `word`, with the Python the series runs on.
+
+    None is this machine's suite where that is a target of the series, else the first of
+    the series'. Raises UsageError when it is no target, or none of the series'.
+    """
+    if word is None:
+        here = machine_suite(os_release)
+        if not series.targets:
+            raise UsageError(f"{series.id} ({series.name}) has no target yet")
+        suite = here if here in series.targets else series.targets[0]
+    else:
+        suite = _find(catalogue.targets, word, "target").suite
+    if suite not in series.targets:
+        names = ", ".join(series.targets)
+        raise UsageError(
+            f"{suite} is not a target of {series.id} ({series.name}), whose targets are: {names}"
+        )
+    return catalogue.targets[suite].for_series(series)
+
+
+def find_shared_target(
+    catalogue: Catalogue,
+    before: Series,
+    after: Series,
+    word: str | None = None,
+    os_release: Path = Path("/etc/os-release"),
+) -> tuple[Target, Target]:
+    """Return the target of the suite `word` as it is in each of two series.
+
+    None is this machine's suite where both have it, else the first of `after` that both
+    have. Raises UsageError when it is no target of both, or none is.
+    """
+    if word is None:
+        shared = [t for t in after.targets if t in before.targets]
+        if not shared:
+            each = (f"{s.id}: {', '.join(s.targets) or 'none'}" for s in (before, after))
+            raise UsageError(
+                f"{before.id} and {after.id} have no target in common ({'; '.join(each)})"
+            )
+        here = machine_suite(os_release)
+        word = here if here in shared else shared[0]
+    return find_target(catalogue, before, word), find_target(catalogue, after, word)
+
+
+def overrides_for(catalogue: Catalogue, series: Series) -> Overrides:
+    """Return what the project says beside the constraints of `series`."""
+    return catalogue.overrides.get(series.id, Overrides())
+
+
+def recipes_for(catalogue: Catalogue, series: Series) -> dict[str, Recipe]:
+    """Return the recipes that hold in `series`, by normalised name of the distribution."""
+    names = order(catalogue)
+    held = (r for r in catalogue.recipes if holds(r, series.id, names))
+    return {str(canonicalize_name(r.distribution)): r for r in held}
+
+
+def _find(names: Mapping[str, T], word: str, kind: Literal["series", "project", "target"]) -> T:
+    found = names.get(word.lower())
+    if found is None:
+        raise UsageError(f"unknown {kind} {word!r}; nearest: {nearest(word, names)}")
+    return found
+
+
+def machine_suite(os_release: Path = Path("/etc/os-release")) -> str:
+    """Return VERSION_CODENAME of os-release(5), or nothing when this is not Debian."""
+    if not os_release.exists():
+        return ""
+    pairs = (
+        line.partition("=")
+        for line in os_release.read_text(encoding="utf-8", errors="replace").splitlines()
+    )
+    values = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+    return values.get("VERSION_CODENAME", "") if values.get("ID") == "debian" else ""

@@ -1,0 +1,145 @@
+"""Debian's own packages of the services, and what ours of the same files are to them.
+
+A node that runs Debian's services moves here by apt, if Debian's version is the lower one. Where
+it is not, as on Debian 11 for the series of Python 2.7, the two exclude each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from debian.debian_support import Version
+
+from builder.debs.versions import debian_version
+from builder.errors import DataError
+from builder.model.service import Package, holds
+from builder.templates import MAINTAINER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from builder.model.service import Service, Successor
+    from builder.model.values import Series, Target
+
+
+def on_target(
+    service: Service,
+    successors: Iterable[Successor],
+    series: Series,
+    target: Target,
+    order: Sequence[str],
+) -> Service:
+    """Return a service narrowed to `series` as it is on a target.
+
+    Its packages that have files of Debian's are related to those, and it has the transitional
+    packages by which apt comes from Debian's names to ours. Raises DataError for one that
+    would not be an upgrade.
+    """
+    version = debian_version(series.versions[service.name], service.epoch)
+    adopts = is_lower(service.name, version, target)
+    own = [s for s in held(successors, series, target, order) if s.service == service.name]
+    packages = [_related(p, service, f"{version}~" if adopts else "") for p in service.packages]
+    if adopts:
+        real = {p.name for p in packages}
+        packages += [_transitional(s, service, version, target) for s in own if s.name not in real]
+    return dataclasses.replace(service, packages=tuple(packages), adopts=adopts)
+
+
+def held(
+    successors: Iterable[Successor], series: Series, target: Target, order: Sequence[str]
+) -> list[Successor]:
+    """Return those that lead on from a package this target's Debian has, in this series."""
+    return [
+        s for s in successors if s.to and target.suite in s.targets and holds(s, series.id, order)
+    ]
+
+
+def is_lower(source: str, version: str, target: Target) -> bool:
+    """Whether the target's Debian has a source package, at a version below this one."""
+    theirs = target.debian.versions.get(source)
+    return theirs is not None and Version(theirs) < Version(version)
+
+
+def _related(package: Package, service: Service, below: str) -> Package:
+    """Return a package with relations to those of Debian's whose files it has.
+
+    Policy 7.6.1: Replaces lets dpkg take the files over, Breaks has the other one upgraded or
+    removed. Without an upgrade (no `below`) they cannot both be installed (7.4).
+    """
+    if not package.takes_over:
+        return package
+    if below:
+        older = tuple(f"{name} (<< {below})" for name in package.takes_over)
+        return dataclasses.replace(
+            package,
+            takes_over=(),
+            breaks=(*package.breaks, *older),
+            replaces=(*package.replaces, *older),
+        )
+    own = {p.name for p in service.packages}
+    others = tuple(name for name in package.takes_over if name not in own)
+    return dataclasses.replace(
+        package,
+        takes_over=(),
+        conflicts=(*package.conflicts, *others),
+        replaces=(*package.replaces, *others),
+    )
+
+
+def _transitional(successor: Successor, service: Service, version: str, target: Target) -> Package:
+    if not is_lower(successor.source or service.name, version, target):
+        raise DataError(
+            f"{successor.name}: {version} is not above Debian's in {target.suite}",
+            hint="projects/successors.toml has its targets",
+        )
+    return Package(
+        name=successor.name,
+        summary=f"{service.title} - transitional package",
+        description=transition(successor),
+        meta=True,
+        transitional=True,
+        depends=successor.to,
+        breaks=successor.breaks,
+        aliases=successor.aliases,
+    )
+
+
+def transition(successor: Successor) -> str:
+    """Return the description of a transitional package."""
+    return (
+        f"This is a transitional package. What Debian's {successor.name} was for is in: "
+        f"{', '.join(successor.to)}. It can be removed once nothing depends on it."
+    )
+
+
+def known(
+    services: Iterable[Service],
+    successors: Sequence[Successor],
+    versions: Mapping[str, Mapping[str, str]],
+    target: Target,
+) -> Mapping[str, object]:
+    """Return what `openstack-node` knows of Debian's own packages: which are of what service.
+
+    `services` are as `on_target` returns them; `versions` has each service's version by series.
+    `series` of a service tells the series from the first number of a version; `without` are
+    packages that have no successor, and why.
+    """
+    rows = {}
+    for service in (s for s in services if s.adopts):
+        own = [s for s in successors if s.service == service.name and target.suite in s.targets]
+        rows[service.name] = {
+            "title": service.title,
+            "package": service.common,
+            "user": service.user.name,
+            "order": service.node.order,
+            "directory": f"/etc/{service.name}",
+            "sources": sorted({service.name, *(s.source for s in own if s.source)}),
+            "without": {s.name: " ".join(s.why.split()) for s in own if not s.to},
+            "series": {
+                of[service.name].split(".")[0]: id_
+                for id_, of in versions.items()
+                if service.name in of
+            },
+        }
+    return {"format": 1, "maintainer": MAINTAINER, "services": rows}

@@ -1,0 +1,126 @@
+"""What `debian/assemble.py` does while a package is built, as data; the node's manifest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from builder.debs.manifest import OPTIONS, SERVICES, manifest
+from builder.debs.service.files import rootwraps
+from builder.debs.service.view import Binary, View, absolute
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+def plan_assembly(view: View, binaries: Sequence[Binary]) -> str:
+    """Return what `debian/assemble.py` does, as JSON.
+
+    `code`: where the wheel goes and what of it does not; `files`: what to write where,
+    with presets; `directories`: empty ones; `links`: console scripts in /usr/bin.
+    """
+    service, tree = view.service, view.build.series.tree
+    site = PurePosixPath(view.site).relative_to(tree)
+    pristine = {c.destination: c.pristine for c in view.configs}
+    plan = {
+        "code": {
+            "root": f"debian/{view.code}",
+            "tree": tree,
+            "site": view.site,
+            "pip": view.build.target.is_python2,
+            "exclude": [e.replace("{site}", str(site)) for e in service.exclude],
+        },
+        "directories": sorted(_foreign_directories(view)),
+        "files": [*_planned_files(view), *_planned_texts(view, binaries)],
+        "links": [
+            {"path": f"debian/{p.name}/usr/bin/{s}", "target": f"{tree}/bin/{s}"}
+            for p in service.packages
+            for s in p.scripts
+            if s not in rootwraps(service)
+        ]
+        + [
+            {
+                "path": f"debian/{p.name}{view.build.target.units}/{alias}.service",
+                "target": f"{view.build.target.units}/{unit}.service",
+            }
+            for p in service.packages
+            for alias, unit in p.aliases.items()
+        ],
+        "options": {
+            "to": f"debian/{service.common}{SERVICES}/{service.name}{OPTIONS}",
+            "from": [
+                f"debian/{f.package or service.common}{pristine.get(p := absolute(service, f), p)}"
+                for f in service.files
+                if f.config_generator
+            ],
+        },
+    }
+    return json.dumps(plan, indent=1, sort_keys=True) + "\n"
+
+
+def write_manifest(view: View) -> str:
+    """Return what `openstack-node` reads of the service."""
+    pristine = {c.destination: c.pristine for c in view.configs}
+    text = manifest(
+        view.service,
+        view.build.series,
+        site=view.site,
+        code=view.code,
+        pristine=pristine,
+        fill=view.fill,
+    )
+    return json.dumps(text, indent=1, sort_keys=True) + "\n"
+
+
+def _foreign_directories(view: View) -> set[str]:
+    """Return the directories of others in /etc that ucf copies to: dpkg counts their owners."""
+    own = PurePosixPath("/etc", view.service.name)
+    parents = ((c.package, PurePosixPath(c.destination).parent) for c in view.configs)
+    return {f"debian/{package}{p}" for package, p in parents if not p.is_relative_to(own)}
+
+
+def _planned_files(view: View) -> Iterable[Mapping[str, object]]:
+    service = view.service
+    pristine = {c.destination: c.pristine for c in view.configs}
+    for file in service.files:
+        path = absolute(service, file)
+        package = file.package or service.common
+        source = {
+            "config-generator": file.config_generator,
+            "policy-generator": file.policy_generator,
+            "from": file.from_,
+            "text": view.fill(file.text),
+        }
+        presets = [
+            {"section": p.section, "option": p.option, "value": view.fill(p.value)}
+            for p in file.presets
+        ]
+        yield {
+            "to": f"debian/{package}{pristine.get(path, path)}",
+            **{k: v for k, v in source.items() if v},
+            "presets": presets,
+        }
+    for script in rootwraps(service):
+        yield _copy(script, f"debian/{service.common}/usr/bin/{script}")
+
+
+def _planned_texts(view: View, binaries: Sequence[Binary]) -> Iterable[Mapping[str, object]]:
+    """Yield the rendered texts that are copied as they are."""
+    service, common = view.service, view.service.common
+    for binary in binaries:
+        overrides = f"debian/{binary.name}/usr/share/lintian/overrides/{binary.name}"
+        yield _copy(f"{binary.name}.lintian-overrides", overrides)
+    yield _copy(f"{service.name}.json", f"debian/{common}{SERVICES}/{service.name}.json")
+    for kind in (*(["sudoers"] if service.sudoers else []), "logrotate"):
+        yield _copy(f"{common}.{kind}", f"debian/{common}/usr/share/{common}/{kind}")
+    for daemon in service.daemons:
+        unit = f"{daemon.name}.service"
+        yield _copy(unit, f"debian/{daemon.package}{view.build.target.units}/{unit}")
+        if daemon.kind == "uwsgi":
+            share = f"debian/{daemon.package}/usr/share/{daemon.package}"
+            yield _copy(f"{daemon.name}-uwsgi.ini", f"{share}/{daemon.name}-uwsgi.ini")
+
+
+def _copy(name: str, to: str) -> Mapping[str, object]:
+    return {"from": f"debian/files.d/{name}", "to": to, "presets": []}

@@ -1,0 +1,136 @@
+"""The files a service ships beside its code: units, their settings, sudoers, log rotation."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from builder import templates as jinja
+from builder.debs.service.view import NEIGHBOURS, Rendered, View, quote
+
+if TYPE_CHECKING:
+    from builder.model.service import Daemon, Service
+
+
+def shared_files(view: View, root: Path) -> dict[str, Rendered]:
+    """Return sudoers, logrotate and tmpfiles of the common package."""
+    service = view.service
+    names = {"service": service.name, "user": service.user.name}
+    common = service.common
+    files = {
+        f"debian/files.d/{common}.logrotate": jinja.render(root, "logrotate.j2", **names),
+        f"debian/{common}.tmpfiles": jinja.render(
+            root, "tmpfiles.j2", lines=service.tmpfiles, **names
+        ),
+    }
+    if service.sudoers:
+        tree = view.build.series.tree
+        files[f"debian/files.d/{common}.sudoers"] = jinja.render(
+            root, "sudoers.j2", commands=service.sudoers, tree=tree, **names
+        )
+        for script in rootwraps(service):
+            files[f"debian/files.d/{script}"] = jinja.render(
+                root, "rootwrap.j2", script=script, tree=tree, **names
+            )
+    return {path: Rendered(text) for path, text in files.items()}
+
+
+def daemon_files(view: View, daemon: Daemon, root: Path) -> dict[str, Rendered]:
+    """Return the unit of a daemon, and uwsgi's settings for it."""
+    unit = jinja.render(root, "unit.service.j2", **_unit(view, daemon))
+    files = {f"debian/files.d/{daemon.name}.service": Rendered(unit)}
+    if daemon.kind == "uwsgi":
+        ini = jinja.render(
+            root,
+            "uwsgi.ini.j2",
+            daemon=daemon,
+            service=view.service.name,
+        )
+        files[f"debian/files.d/{daemon.name}-uwsgi.ini"] = Rendered(ini)
+    return files
+
+
+def _unit(view: View, daemon: Daemon) -> dict[str, object]:
+    service, tree, name = view.service, view.build.series.tree, view.service.name
+    user = daemon.user or service.user.name
+    environment = {k: view.fill(v) for k, v in daemon.environment.items()}
+    if daemon.kind == "uwsgi":
+        command = f"{tree}/bin/uwsgi"
+        # oslo.log names a log after the program, and that is uwsgi for each of them.
+        log = daemon.log_file or f"{daemon.name}.log"
+        environment = {"OS_DEFAULT__LOG_FILE": log, **environment}
+    else:
+        script = daemon.script if daemon.script.startswith("/") else f"{tree}/bin/{daemon.script}"
+        command = " ".join([script, *(view.fill(a) for a in daemon.args)])
+    standard = [view.home, f"/var/log/{name}", f"/run/{name}", f"/run/lock/{name}"]
+    return {
+        "daemon": daemon,
+        "service": name,
+        "homepage": service.homepage,
+        "after": list(NEIGHBOURS),
+        "more_after": list(daemon.after),
+        "wants": list(daemon.wants),
+        "user": user,
+        "group": user,
+        "home": view.home,
+        "environment": [_assignment(k, v) for k, v in environment.items()],
+        "pre_start": [view.fill(c) for c in daemon.pre_start],
+        "command": command,
+        "options": [_word(o) for o in _uwsgi_options(view, daemon)]
+        if daemon.kind == "uwsgi"
+        else [],
+        "read_write": [*standard, *map(view.fill, daemon.read_write)],
+    }
+
+
+def _uwsgi_options(view: View, daemon: Daemon) -> list[str]:
+    """Return the options of uWSGI for a daemon, in their order (the last one wins).
+
+    What a file of the node's may change comes before `--ini`; addresses and number of
+    processes are added on the node (`serve-wsgi`).
+    """
+    tree, wsgi = view.build.series.tree, daemon.wsgi[0]
+    return [
+        "--buffer-size=65535",  # tokens and lists of hosts make long headers
+        "--thunder-lock",
+        *(f"--set={k}={view.fill(v)}" for k, v in daemon.uwsgi.items() if v),
+        f"--ini=/etc/{view.service.name}/{daemon.name}-uwsgi.ini",
+        f"--virtualenv={tree}",
+        f"--chdir={view.home}",
+        f"--module={wsgi.module}" if wsgi.module else f"--wsgi-file={tree}/bin/{wsgi.script}",
+        "--master",
+        f"--threads={daemon.threads}",
+        "--enable-threads",  # those of the application's own
+        "--lazy-apps",  # each process loads the application itself: they share no connection
+        "--need-app",  # without it the server is no use: end, and be started again later
+        "--add-header=Connection: close",
+        # Nothing but the answer ends a request. The hooks are C functions of uWSGI's: HUP to a
+        # process ends it when it has answered, also while it loads the application.
+        "--worker-reload-mercy=86400",
+        "--die-on-term",
+        "--hook-master-start=unix_signal:15 gracefully_kill_them_all",
+        "--hook-master-start=unix_signal:1 uwsgi_chain_reload",
+        "--hook-post-fork=unix_signal:1 gracefully_kill",
+    ]
+
+
+def _word(text: str) -> str:
+    """Return what stands for a word of a command line in a unit (systemd.service(5))."""
+    return quote(text.replace("$", "$$"))
+
+
+def _assignment(name: str, value: str) -> str:
+    """Return what Environment= takes for a variable (systemd.exec(5))."""
+    return quote(f"{name}={value}")
+
+
+def log_path(daemon: Daemon) -> str:
+    """Return the log of a daemon, below /var/log/<service>."""
+    if daemon.kind == "uwsgi":
+        return daemon.log_file or f"{daemon.name}.log"
+    return f"{PurePosixPath(daemon.script).name}.log"
+
+
+def rootwraps(service: Service) -> list[str]:
+    """Return the scripts sudo runs: the forms of rootwrap."""
+    return [command.split()[0] for command in service.sudoers]

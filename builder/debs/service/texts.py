@@ -1,0 +1,317 @@
+"""Every text of `debian/`, rendered from `debian-templates/service`. Nothing is run here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder import patches
+from builder import templates as jinja
+from builder.debs.node import INTERFACE
+from builder.debs.pack import paragraphs
+from builder.debs.service.assembly import plan_assembly, write_manifest
+from builder.debs.service.files import daemon_files, log_path, rootwraps, shared_files
+from builder.debs.service.view import Binary, Rendered, View, list_configs
+from builder.model.service import Daemon, Directory, Package, Service, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from builder.model.values import ServiceBuild
+
+
+# Packages of the series' tree that build a wheel and lay it out.
+BUILD_TOOLS = ("base", "build", "installer", "setuptools", "wheel", "pbr")
+
+
+BUILD_TOOLS_PYTHON2 = ("base", "pip", "setuptools", "wheel", "pbr")
+
+
+def render(
+    build: ServiceBuild, library_depends: Sequence[str], templates: Path
+) -> Mapping[str, Rendered]:
+    """Return every file of `debian/`, by its path in the source tree.
+
+    `build.service` is narrowed to the series. `library_depends` are the relations of the
+    Python code on library packages. `templates` is `debian-templates/`.
+    """
+    view = View(build, tuple(list_configs(build)))
+    binaries = _binaries(view, library_depends)
+    root = templates / "service"
+    files = {
+        "debian/source/format": Rendered("3.0 (quilt)\n"),
+        # pbr and setuptools rewrite their metadata when a wheel is built.
+        "debian/source/options": Rendered(
+            'extend-diff-ignore = "(^|/)[^/]*\\.egg-info/|^build/|^(AUTHORS|ChangeLog)$"\n'
+        ),
+        "debian/source/lintian-overrides": Rendered(
+            (root / "source-lintian-overrides").read_text(encoding="utf-8")
+        ),
+        "debian/changelog": Rendered(_changelog(view, root)),
+        "debian/copyright": Rendered(
+            jinja.render(
+                root,
+                "copyright.j2",
+                distribution=build.service.distribution,
+                homepage=build.service.homepage,
+                year=jinja.date_822(build.epoch_seconds).split()[3],
+                patches=build.patches,
+            )
+        ),
+        "debian/control": Rendered(_control(view, binaries, root)),
+        "debian/rules": Rendered(_rules(view, binaries, root), 0o755),
+        "debian/assemble.py": Rendered((root / "assemble.py").read_text(encoding="utf-8"), 0o644),
+        "debian/samples.py": Rendered((root / "samples.py").read_text(encoding="utf-8"), 0o644),
+        "debian/plan.json": Rendered(plan_assembly(view, binaries)),
+        f"debian/files.d/{build.service.name}.json": Rendered(write_manifest(view)),
+    }
+    files |= {f"debian/patches/{p.name}": Rendered(p.text) for p in build.patches}
+    if build.patches:
+        files["debian/patches/series"] = Rendered(patches.series_text(build.patches))
+    files |= shared_files(view, root)
+    for daemon in build.service.daemons:
+        files |= daemon_files(view, daemon, root)
+    for binary in binaries:
+        files |= _scripts(view, binary, root)
+        files[f"debian/files.d/{binary.name}.lintian-overrides"] = _overrides(view, binary, root)
+    return dict(sorted(files.items()))
+
+
+def _changelog(view: View, root: Path) -> str:
+    b = view.build
+    return jinja.render(
+        root,
+        "changelog.j2",
+        source=b.service.name,
+        version=view.version,
+        suite=f"{b.target.suite}-{b.series.id}",
+        title=b.service.title,
+        upstream_version=b.version,
+        series=b.series.id,
+        series_name=b.series.name,
+        patches=b.patches,
+        maintainer=jinja.MAINTAINER,
+        date=jinja.date_822(b.epoch_seconds),
+    )
+
+
+def _control(view: View, binaries: Sequence[Binary], root: Path) -> str:
+    series, service = view.build.series, view.service
+    python2 = view.build.target.is_python2
+    names = BUILD_TOOLS_PYTHON2 if python2 else BUILD_TOOLS
+    tools = (f"openstack-{series.id}-{tool}" for tool in names)
+    needs = ["debhelper-compat (= 13)", *tools, f"openstack-{series.id}-closure-{service.name}"]
+    needs += ["python3"] if python2 else []
+    return jinja.render(
+        root,
+        "control.j2",
+        source=service.name,
+        maintainer=jinja.MAINTAINER,
+        build_depends=needs + (["sudo"] if service.sudoers else []),
+        standards_version=view.build.target.standards_version,
+        homepage=service.homepage,
+        inputs=view.build.inputs,
+        packages=binaries,
+    )
+
+
+def _binaries(view: View, library_depends: Sequence[str]) -> list[Binary]:
+    """Return the binary packages: the Python code's, then those of the project file."""
+    service, series = view.service, view.build.series
+    code = Binary(
+        name=view.code,
+        summary=f"{service.title} - Python code for OpenStack {series.id}",
+        description=paragraphs(
+            f"This package holds the Python code of {service.name}, in the tree {series.tree} "
+            f"that all of OpenStack {series.id} shares.",
+            service.description,
+        ),
+        section="python",
+        relations={"Depends": ("${misc:Depends}", *library_depends)},
+        code=True,
+    )
+    return [code, *(_binary(view, package) for package in service.packages)]
+
+
+def _binary(view: View, package: Package) -> Binary:
+    service = view.service
+    if package.name == service.common:
+        first = [
+            f"{view.code} (= ${{binary:Version}})",
+            f"openstack-{view.build.series.id}-closure-{service.name}",
+            "adduser",
+            "ucf",
+            *(["sudo"] if service.sudoers else []),
+            # What units ask before they start, and who restarts them on an upgrade.
+            INTERFACE,
+        ]
+    else:
+        first = [] if package.meta else [f"{service.common} (= ${{binary:Version}})"]
+        if any(c.package == package.name for c in view.configs):
+            first.append("ucf")
+        if package.groups:
+            first.append("adduser")
+    depends = ["${misc:Depends}", *first, *_exact(service, package.depends)]
+    relations = {"Depends": tuple(dict.fromkeys(depends))}
+    for name in ("pre_depends", "recommends", "suggests", "breaks", "conflicts", "replaces"):
+        label = "-".join(w.capitalize() for w in name.split("_"))
+        relations[label] = tuple(_exact(service, getattr(package, name)))
+    relations["Provides"] = package.provides
+    if package.name == service.common:
+        relations["Recommends"] = (*relations["Recommends"], "logrotate")
+    return Binary(
+        name=package.name,
+        summary=package.summary,
+        description=paragraphs(package.description, service.description),
+        section="oldlibs" if package.transitional else "net",
+        relations={k: v for k, v in relations.items() if v},
+        groups=package.groups,
+        apparmor=package.apparmor,
+    )
+
+
+def _exact(service: Service, relations: Iterable[str]) -> list[str]:
+    """Return relations, those on packages of this source with this very version."""
+    own = {p.name for p in service.packages}
+    return [f"{r} (= ${{binary:Version}})" if r in own else r for r in relations]
+
+
+def _rules(view: View, binaries: Sequence[Binary], root: Path) -> str:
+    service, target = view.service, view.build.target
+    calls: dict[str, list[str]] = {}
+    for daemon in service.daemons:
+        enable = " --no-enable" if daemon.start == "manual" else ""
+        # What is started, the package's own postinst starts.
+        how = f"-p{daemon.package}{enable} --no-start --no-stop-on-upgrade"
+        calls.setdefault(how, []).append(f"{daemon.name}.service")
+    return jinja.render(
+        root,
+        "rules.j2",
+        tree=view.build.series.tree,
+        sudoers=f"debian/files.d/{service.common}.sudoers" if service.sudoers else "",
+        tmpfiles=True,
+        installsystemd=[f"{how} {' '.join(units)}" for how, units in calls.items()],
+        compression=target.compression,
+        compression_level=target.compression_level,
+        code=[b.name for b in binaries if b.code],
+        python2=target.is_python2,
+    )
+
+
+def _units_to_start(service: Service, package: str) -> list[Daemon]:
+    """Return the daemons of a package that its own postinst starts, and does not wait for.
+
+    One that says READY by itself does so when it has reached database and broker, which
+    may be never on a node that is not configured; and an upgrade restarts none whose
+    database has to be moved first (debhelper's snippets know neither). A oneshot is one of
+    them: its restart is that of the units that are part of it, and in an older series it was
+    a daemon itself.
+    """
+    return [d for d in service.daemons if d.package == package and d.start == "now"]
+
+
+def _scripts(view: View, binary: Binary, root: Path) -> dict[str, Rendered]:
+    """Return the maintainer scripts of a package that has something to do in them."""
+    service = view.service
+    daemons = [d for d in service.daemons if d.package == binary.name]
+    started = [f"{d.name}.service" for d in _units_to_start(service, binary.name)]
+    named = [p for p in service.packages if p.name == binary.name]
+    values: dict[str, object] = {
+        "package": binary.name,
+        "user": service.user.name,
+        "account": _account(view) if binary.name == service.common else None,
+        "groups": binary.groups,
+        "apparmor": binary.apparmor,
+        "code": binary.code,
+        "configs": [c for c in view.configs if c.package == binary.name],
+        "directories": [] if binary.code else view.directories(binary.name),
+        "steps": [_step(view, s) for s in service.steps if _owner(service, s) == binary.name],
+        "logs": _tool_logs(view, binary.name),
+        "service": service.name,
+        "started": started,
+        "python2": view.build.target.is_python2,
+        "maintainer": jinja.MAINTAINER,
+        "adopted": {} if binary.code else _list_adopted(view),
+        "aliases": [f"{a}.service" for p in named for a in p.aliases],
+    }
+    files = {}
+    if values["adopted"]:
+        files["preinst"] = jinja.render(root, "preinst.j2", **values)
+    joins = bool(binary.groups or binary.apparmor)  # what is others'
+    owns = values["configs"] or values["directories"]
+    if owns or values["steps"] or started or joins or values["adopted"]:
+        files["postinst"] = jinja.render(root, "postinst.j2", **values)
+    if started or binary.code:
+        files["prerm"] = jinja.render(root, "prerm.j2", **values)
+    if owns or daemons or binary.apparmor or values["adopted"]:
+        directories = [] if binary.code else view.directories(binary.name)
+        values["logs"] = [f"/var/log/{service.name}/{log_path(d)}" for d in daemons]
+        name, common = service.name, binary.name == service.common
+        # The last of the packages to be purged, whichever it is, finds it empty.
+        shared = [Directory(f"/etc/{name}")] if values["configs"] and not common else []
+        values["directories"] = [*reversed(directories), *shared]
+        # What tmpfiles.d and Python's cache of entry points leave.
+        made = [f"/run/{name}", f"/run/lock/{name}", f"{view.home}/.cache"]
+        values["made"] = made if common else []
+        values["kept"] = [d.path for d in directories if d.purge == "keep"]
+        files["postrm"] = jinja.render(root, "postrm.j2", **values)
+    return {f"debian/{binary.name}.{k}": Rendered(v) for k, v in files.items()}
+
+
+def _list_adopted(view: View) -> dict[str, str]:
+    """Return what Debian's packages of the service may have left in /etc where ours have files.
+
+    Each with `gives-way` where an unchanged one is replaced, else `stays`.
+    """
+    if not view.service.adopts:
+        return {}
+    return {c.destination: "gives-way" if c.gives_way else "stays" for c in view.configs}
+
+
+def _overrides(view: View, binary: Binary, root: Path) -> Rendered:
+    """Return what lintian is told to accept, with the reasons."""
+    scripts = [s for p in view.service.packages if p.name == binary.name for s in p.scripts]
+    common = binary.name == view.service.common
+    text = jinja.render(
+        root,
+        "lintian-overrides.j2",
+        compression=view.build.target.compression,
+        code=binary.code,
+        scripts=scripts,
+        rootwraps=rootwraps(view.service) if common else [],
+    )
+    return Rendered(text)
+
+
+def _owner(service: Service, step: Step) -> str:
+    return step.package or service.common
+
+
+def _tool_logs(view: View, package: str) -> list[str]:
+    """Return the logs of command-line tools, which the common package makes."""
+    service = view.service
+    logs = service.logs if package == service.common else ()
+    return [f"/var/log/{service.name}/{log}" for log in logs]
+
+
+def _step(view: View, step: Step) -> dict[str, str]:
+    command = " ".join(map(view.fill, step.command))
+    return {
+        "command": f"{view.build.series.tree}/bin/{command}",
+        "unless_exists": view.fill(step.unless_exists),
+        "user": step.user or view.service.user.name,
+    }
+
+
+def _account(view: View) -> dict[str, str]:
+    """Return the options with which adduser makes group and user."""
+    user = view.service.user
+    return {
+        "name": user.name,
+        "home": view.home,
+        "shell": user.shell,
+        "gecos": view.service.title,
+        "uid": str(user.uid or ""),
+        "gid_option": f" --gid {user.uid}" if user.uid else "",
+        "uid_option": f" --uid {user.uid}" if user.uid else "",
+    }

@@ -1,0 +1,1 @@
+"""Fetch: every file of a lock, in the cache, by its checksum."""

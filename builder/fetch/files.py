@@ -1,0 +1,497 @@
+"""Fetch: every file a lock names, into a cache keyed by sha256.
+
+A file enters the cache only when its checksum is right (it is written under a temporary
+name and renamed), so what is in the cache can be used without a look at the network.
+
+An artifact whose sha256 is empty was unavailable when its lock was made. `identify` gets it,
+from the tarballs a person gives or upstream's site alone, and says what its sha256 is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from builder import index, log, web
+from builder.errors import FetchError
+from builder.files import new_file, sha256_file, write_atomically
+from builder.model.values import Artifact, Fetched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pypi_simple import DistributionPackage
+
+    from builder.model.values import Distribution
+
+TARBALL_SITE = "https://tarballs.opendev.org/openstack"
+ATTEMPTS = 4
+PASSING = frozenset({408, 429})  # of the 4xx, those that a later try may not meet
+T = TypeVar("T")
+CHUNK = 1 << 18
+NAMED = 8  # files told of together that are all named: a series has no more services
+UNLOCKED = "unlocked"  # what is known of tarballs whose sha256 no lock has
+TIMEOUT = 60  # seconds without a byte
+SIGNATURE_TIMEOUT = 5  # likewise, of what a build can go without
+ARMOUR = b"-----BEGIN PGP SIGNATURE-----"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A detached signature of a tarball, in the cache, and the place it was found in."""
+
+    path: Path
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file to fetch; `places` are asked in turn (see `plan`)."""
+
+    distribution: str
+    version: str
+    artifact: Artifact
+    service: bool
+
+
+def wanted(distributions: Iterable[Distribution]) -> list[Wanted]:
+    """Return the one file of each distribution a build needs: the first of its artifacts."""
+    return [Wanted(d.name, d.version, d.artifacts[0], d.kind == "service") for d in distributions]
+
+
+def cached(cache: Path, artifact: Artifact) -> Path:
+    """Return where `artifact` is kept: by checksum, with its own name (tools read it)."""
+    return cache / artifact.sha256[:2] / artifact.sha256 / artifact.file
+
+
+def missing(files: Sequence[Wanted], cache: Path) -> list[Wanted]:
+    """Return what is not in the cache, or is there with other bits than it has to have."""
+    with ThreadPoolExecutor() as threads:
+        there = threads.map(lambda item: is_sound(item.artifact, cache), files)
+        return [item for item, good in zip(files, there, strict=True) if not good]
+
+
+def is_sound(artifact: Artifact, cache: Path) -> bool:
+    """Whether the cache has `artifact`, bit by bit; says it when it has something else."""
+    path = cached(cache, artifact)
+    try:
+        if sha256_file(path) == artifact.sha256:
+            return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    log.warning(f"{path} in the cache is damaged: it is fetched again")
+    return False
+
+
+def fetch(
+    files: Sequence[Wanted],
+    cache: Path,
+    *,
+    tarballs: str | None = None,
+    offline: bool = False,
+    jobs: int = 8,
+    quiet: bool = False,
+) -> tuple[Fetched, FetchError | None]:
+    """Bring every file into the cache, in parallel, and return where each is.
+
+    A service's tarball is looked for in `tarballs` (a directory or URL), the package index,
+    then upstream's tarball site; all else on the index. What cannot be found is missing
+    from the answer, and the error beside it names each such file and what was tried for it.
+    """
+    absent = missing(files, cache)
+    failure = None
+    if absent and offline:
+        failure = _forbidden(absent)
+    elif absent:
+        _, failure = _fetch_all(absent, cache, tarballs, jobs, quiet=quiet)
+    places = {w.artifact.sha256: cached(cache, w.artifact) for w in files}
+    return Fetched({s: p for s, p in places.items() if failure is None or p.exists()}), failure
+
+
+def _forbidden(absent: Sequence[Wanted]) -> FetchError:
+    return FetchError(
+        f"{len(absent)} files are not in the cache and --offline forbids to fetch them",
+        details=[f"{w.artifact.file} (sha256 {w.artifact.sha256 or 'not locked'})" for w in absent],
+        hint="run once without --offline",
+    )
+
+
+def identify(
+    files: Sequence[Wanted],
+    cache: Path,
+    *,
+    tarballs: str | None = None,
+    offline: bool = False,
+    look: bool = False,
+) -> tuple[Mapping[str, Artifact], FetchError | None]:
+    """Bring tarballs whose sha256 is not locked into the cache; return by name what each is.
+
+    What was got before is used again, unless `tarballs` has the file or is another URL than
+    then. `look` fetches nothing and says what is known.
+    """
+    found = {w.artifact.file: a for w in files if (a := _at_hand(w, cache, tarballs))}
+    if look or not files:
+        return found, None
+    nowhere = [w for w in files if w.artifact.file not in found]
+    if offline and nowhere:
+        return found, _forbidden(nowhere)
+    absent = [w for w in files if w in nowhere or given(tarballs, w.artifact.file)]
+    got, failure = _fetch_all(absent, cache, tarballs, len(files))
+    for file, (place, artifact) in got.items():
+        text = f"{artifact.sha256} {artifact.size} {place}\n"
+        write_atomically(cache / UNLOCKED / file, text.encode())
+        found[file] = artifact
+    return found, failure
+
+
+def _at_hand(item: Wanted, cache: Path, tarballs: str | None) -> Artifact | None:
+    """Return what a tarball without a locked sha256 is, if this machine has it."""
+    if path := given(tarballs, item.artifact.file):
+        return Artifact(path.name, sha256_file(path), path.stat().st_size)
+    record = cache / UNLOCKED / item.artifact.file
+    if not record.exists():
+        return None
+    row = re.fullmatch(
+        r"([0-9a-f]{64}) (\d{1,18}) (.+)\n", record.read_text(encoding="utf-8", errors="replace")
+    )
+    if not row:
+        log.warning(f"{record} in the cache is damaged: the tarball is fetched again")
+        return None
+    artifact = Artifact(record.name, row[1], int(row[2]))
+    elsewhere = _is_url(tarballs) and row[3] != tarballs
+    return artifact if not elsewhere and is_sound(artifact, cache) else None
+
+
+def given(tarballs: str | None, file: str) -> Path | None:
+    """Return the file of that name where `tarballs` is a directory that has it."""
+    path = Path(tarballs) / file if tarballs and not _is_url(tarballs) else None
+    return path if path and path.is_file() else None
+
+
+def _is_url(tarballs: str | None) -> bool:
+    return "://" in (tarballs or "")
+
+
+def _fetch_all(
+    absent: Sequence[Wanted], cache: Path, tarballs: str | None, jobs: int, *, quiet: bool = False
+) -> tuple[dict[str, tuple[str, Artifact]], FetchError | None]:
+    """Fetch files; return where each was got and what it is, by name, and what went wrong."""
+    client = Client()
+    got: dict[str, tuple[str, Artifact]] = {}
+    problems: dict[str, tuple[tuple[str, str], ...]] = {}
+    with log.step("fetch", 0 if quiet else len(absent)) as step, ThreadPoolExecutor(jobs) as pool:
+
+        def one(item: Wanted) -> None:
+            tried = []
+            for name, place in _places(item, client, tarballs):
+                try:
+                    got[item.artifact.file] = name, place(cache)
+                except _UnavailableError as error:
+                    tried.append((name, str(error)))
+                else:
+                    step.advance(item.artifact.file)
+                    return
+            problems[item.artifact.file] = tuple(tried)
+
+        for future in [pool.submit(one, item) for item in absent]:
+            future.result()
+    if not problems:
+        return got, None
+    reasons = [reason for tried in problems.values() for _, reason in tried]
+    return got, FetchError(
+        f"cannot get {len(problems)} of {len(absent)} files",
+        details=_told(problems),
+        hint=_hint(
+            reasons,
+            "check the network and the package index settings (UV_DEFAULT_INDEX, "
+            "PIP_INDEX_URL, pip.conf), or give service tarballs with --tarballs DIR|URL",
+        ),
+    )
+
+
+def _hint(reasons: Iterable[str], otherwise: str) -> str:
+    """Return what to do: about credentials, where a server asked for them (RFC 9110, 15.5)."""
+    refused = any(re.match(r"40[137] Client Error", reason) for reason in reasons)
+    return index.HINT if refused else otherwise
+
+
+def _told(problems: Mapping[str, tuple[tuple[str, str], ...]]) -> list[str]:
+    """Return for each file the places that were asked and why they do not do, one a line.
+
+    Files that all places refuse for the same reasons are told of together.
+    """
+    alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for file, tried in sorted(problems.items()):
+        # upstream's site has a directory a project
+        general = tuple(
+            (re.sub(f"^{re.escape(TARBALL_SITE)}/.*", TARBALL_SITE, p), r) for p, r in tried
+        )
+        alike.setdefault(general, []).append(file)
+    lines = []
+    for general, names in alike.items():
+        tried = general if len(names) > 1 else problems[names[0]]
+        shown = names if len(names) <= NAMED else [*names[:3], f"and {len(names) - 3} more"]
+        head = f"{', '.join(shown)}:"
+        rows = [f"{place}: {reason}" for place, reason in tried]
+        lines += [f"{head} {rows[0]}"] if len(rows) == 1 else [head, *(f"  {r}" for r in rows)]
+    return lines
+
+
+def signatures(
+    files: Iterable[Wanted], cache: Path, *, tarballs: str | None = None, offline: bool = False
+) -> dict[str, Signature]:
+    """Return the signatures there are of the services' tarballs among `files`, by file name.
+
+    Upstream puts `<tarball>.asc` beside a tarball on its site, and so may who gives `tarballs`;
+    an index has none. What was found once, and who said there is none, is kept in the cache.
+    """
+    client, found = Client(), {}
+    for item in files:
+        if item.service and (one := _signature(item, cache, client, tarballs, offline=offline)):
+            found[item.artifact.file] = one
+    return found
+
+
+def _signature(
+    item: Wanted, cache: Path, client: Client, tarballs: str | None, *, offline: bool
+) -> Signature | None:
+    tarball = cached(cache, item.artifact)
+    kept = tarball.with_name(f"{tarball.name}.asc")
+    if path := given(tarballs, kept.name):
+        write_atomically(kept, path.read_bytes())
+        return Signature(kept, str(path))
+    if kept.exists() or offline:
+        return Signature(kept, str(kept)) if kept.exists() else None
+    record = tarball.with_name(f"{tarball.name}.unsigned")
+    without = (
+        record.read_text(encoding="utf-8", errors="replace").splitlines() if record.exists() else []
+    )
+    bases = [*([tarballs.rstrip("/")] if tarballs and _is_url(tarballs) else []), _site(item)]
+    for url in [u for base in bases if (u := f"{base}/{kept.name}") not in without]:
+        answer = client.signature(url)
+        if answer:
+            write_atomically(kept, answer)
+            return Signature(kept, url)
+        if answer is not None:
+            without.append(url)
+            write_atomically(record, "".join(f"{u}\n" for u in without).encode())
+    return None
+
+
+class _UnavailableError(Exception):
+    """A place does not have a file, or has another."""
+
+
+class Client:
+    """HTTP and the package index, shared by the threads of one run."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._silent: set[str] = set()
+        self._pages: dict[str, list[DistributionPackage]] = {}
+
+    @property
+    def session(self) -> requests.Session:
+        """The thread's own session (requests' are not thread-safe)."""
+        if not hasattr(self._local, "session"):
+            self._local.session = web.session()
+        session: requests.Session = self._local.session
+        return session
+
+    def packages(self, distribution: str) -> list[DistributionPackage]:
+        """Return what the package index has of a distribution (PEP 503 and 691)."""
+        # imported here: it is slow to import and a run with a warm cache needs none of it
+        from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple  # noqa: PLC0415
+
+        if distribution not in self._pages:
+            endpoint = index.index_url() or PYPI_SIMPLE_ENDPOINT
+            simple = PyPISimple(endpoint, session=self.session)
+            try:
+                page = retried(partial(simple.get_project_page, distribution, timeout=TIMEOUT))
+            except NoSuchProjectError as error:
+                raise _UnavailableError(f"no project {distribution}") from error
+            except requests.RequestException as error:
+                raise _UnavailableError(_short(error)) from error
+            self._pages[distribution] = page.packages
+        return self._pages[distribution]
+
+    def index_url(self, item: Wanted) -> str:
+        """Return the URL of a file on the package index."""
+        for package in self.packages(item.distribution):
+            if package.filename == item.artifact.file:
+                return package.url
+        raise _UnavailableError("no such file there")
+
+    def files(self, distribution: str) -> dict[str, list[Artifact]]:
+        """Return what the index has of a distribution, by version; nothing if it has no such.
+
+        Raises FetchError when it does not answer, or gives no sha256.
+        """
+        found: dict[str, list[Artifact]] = {}
+        try:
+            packages = self.packages(distribution)
+        except _UnavailableError as error:
+            if str(error).startswith("no project"):
+                return found
+            raise FetchError(
+                f"{distribution}: the package index: {error}", hint=_hint([str(error)], "")
+            ) from error
+        for package in packages:
+            digest = package.digests.get("sha256")
+            if package.version and digest:
+                row = Artifact(package.filename, digest, package.size or 0)
+                found.setdefault(package.version, []).append(row)
+        return found
+
+    def download(self, url: str, artifact: Artifact, cache: Path) -> Artifact:
+        """Download `url` into the cache if its bytes are those of `artifact`; return what it is."""
+        try:
+            return retried(partial(self._stream, url, artifact, cache))
+        except (requests.RequestException, DamagedError) as error:
+            raise _UnavailableError(_short(error)) from error
+
+    def signature(self, url: str) -> bytes | None:
+        """Return the signature at `url`, nothing where there is none, None where nobody answers.
+
+        It is asked for once and not for long, and a host that does not answer never again.
+        """
+        host = urlsplit(url).netloc
+        if host in self._silent:
+            return None
+        try:
+            answer = self.session.get(url, timeout=SIGNATURE_TIMEOUT)
+        except requests.RequestException:
+            self._silent.add(host)
+            return None
+        if answer.status_code >= 500 or answer.status_code in PASSING:
+            return None
+        # a page that says there is no such file is no signature
+        return answer.content if answer.ok and ARMOUR in answer.content else b""
+
+    def _stream(self, url: str, artifact: Artifact, cache: Path) -> Artifact:
+        # Some servers label a .tar.gz as an encoding: its bytes are wanted as they are.
+        plain = {"Accept-Encoding": "identity"}
+        with self.session.get(url, stream=True, timeout=TIMEOUT, headers=plain) as answer:
+            answer.raise_for_status()
+            try:
+                return _keep(answer.raw.stream(CHUNK, decode_content=False), artifact, cache)
+            except HTTPError as error:
+                raise DamagedError(f"the download broke off: {error}") from error
+
+
+def _places(
+    item: Wanted, client: Client, tarballs: str | None
+) -> list[tuple[str, Callable[[Path], Artifact]]]:
+    """Return the places to ask for `item`, each a name and a function that fetches to the cache."""
+
+    def from_index(cache: Path) -> Artifact:
+        return client.download(client.index_url(item), item.artifact, cache)
+
+    def from_url(base: str, cache: Path) -> Artifact:
+        return client.download(f"{base.rstrip('/')}/{item.artifact.file}", item.artifact, cache)
+
+    def from_directory(directory: Path, cache: Path) -> Artifact:
+        source = directory / item.artifact.file
+        if not source.is_file():
+            raise _UnavailableError("no such file")
+        with source.open("rb") as stream:
+            try:
+                return _keep(iter(partial(stream.read, CHUNK), b""), item.artifact, cache)
+            except DamagedError as error:
+                raise _UnavailableError(_short(error)) from error
+
+    places: list[tuple[str, Callable[[Path], Artifact]]] = []
+    if item.service and tarballs:
+        one = partial(from_url, tarballs) if _is_url(tarballs) else None
+        places.append((tarballs, one or partial(from_directory, Path(tarballs))))
+    if item.artifact.sha256:  # what anybody may upload is taken for what was locked alone
+        places.append(("package index", from_index))
+    if item.service:
+        site = _site(item)
+        places.append((site, partial(from_url, site)))
+    return places
+
+
+def _site(item: Wanted) -> str:
+    """Return the directory of a service's releases on upstream's tarball site."""
+    return f"{TARBALL_SITE}/{item.distribution.removeprefix('openstack-')}"
+
+
+class DamagedError(Exception):
+    """A download ended early, or its bytes are not the locked ones."""
+
+
+def _keep(chunks: Iterable[bytes], artifact: Artifact, cache: Path) -> Artifact:
+    """Put `chunks` into the cache if they are the bytes of `artifact`, else leave nothing.
+
+    Returns `artifact`, its sha256 and size found out where they were not known.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    with new_file(cache) as (out, name):
+        for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+            out.write(chunk)
+        out.flush()
+        if not artifact.sha256:
+            if not _is_gzip(name):  # a page that says there is no such file
+                raise DamagedError("it is no .tar.gz")
+            artifact = replace(artifact, sha256=digest.hexdigest(), size=size)
+        if digest.hexdigest() != artifact.sha256:
+            raise DamagedError(
+                f"sha256 {digest.hexdigest()} of {size} bytes is not the locked "
+                f"{artifact.sha256} of {artifact.size}"
+            )
+        name.chmod(0o644)
+        cached(cache, artifact).parent.mkdir(parents=True, exist_ok=True)
+        name.replace(cached(cache, artifact))
+        return artifact
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
+def retried(action: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
+    """Call `action`, up to ATTEMPTS times with 0.5, 1, 2 s between, while it fails in passing.
+
+    What a server says of the request itself (4xx but 408 and 429), a certificate that is
+    not trusted and a full disk are final.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            return action()
+        except (requests.RequestException, DamagedError) as error:
+            answer = getattr(error, "response", None)
+            status = answer.status_code if answer is not None else 0
+            final = 400 <= status < 500 and status not in PASSING
+            final = final or isinstance(error, requests.exceptions.SSLError)
+            if final or attempt == ATTEMPTS - 1:
+                raise
+            sleep(0.5 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _short(error: BaseException) -> str:
+    # requests puts what happened (a name not found, a connection refused) last
+    reason = getattr(error.args[0] if error.args else None, "reason", None) or error
+    text = str(getattr(reason, "original_error", reason))  # a proxy's
+    # the place is said already
+    text = re.sub(r"^HTTPS?Connection(Pool)?\(.*?\): | for url: \S+$", "", text)
+    text = index.hidden(text)
+    return text if len(text) < 200 else f"{text[:200]}…"

@@ -1,0 +1,1 @@
+"""The values that stages hand on, and what each of them may hold."""

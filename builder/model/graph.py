@@ -1,0 +1,69 @@
+"""What a lock says of who requires whom."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from builder.model.shapes import requirement
+from builder.model.values import Distribution
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from packaging.requirements import Requirement
+
+    from builder.model.values import Lock
+
+
+def by_name(lock: Lock) -> dict[str, Distribution]:
+    """Map normalised name (PEP 503) to distribution."""
+    return {canonicalize_name(d.name): d for d in lock.distributions}
+
+
+def requirements(
+    distribution: Distribution, extras: Iterable[str], known: Mapping[str, Distribution]
+) -> Iterator[Requirement]:
+    """Yield what `distribution` requires with `extras`, and what the extras it names add."""
+    wanted = [*distribution.requires]
+    for extra in sorted(extras):
+        wanted += distribution.extras.get(canonicalize_name(extra), ())
+    for text in wanted:
+        needed = requirement(text)
+        yield needed
+        name = canonicalize_name(needed.name)
+        if needed.extras and name in known:
+            # package X[e] has no package of its own: whoever asks for it depends on what e adds
+            base = dataclasses.replace(known[name], requires=())
+            yield from requirements(base, needed.extras, known)
+
+
+def closure(lock: Lock, roots: Iterable[str]) -> dict[str, Distribution]:
+    """Return every distribution reachable from `roots`, by normalised name."""
+    known, found = by_name(lock), dict[str, Distribution]()
+    queue = deque(canonicalize_name(r) for r in roots)
+    while queue:
+        name = queue.popleft()
+        if name in found or name not in known:
+            continue
+        found[name] = known[name]
+        needed = requirements(known[name], (), known)
+        queue.extend(canonicalize_name(r.name) for r in needed)
+    return dict(sorted(found.items()))
+
+
+def required_by(lock: Lock, name: str) -> list[tuple[Distribution, str]]:
+    """Return who requires `name` directly, each with the requirement as it stands."""
+    wanted, known = canonicalize_name(name), by_name(lock)
+    rows = []
+    for distribution in lock.distributions:
+        found = {
+            str(r): None
+            for r in requirements(distribution, (), known)
+            if canonicalize_name(r.name) == wanted
+        }
+        rows += [(distribution, text) for text in found]
+    return rows

@@ -1,0 +1,261 @@
+"""Read a TOML file of `projects/`, or a lock, into frozen dataclasses; refuse what does not fit.
+
+A field `signing_key` is the key `signing-key`; a field that avoids a Python word by a
+final underscore (`type_`) is the key without it. Tables become plain dicts that the
+dataclass declares as `Mapping`, so that values can be pickled and nobody may write to them.
+
+What a text or a number has to look like is said by the field's type (`builder.model.shapes`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+import sys
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from builder.errors import DataError, nearest
+from builder.model import shapes
+from builder.model.shapes import COUNT, LINE, Between, Shape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+T = TypeVar("T")
+LARGEST = 4 << 20  # bytes of a file a person writes
+Where = tuple[Any, Any] | None
+"""A place in a file: the place of what holds it, and a key or an index there."""
+Reader = Callable[[Any, str, Where], Any]
+LONGEST = 100  # characters of a value in a message
+
+
+def load(path: Path, cls: type[T]) -> T:
+    """Read `path` as TOML into the dataclass `cls`.
+
+    Raises DataError naming the file and, for an unknown key, the key and the nearest valid one.
+    """
+    try:
+        raw = tomllib.loads(read_bytes(path).decode("utf-8"))
+    except RecursionError as error:
+        raise DataError(f"{path}: not TOML: too many lists or tables in one another") from error
+    except ValueError as error:  # TOML's own, of an encoding, or of a number of 5000 digits
+        raise DataError(f"{path}: not TOML: {error}") from error
+    return typing.cast("T", build(raw, cls, str(path)))
+
+
+def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
+    """Return what a regular file holds; DataError where it is none, or too large."""
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            kind = "a directory" if stat.S_ISDIR(state.st_mode) else "no regular file"
+            raise DataError(f"{path}: a file is wanted, this is {kind}")
+        if state.st_size > largest:
+            raise DataError(f"{path}: {state.st_size} bytes, which is more than {largest}")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL in its name
+        raise DataError(f"{str(path)!r}: {error}") from error
+
+
+def build(raw: Any, cls: Any, file: str, where: Where = None) -> Any:  # noqa: ANN401 - untyped
+    """Turn a value as TOML or JSON has it into `cls`: a dataclass, a tuple, a mapping, a scalar.
+
+    `file` and `where` are for the error's text.
+    """
+    return _reader(cls)(raw, file, where)
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: its repr, cut short."""
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except (ValueError, RecursionError):  # more digits, or more lists, than Python writes
+        return f"a {type(value).__name__} of that size"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def place(where: Where) -> str:
+    """Return a place in a file as a person reads it: `distributions[3].requires[1]`."""
+    text = ""
+    while where is not None:
+        where, key = where
+        text = f"[{key}]{text}" if isinstance(key, int) else f".{key}{text}"
+    return text.removeprefix(".") or "top level"
+
+
+@cache
+def _reader(cls: Any) -> Reader:  # noqa: ANN401
+    """Return the function that turns a raw value into `cls`."""
+    if dataclasses.is_dataclass(cls):
+        return _dataclass(typing.cast("type", cls))
+    if make := _MAKERS.get(get_origin(cls)):
+        return make(get_args(cls))
+    if cls is str:
+        return _text(LINE)
+    return _number(COUNT) if cls is int else _scalar(cls)
+
+
+def _tuple(args: tuple[Any, ...]) -> Reader:
+    length = None if args[1:] == (...,) else len(args)
+    # a dataclass may hold itself, so that its readers are looked for when they are needed
+
+    def read(raw: Any, file: str, where: Where) -> tuple[Any, ...]:  # noqa: ANN401
+        if not isinstance(raw, list):
+            raise DataError(f"{file}: {place(where)}: a list is wanted, not {shown(raw)}")
+        if length is None:
+            item = _reader(args[0])
+            return tuple([item(value, file, (where, i)) for i, value in enumerate(raw)])
+        if len(raw) != length:
+            raise DataError(
+                f"{file}: {place(where)}: a list of {length} is wanted, not of {len(raw)}"
+            )
+        rows = enumerate(zip(raw, args, strict=True))
+        return tuple([_reader(a)(value, file, (where, i)) for i, (value, a) in rows])
+
+    return read
+
+
+def _mapping(args: tuple[Any, ...]) -> Reader:
+    of_key, of_value = map(_reader, args)
+
+    def read(raw: Any, file: str, where: Where) -> dict[str, Any]:  # noqa: ANN401
+        if not isinstance(raw, dict):
+            raise DataError(f"{file}: {place(where)}: a table is wanted, not {shown(raw)}")
+        return {of_key(k, file, (where, k)): of_value(v, file, (where, k)) for k, v in raw.items()}
+
+    return read
+
+
+def _union(args: tuple[Any, ...]) -> Reader:
+    # TOML has no null: an optional key is left out, so None never has to match.
+    *others, last = (_reader(a) for a in args if a is not types.NoneType)
+
+    def read(raw: Any, file: str, where: Where) -> Any:  # noqa: ANN401
+        for member in others:
+            try:
+                return member(raw, file, where)
+            except DataError:
+                continue
+        return last(raw, file, where)
+
+    return read
+
+
+def _literal(valid: tuple[Any, ...]) -> Reader:
+    def read(raw: Any, file: str, where: Where) -> Any:  # noqa: ANN401
+        if not isinstance(raw, str) or raw not in valid:
+            words = [str(v) for v in valid]
+            close = nearest(raw, words) if isinstance(raw, str) else ", ".join(words)
+            raise DataError(
+                f"{file}: {place(where)}: {shown(raw)} is not valid", hint=f"nearest: {close}"
+            )
+        return raw
+
+    return read
+
+
+def _annotated(args: tuple[Any, ...]) -> Reader:
+    cls, rule = args
+    if cls is str and isinstance(rule, Shape):
+        return _text(rule)
+    if cls is int and isinstance(rule, Between):
+        return _number(rule)
+    raise TypeError(f"{rule} is no rule for {cls}")
+
+
+def _text(shape: Shape) -> Reader:
+    match, check = shape.pattern.fullmatch, shape.check
+
+    def read(raw: Any, file: str, where: Where) -> str:  # noqa: ANN401
+        if not isinstance(raw, str):
+            raise DataError(f"{file}: {place(where)}: a str is wanted, not {shown(raw)}")
+        if not match(raw) or not (check is None or check(raw)):
+            raise DataError(f"{file}: {place(where)}: {shape.what} is wanted, not {shown(raw)}")
+        return raw
+
+    return read
+
+
+def _number(rule: Between) -> Reader:
+    def read(raw: Any, file: str, where: Where) -> int:  # noqa: ANN401
+        # bool is a subclass of int: `jobs = true` must not pass as 1.
+        if not isinstance(raw, int) or isinstance(raw, bool):
+            raise DataError(f"{file}: {place(where)}: a int is wanted, not {shown(raw)}")
+        if not rule.least <= raw <= rule.most:
+            raise DataError(
+                f"{file}: {place(where)}: a number from {rule.least} to {rule.most} is wanted, "
+                f"not {shown(raw)}"
+            )
+        return raw
+
+    return read
+
+
+def _scalar(cls: type) -> Reader:
+    def read(raw: Any, file: str, where: Where) -> Any:  # noqa: ANN401
+        if not isinstance(raw, cls):
+            raise DataError(f"{file}: {place(where)}: a {cls.__name__} is wanted, not {shown(raw)}")
+        return raw
+
+    return read
+
+
+_MAKERS: dict[Any, Callable[[tuple[Any, ...]], Reader]] = {
+    tuple: _tuple,
+    Mapping: _mapping,
+    Union: _union,
+    types.UnionType: _union,
+    Literal: _literal,
+    Annotated: _annotated,
+}
+
+
+@cache
+def fields(cls: type) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+    """Return the fields of a dataclass and their types, by key."""
+    # The modules of values import Mapping and the types of values for the type checker alone.
+    known = {**vars(shapes), "Mapping": Mapping, **vars(sys.modules[cls.__module__])}
+    hints = typing.get_type_hints(cls, localns=known, include_extras=True)
+    return {
+        f.name.rstrip("_").replace("_", "-"): (f, hints[f.name])
+        for f in dataclasses.fields(cls)
+        if f.init
+    }
+
+
+def _dataclass(cls: type) -> Reader:
+    known = fields(cls)
+
+    def read(raw: Any, file: str, where: Where) -> Any:  # noqa: ANN401
+        if not isinstance(raw, dict):
+            raise DataError(f"{file}: {place(where)}: a table is wanted, not {shown(raw)}")
+        given = {}
+        for key, value in raw.items():
+            if key not in known:
+                near = nearest(key, known)
+                raise DataError(
+                    f"{file}: unknown key {place((where, key))!r}",
+                    hint=f"nearest valid key: {near}",
+                )
+            field, hint = known[key]
+            given[field.name] = _reader(hint)(value, file, (where, key))
+        for key, (field, _) in known.items():
+            if field.name not in given and _needed(field):
+                raise DataError(f"{file}: {place(where)}: the key {key!r} is missing")
+        try:
+            return cls(**given)
+        except ValueError as error:  # a dataclass's own check, in __post_init__
+            raise DataError(f"{file}: {place(where)}: {error}") from error
+
+    return read
+
+
+def _needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

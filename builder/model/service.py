@@ -1,0 +1,824 @@
+"""What a service is: the frozen values of a project file (`projects/services/<name>.toml`).
+
+Adding a service is adding a file. Every entry of a list may carry `since` and `until`,
+series ids (`ocata`, `2025.2`); both ends are included. `Service.for_series` narrows a
+service to one series; all later code sees only the narrowed value.
+
+Texts may hold `{tree}` (the series' Python tree on a node) and `{series}` (its id).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from builder.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from builder.model.shapes import (
+        AbsolutePath,
+        AccountName,
+        Argument,
+        CommandLine,
+        Condition,
+        DaemonName,
+        DirectoryPath,
+        DistributionName,
+        EnvironmentName,
+        Epoch,
+        ExitStatus,
+        Expression,
+        FileName,
+        HomePath,
+        Identifier,
+        InstalledPath,
+        Line,
+        LogName,
+        Mode,
+        OptionName,
+        PackageName,
+        Port,
+        Program,
+        Relation,
+        RelativeGlob,
+        RelativePath,
+        Script,
+        Seconds,
+        SectionName,
+        SeriesBound,
+        ServiceName,
+        SettingName,
+        ShellPath,
+        ShellTest,
+        SudoCommand,
+        SuiteName,
+        Synopsis,
+        Text,
+        Title,
+        TmpfilesLine,
+        TreeGlob,
+        Uid,
+        UnitLine,
+        UnitName,
+        UnitText,
+        UnitType,
+        Url,
+        Word,
+        WsgiModule,
+    )
+
+T = TypeVar("T")
+
+NO_STRINGS: Mapping[str, str] = MappingProxyType({})
+# How `start-gate` says that a unit may not start, and that it is to try again, by number and by
+# systemd's names of them (systemd.exec(5), "Process Exit Codes").
+GATE_CODES = frozenset({"78", "CONFIG", "255", "EXCEPTION"})
+# Settings of uWSGI a service may not bring: processes and threads have keys of their own, and
+# the rest ends a worker that has a request in flight (uWSGI's "Things to know" and options).
+NO_SETTING = re.compile(
+    r"(threads|processes|workers|p|cheap(er.*)?|idle|die-on-idle"
+    r"|(.+-)?harakiri.*|max-requests(-delta)?|(min|max)-worker-lifetime(-delta)?"
+    r"|(evil-)?reload-on-.*|(worker-)?reload-mercy|limit-as)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The system user and group of the service (`[user]`); both are called `name`.
+
+    `uid`: fixed id of user and group, 0 for a dynamic one (Debian has fixed ones where
+    files live on shared storage). `home`: default `/var/lib/<name>`; made with `home_mode`.
+    """
+
+    name: AccountName
+    uid: Uid = 0
+    home: HomePath = ""
+    home_mode: Mode = "0750"
+    shell: ShellPath = "/usr/sbin/nologin"
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory made when absent (`[[directories]]`); an existing one is left as it is.
+
+    `/etc/<service>`, its `<service>.conf.d`, `/var/lib/<service>`, `/var/log/<service>`,
+    `/run/<service>` and `/run/lock/<service>` are made for every service and not listed.
+    `owner` and `group` default to the service's; `package` to the common package.
+    `purge`: `remove` with all it holds, `empty` when nothing is in it, `keep` (and say so).
+    """
+
+    path: DirectoryPath
+    owner: AccountName = ""
+    group: AccountName = ""
+    mode: Mode = "0750"
+    package: PackageName = ""
+    purge: Literal["remove", "empty", "keep"] = "empty"
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """An option set in a file when the package is built, so that the pristine file has it.
+
+    Goes below the option's own commented default; a live line of the file is replaced.
+    Entries of the same section and option are set as several lines (multi-valued options).
+    """
+
+    section: SectionName
+    option: OptionName
+    value: str
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileWhen:
+    """Where a file's source is in some series (`[[files.when]]`), in place of its own."""
+
+    config_generator: RelativePath = ""
+    policy_generator: RelativePath = ""
+    from_: RelativeGlob = ""
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file a package brings (`[[files]]`); exactly one of the four sources is given.
+
+    `path`: relative to `/etc/<service>`, or absolute. What ends below `/etc` is installed
+    pristine below `/usr/share/<package>/` and copied by ucf, with `owner`, `group`
+    (default: the service's) and `mode`; anything else is shipped as it is, 0644 root:root.
+    A path that ends in `/` takes several files (not below `/etc`).
+
+    `config_generator`: input file of oslo-config-generator, in the tarball.
+    `policy_generator`: input file of oslopolicy-sample-generator, in the tarball.
+    `from_` (key `from`): a file of the tarball, or a glob.
+    `text`: the text itself.
+    `adopt`: what becomes of a file of that name that Debian's own package left and nobody
+    changed: it stays (`keep`: the options in it are what a cloud runs by) or gives way to
+    ours (`replace`: it belongs to the code). Default: `replace` for a file of the tarball.
+    """
+
+    path: InstalledPath
+    package: PackageName = ""
+    config_generator: RelativePath = ""
+    policy_generator: RelativePath = ""
+    from_: RelativeGlob = ""
+    text: Text = ""
+    mode: Mode = "0640"
+    owner: AccountName = "root"
+    group: AccountName = ""
+    presets: tuple[Preset, ...] = ()
+    when: tuple[FileWhen, ...] = ()
+    adopt: Literal["", "keep", "replace"] = ""
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+    def __post_init__(self) -> None:
+        sources = (self.config_generator, self.policy_generator, self.from_, self.text)
+        if sum(map(bool, sources)) != 1:
+            raise ValueError(
+                f"{self.path}: give one of config-generator, policy-generator, from, text"
+            )
+        if self.path.endswith("/") and not self.path.startswith("/usr/"):
+            raise ValueError(f"{self.path}: only a directory below /usr can take several files")
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether an unchanged file of Debian's own package is replaced by this one."""
+        return self.adopt == "replace" or (not self.adopt and bool(self.from_))
+
+    def folded(self) -> File:
+        """Return the file as its `when` entries make it."""
+        folded = dataclasses.replace(self, when=())
+        for when in self.when:
+            folded = dataclasses.replace(
+                folded,
+                config_generator=when.config_generator or folded.config_generator,
+                policy_generator=when.policy_generator or folded.policy_generator,
+                from_=when.from_ or folded.from_,
+            )
+        return folded
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """What is otherwise with a package in some series (`[[packages.when]]`).
+
+    `description` takes the place of the package's own; all else is added.
+    """
+
+    description: Text = ""
+    depends: tuple[Relation, ...] = ()
+    recommends: tuple[Relation, ...] = ()
+    suggests: tuple[Relation, ...] = ()
+    conflicts: tuple[Relation, ...] = ()
+    replaces: tuple[Relation, ...] = ()
+    breaks: tuple[Relation, ...] = ()
+    provides: tuple[Relation, ...] = ()
+    scripts: tuple[Script, ...] = ()
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A binary package (`[[packages]]`).
+
+    `summary`: the synopsis. `description`: paragraphs of its own; the service's follows.
+    Relation fields are lists of Debian relations. A package of this service needs no
+    version (the exact one is added), and the common package, the Python code and the
+    locked closure no entry: each package depends on the common one, that on the rest.
+    `meta`: has no files; depends on what it lists and nothing else.
+    `scripts`: console scripts linked into /usr/bin.
+    `groups`: further groups the service's user is put into.
+    `apparmor`: profiles of other packages, by their file in /etc/apparmor.d, that take in
+    the rules this package has as `/usr/share/<package>/apparmor/<profile>`.
+    `takes_over`: packages of Debian's own build of the service that have files of this one.
+    What follows from that depends on the target (debs/debian.py).
+    `transitional`, `aliases`: of a package that only leads on from Debian's (`Successor`).
+    """
+
+    name: PackageName
+    summary: Synopsis
+    description: Text = ""
+    meta: bool = False
+    pre_depends: tuple[Relation, ...] = ()
+    depends: tuple[Relation, ...] = ()
+    recommends: tuple[Relation, ...] = ()
+    suggests: tuple[Relation, ...] = ()
+    conflicts: tuple[Relation, ...] = ()
+    replaces: tuple[Relation, ...] = ()
+    breaks: tuple[Relation, ...] = ()
+    provides: tuple[Relation, ...] = ()
+    scripts: tuple[Script, ...] = ()
+    groups: tuple[AccountName, ...] = ()
+    apparmor: tuple[FileName, ...] = ()
+    takes_over: tuple[PackageName, ...] = ()
+    transitional: bool = False
+    aliases: Mapping[DaemonName, DaemonName] = field(default_factory=lambda: NO_STRINGS)
+    when: tuple[When, ...] = ()
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+    def folded(self) -> Package:
+        """Return the package as its `when` entries make it, its scripts in alphabetical order."""
+        apart = {"description", "since", "until"}
+        names = [f.name for f in dataclasses.fields(When) if f.name not in apart]
+        more = {n: getattr(self, n) + sum((getattr(w, n) for w in self.when), ()) for n in names}
+        more["scripts"] = tuple(sorted(more["scripts"]))
+        texts = [w.description for w in self.when if w.description]
+        description = texts[-1] if texts else self.description
+        return dataclasses.replace(self, when=(), description=description, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """What becomes of a package of Debian's own on a node that moves here.
+
+    A `[[package]]` of `projects/successors.toml`. `service`: the one it belongs to; empty for
+    the command line client, whose package is a library's. `source`: Debian's source package,
+    default the service's name. `to`: the packages of ours a transitional package of that name
+    depends on; without any it has no successor, and `openstack-node` says so, and `why`.
+    `aliases`: further names of units, each with the unit of ours it stands for.
+    `breaks`: packages of Debian's that need what this one had. `targets`: those whose Debian
+    has it.
+    """
+
+    name: PackageName
+    targets: tuple[SuiteName, ...]
+    why: Text
+    service: ServiceName = ""
+    source: PackageName = ""
+    to: tuple[PackageName, ...] = ()
+    aliases: Mapping[DaemonName, DaemonName] = field(default_factory=lambda: NO_STRINGS)
+    breaks: tuple[PackageName, ...] = ()
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wsgi:
+    """Where a WSGI application is: `module` (`a.b:application`) or a `script` of the tree's bin."""
+
+    module: WsgiModule = ""
+    script: Script = ""
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.module) == bool(self.script):
+            raise ValueError("a WSGI entry has either a module or a script")
+
+
+Kind = Literal["daemon", "uwsgi", "oneshot"]
+KillMode = Literal["mixed", "process", "control-group"]
+Sandbox = Literal["strict", "host"]
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonWhen:
+    """What is otherwise with a daemon in some series (`[[daemons.when]]`).
+
+    `threads` (with its source) and `kill_mode` take the place of the daemon's own; `after`,
+    `uwsgi` and `settings` are added.
+    """
+
+    threads: int = 0
+    threads_source: str = ""
+    kill_mode: KillMode | None = None
+    after: tuple[UnitName, ...] = ()
+    uwsgi: Mapping[SettingName, Line] = field(default_factory=lambda: NO_STRINGS)
+    settings: tuple[UnitLine, ...] = ()
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+    def __post_init__(self) -> None:
+        _check_uwsgi(self.threads, self.threads_source, self.uwsgi)
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A systemd unit `<name>.service` (`[[daemons]]`).
+
+    `kind`: `daemon` runs `script` with `args`; `uwsgi` serves the entry of `wsgi` that
+    holds in the series on `port`, tuned by `/etc/<service>/<name>-uwsgi.ini`; `oneshot` runs
+    `script` once and remains. `script`: a name in the tree's bin, or an absolute path.
+    `type`: systemd's; default notify (oneshot for a oneshot). oslo.service says READY.
+    `start`: `now` is enabled and (re)started on installation; `boot` only enabled;
+    `manual` neither.
+    `sandbox`: `strict` has the file system read-only but for its own directories, no new
+    privileges, no devices; `host` has no mount namespace at all: mounts and network
+    namespaces it makes must be seen by others, and it calls sudo.
+    `after`: units (besides network, database, message broker and memcached);
+    `wants`, `part_of`, `conditions` (lines such as `ConditionPathExists=/x`): as systemd's.
+    `needs`: options that must be set in a file of /etc/<service> before it is started, as
+    it can only fail without them; default `connection` for uwsgi, which would load the
+    application in each of its processes to find that out. An unset one is no failure.
+    `kill_mode`: `process` for agents whose children must outlive them.
+    `defaults`: a file of variables, which need not be there (Debian's /etc/default/<name>).
+    `only_if`: a shell command that sees them; where it fails the unit is not started, which
+    is a choice and no fault (systemd's `$$` for `$`, no single quotes).
+    `settings`: further lines of the unit's [Service] section, which win over the others. No
+    `SuccessExitStatus=` may have what the gate of a unit ends with.
+    `timeout_stop`, `restart_seconds`: seconds. `log_file`: below /var/log/<service>, of a
+    uwsgi application (others take their script's name).
+    `fewest_processes`: how many a uwsgi application has on the smallest of nodes.
+    `threads`: requests at once in one process. More than one needs `threads_source`, the
+    document of upstream's that says that the application is safe so: keystone answered with
+    another user's token. `uwsgi`: further settings, which the ini of a node may change (a name
+    with an empty value is left out).
+    """
+
+    name: DaemonName
+    package: PackageName
+    description: UnitText
+    kind: Kind = "daemon"
+    script: Program = ""
+    args: tuple[Word, ...] = ()
+    wsgi: tuple[Wsgi, ...] = ()
+    port: Port = 0
+    fewest_processes: int = 2
+    threads: int = 1
+    threads_source: str = ""
+    uwsgi: Mapping[SettingName, Line] = field(default_factory=lambda: NO_STRINGS)
+    type: UnitType = ""
+    start: Literal["now", "boot", "manual"] = "now"
+    sandbox: Sandbox = "strict"
+    user: AccountName = ""
+    after: tuple[UnitName, ...] = ()
+    wants: tuple[UnitName, ...] = ()
+    part_of: tuple[UnitName, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    needs: tuple[OptionName, ...] | None = None
+    pre_start: tuple[CommandLine, ...] = ()
+    kill_mode: KillMode = "mixed"
+    timeout_stop: Seconds = 90
+    restart_seconds: Seconds = 10
+    environment: Mapping[EnvironmentName, Line] = field(default_factory=lambda: NO_STRINGS)
+    defaults: AbsolutePath = ""
+    only_if: ShellTest = ""
+    settings: tuple[UnitLine, ...] = ()
+    read_write: tuple[AbsolutePath, ...] = ()
+    log_file: LogName = ""
+    when: tuple[DaemonWhen, ...] = ()
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+    def __post_init__(self) -> None:
+        if self.kind == "uwsgi" and not self.port:
+            raise ValueError(f"{self.name}: a uwsgi daemon has a port and a wsgi entry")
+        if self.kind != "uwsgi" and not self.script:
+            raise ValueError(f"{self.name}: a {self.kind} has a script")
+        try:
+            _check_uwsgi(self.threads, self.threads_source, self.uwsgi)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+        for line in (*self.settings, *(line for when in self.when for line in when.settings)):
+            self._check_gate(line)
+
+    def _check_gate(self, line: str) -> None:
+        """Refuse a line that would let the unit start where its gate says no.
+
+        systemd holds the end of an ExecCondition against SuccessExitStatus= before it asks
+        whether the condition held, codes and signals alike (systemd.service(5) says it of
+        neither; measured with 252). An out-of-memory kill is a SIGKILL.
+        """
+        key, _, value = line.partition("=")
+        if key.strip() == "ExecCondition":
+            raise ValueError(f"{self.name}: {line}: units ask before they start by `needs`")
+        if key.strip() != "SuccessExitStatus" or not (self.gated or self.only_if):
+            return
+        passing = {*GATE_CODES, *(("SIGKILL", "KILL", "9") if self.uses_database else ())}
+        for word in value.split():
+            if word.lstrip("0") in passing:
+                raise ValueError(
+                    f"{self.name}: {line}: {word} is how the gate of its unit says no, "
+                    "which would count as yes"
+                )
+
+    def folded(self) -> Daemon:
+        """Return the daemon as its `when` entries make it."""
+        folded = dataclasses.replace(self, when=())
+        for when in self.when:
+            folded = dataclasses.replace(
+                folded,
+                threads=when.threads or folded.threads,
+                threads_source=when.threads_source or folded.threads_source,
+                kill_mode=when.kill_mode or folded.kill_mode,
+                after=folded.after + when.after,
+                uwsgi={**folded.uwsgi, **when.uwsgi},
+                settings=folded.settings + when.settings,
+            )
+        return folded
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The options without which it is not started."""
+        if self.needs is None:
+            return ("connection",) if self.kind == "uwsgi" else ()
+        return self.needs
+
+    @property
+    def uses_database(self) -> bool:
+        """Whether it works on the service's database itself."""
+        return self.kind == "uwsgi" or "connection" in self.needed
+
+    @property
+    def gated(self) -> bool:
+        """Whether it asks before it starts if it may (`ExecCondition=`)."""
+        return bool(self.needed) or self.uses_database
+
+    @property
+    def unit_type(self) -> str:
+        """The Type= of the unit."""
+        return self.type or ("oneshot" if self.kind == "oneshot" else "notify")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command run once as `user` (default: the service's) after installation (`[[steps]]`).
+
+    `command`: a script of the tree's bin and its arguments. `unless_exists`: the path that
+    says it has been done. `package`: whose postinst runs it (default: the common one).
+    """
+
+    command: tuple[Word, ...]
+    unless_exists: AbsolutePath
+    package: PackageName = ""
+    user: AccountName = ""
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What the command `openstack-node` knows of the service as a whole (`[node]`).
+
+    `order`: services are set up from the lowest to the highest.
+    `upgrade_check`: a script of the tree and its arguments; exit status 0 is well, 1 a
+    warning, 2 a failure (oslo.upgradecheck). Left out where the tree has no such script.
+    `negotiated_by`: the option, `section/option`, by which daemons take up what those of an
+    older release understand; `start` where they do without one. They find that out as they
+    start, so they are restarted once more when an upgrade is complete.
+    """
+
+    order: int = 100
+    upgrade_check: tuple[Word, ...] = ()
+    negotiated_by: str = ""
+
+    def __post_init__(self) -> None:
+        how = self.negotiated_by
+        if how not in {"", "start"} and how.count("/") != 1:
+            raise ValueError(f"negotiated-by is start or section/option, not {how!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A database of the service (`[[schemas]]`): where its address is, what its code wants.
+
+    `section`, `option`: what holds the address. `suffix`: goes behind the name of the
+    database in that address. `migrations`: the directory of revisions, below
+    site-packages. `table`: where the database keeps its revision; `migrate_version` is
+    sqlalchemy-migrate's, whose revisions are numbers. `cells`: the schema of the
+    databases that nova's table cell_mappings, in this one, lists. `heads`: where several
+    ways lead to the same tables, the last revision of each; one of them is enough.
+    """
+
+    name: Identifier
+    migrations: RelativePath
+    section: SectionName = "database"
+    option: OptionName = "connection"
+    suffix: Identifier = ""
+    table: Identifier = "alembic_version"
+    cells: Identifier = ""
+    heads: tuple[Identifier, ...] = ()
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A command that brings databases to what the code wants (`[[setup]]`), in order.
+
+    `title`: what it does, for the person who watches. `command`: a script of the tree and
+    its arguments. `schemas`: the databases it needs. `done`: an SQL query on the first of
+    them that gives a row when the step is not needed any more, or the word `current`: it
+    is not needed while all of them are at the code's revision. A step without it is run
+    each time, and must then do no harm. `secret`: an environment variable that has to be
+    given, by the question that is asked for it on a terminal. `environment`: further
+    variables, where `{keystone_url}` and `{region}` are put in. `package`: the step is
+    for nodes that have it.
+    """
+
+    title: Line
+    command: tuple[Argument, ...]
+    schemas: tuple[Identifier, ...] = ("main",)
+    done: Line = ""
+    secret: Mapping[EnvironmentName, Line] = field(default_factory=lambda: NO_STRINGS)
+    environment: Mapping[EnvironmentName, Line] = field(default_factory=lambda: NO_STRINGS)
+    package: PackageName = ""
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A command on the way to this series (`[[upgrade]]`), in the order of the project's guide.
+
+    `phase`: `expand` is run by the new code while the old one still serves, and `contract`
+    once nothing of the old release runs anywhere in the cloud. `title`: what it does, for
+    the person who watches. `command`: a script of the tree and its arguments.
+    `accept`: exit statuses that are well. `again`: the status that says that there is more
+    to do, so that it is run again (0: none). `package`: the step is for nodes that have it.
+    """
+
+    phase: Literal["expand", "contract"]
+    title: str
+    command: tuple[Argument, ...]
+    accept: tuple[ExitStatus, ...] = (0,)
+    again: ExitStatus = 0
+    package: PackageName = ""
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Options a daemon cannot do its work without (`[[settings]]`); their lack is told.
+
+    They are looked for in what the daemons of `package` read, unless the section has an
+    `auth_section`, by which another one has them.
+    """
+
+    package: PackageName
+    section: SectionName
+    options: tuple[OptionName, ...]
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """Sections whose names an administrator chooses (`[[dynamic]]`), so no sample has them.
+
+    `named_by`: the option, `section/option`, that lists them; what follows a colon is no
+    part of the name. `pattern`: a regular expression of the whole name. `like`: the
+    sections of the sample whose options they take.
+    """
+
+    like: tuple[SectionName, ...]
+    named_by: str = ""
+    pattern: Expression = ""
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Rows by which the daemons of all nodes say that they are alive (`[[records]]`).
+
+    `schema`: the database they are in. `query`: SQL that gives of each row its id, host, daemon,
+    whether a person switched it off, whether `floor` passes it over (not zero is yes), when it
+    was last heard of (UTC) and the version it speaks. `down_after`: the option,
+    `section/option`, after how many seconds the service takes one for dead; `seconds`: its
+    default. `remove`: the command that takes a row away, with `{id}`, `{host}`, `{daemon}`.
+
+    `floor`: the oldest version beside which daemons of this series start; or `floor_file` (below
+    site-packages) has it, in the table `floor_table` at the key `floor_key`, both constants of
+    the module. `floor_daemon`: it is for these alone. `unless`: the option, `section/option`,
+    with which they start all the same.
+    """
+
+    query: Text
+    down_after: Line
+    seconds: Seconds
+    remove: Line
+    schema: Identifier = "main"
+    floor: Line = ""
+    floor_file: RelativePath = ""
+    floor_table: Identifier = ""
+    floor_key: Identifier = ""
+    floor_daemon: Script = ""
+    unless: Line = ""
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+    def __post_init__(self) -> None:
+        if any(o.count("/") != 1 for o in (self.down_after, self.unless) if o):
+            raise ValueError("down-after and unless are section/option")
+        if len({bool(x) for x in (self.floor_file, self.floor_table, self.floor_key)}) != 1:
+            raise ValueError("floor-file, floor-table and floor-key go together")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service of OpenStack.
+
+    `name`: source package, `/etc/<name>`, `/var/lib/<name>`. `title`: `OpenStack Compute`.
+    `distribution`: its name on the package index. `deliverable`: its file in upstream's
+    releases repository. `epoch`: of the Debian version, 0 for none. `description`:
+    paragraphs every package's description ends with. `common`: the package that owns
+    user, directories, configuration and scripts.
+    `sudoers`: what the user may run as root: a script of the tree and its arguments.
+    `logs`: log files of command-line tools, made at installation so that a run as root
+    does not leave one the service cannot write.
+    `tmpfiles`: further lines of tmpfiles.d(5).
+    `exclude`: paths (globs, `*` crosses no `/`) of the wheel's tree, below `{tree}`, that
+    are not packaged; `{site}` is its site-packages.
+    `adopts`: whether nodes with Debian's own packages of it can move here: the target's are
+    of an earlier version (set by debs/debian.py, in no project file).
+    """
+
+    name: ServiceName
+    title: Title
+    distribution: DistributionName
+    deliverable: FileName
+    description: Text
+    homepage: Url
+    user: User
+    common: PackageName
+    packages: tuple[Package, ...]
+    epoch: Epoch = 0
+    directories: tuple[Directory, ...] = ()
+    files: tuple[File, ...] = ()
+    daemons: tuple[Daemon, ...] = ()
+    steps: tuple[Step, ...] = ()
+    sudoers: tuple[SudoCommand, ...] = ()
+    logs: tuple[LogName, ...] = ()
+    tmpfiles: tuple[TmpfilesLine, ...] = ()
+    exclude: tuple[TreeGlob, ...] = ()
+    node: Node = field(default_factory=Node)
+    schemas: tuple[Schema, ...] = ()
+    setup: tuple[Setup, ...] = ()
+    upgrade: tuple[Upgrade, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    dynamic: tuple[Dynamic, ...] = ()
+    records: tuple[Records, ...] = ()
+    adopts: bool = False
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+    def __post_init__(self) -> None:
+        names = {p.name for p in self.packages}
+        owners = [
+            *(d.package for d in self.directories),
+            *(f.package for f in self.files),
+            *(d.package for d in self.daemons),
+            *(s.package for s in self.steps),
+            *(s.package for s in self.setup),
+            *(u.package for u in self.upgrade),
+            *(s.package for s in self.settings),
+        ]
+        for name in [self.common, *filter(None, owners)]:
+            if name not in names:
+                raise ValueError(f"no package {name!r} here; nearest: {nearest(name, names)}")
+        for directory in self.directories:
+            # purging takes it away with all it holds
+            if directory.purge == "remove" and not self._owns(directory.path):
+                raise ValueError(
+                    f'{directory.path}: purge = "remove" is for a directory of its own'
+                )
+
+    def _owns(self, path: str) -> bool:
+        """Whether a directory is below one with the name of the service, or of a package."""
+        own = {self.name, self.user.name, *(p.name for p in self.packages)}
+        parents = path.split("/")[1:-1]
+        return path.startswith(f"{self.user.home or '/var/lib/' + self.name}/") or bool(
+            own.intersection(parents)
+        )
+
+    def exists_in(self, series: str, order: Sequence[str]) -> bool:
+        """Whether the service is part of `series`; `order` is all series ids, oldest first."""
+        return holds(self, series, order)
+
+    def for_series(self, series: str, order: Sequence[str]) -> Service:
+        """Return what the service is in `series`; `order` is all series ids, oldest first.
+
+        Raises DataError for a service that is not part of the series, and for entries
+        that clash in it.
+        """
+        if not self.exists_in(series, order):
+            raise DataError(f"{self.name} is not part of {series}")
+        narrowed = _narrow(self, series, order)
+        narrowed = dataclasses.replace(
+            narrowed,
+            packages=tuple(p.folded() for p in narrowed.packages),
+            files=tuple(f.folded() for f in narrowed.files),
+            daemons=tuple(d.folded() for d in narrowed.daemons),
+        )
+        _check_unique(self.name, series, "package", (p.name for p in narrowed.packages))
+        _check_unique(self.name, series, "daemon", (d.name for d in narrowed.daemons))
+        _check_unique(self.name, series, "file", (f.path for f in narrowed.files))
+        _check_unique(self.name, series, "schema", (s.name for s in narrowed.schemas))
+        for setup in narrowed.setup:
+            for schema in set(setup.schemas) - {s.name for s in narrowed.schemas}:
+                raise DataError(f"{self.name}: setup: no schema {schema!r} in {series}")
+        for records in narrowed.records:
+            if records.schema not in {s.name for s in narrowed.schemas}:
+                raise DataError(f"{self.name}: records: no schema {records.schema!r} in {series}")
+        for daemon in narrowed.daemons:
+            if daemon.kind == "uwsgi" and len(daemon.wsgi) != 1:
+                raise DataError(
+                    f"{self.name}: {daemon.name} has {len(daemon.wsgi)} WSGI entries in {series}"
+                )
+        return narrowed
+
+
+def roles_for(roles: Sequence[Package], series: str, order: Sequence[str]) -> list[Package]:
+    """Return what the role packages are in `series`; `order` is all ids, oldest first."""
+    held = (role for role in roles if holds(role, series, order))
+    return [_narrow(role, series, order).folded() for role in held]
+
+
+def _check_uwsgi(threads: int, source: str, settings: Mapping[str, str]) -> None:
+    """Refuse threads nobody vouches for, and settings that lose requests."""
+    if threads > 1 and not source:
+        raise ValueError(
+            f"{threads} threads need threads-source: the document of upstream's that says"
+            " that the application is safe under threads"
+        )
+    for name in settings:
+        if NO_SETTING.fullmatch(name):
+            raise ValueError(
+                f"uwsgi setting {name!r}: it is chosen on the node, or ends requests in flight"
+            )
+
+
+def _check_unique(service: str, series: str, what: str, names: Iterable[str]) -> None:
+    """Refuse two entries of one name in one series."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{service}: two entries for {what} {name} in {series}")
+        seen.add(name)
+
+
+def holds(entry: object, series: str, order: Sequence[str]) -> bool:
+    """Whether `series` lies between the entry's `since` and `until`, both included."""
+    rank = {s: i for i, s in enumerate(order)}
+    since, until = getattr(entry, "since", ""), getattr(entry, "until", "")
+    for name in filter(None, (since, until, series)):
+        if name not in rank:
+            raise DataError(f"no series {name!r}", hint=f"nearest: {nearest(name, order)}")
+    first = rank[since] if since else 0
+    last = rank[until] if until else len(rank)
+    return first <= rank[series] <= last
+
+
+def _narrow(value: T, series: str, order: Sequence[str]) -> T:
+    """Return the dataclass `value` without the entries, at any depth, that do not hold."""
+    changes: dict[str, object] = {}
+    for f in dataclasses.fields(value):  # type: ignore[arg-type]
+        items = getattr(value, f.name)
+        if isinstance(items, tuple) and items and dataclasses.is_dataclass(items[0]):
+            kept = (i for i in items if holds(i, series, order))
+            changes[f.name] = tuple(_narrow(i, series, order) for i in kept)
+    return dataclasses.replace(value, **changes)  # type: ignore[type-var]

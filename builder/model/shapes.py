@@ -1,0 +1,313 @@
+"""What a value of each type looks like: the one place where a pattern stands.
+
+The fields of what is read from `projects/` and from locks are declared with these types
+(`name: PackageName`); `builder.model.reading` holds what a file says against them. A plain `str` is
+a `Line` and a plain `int` a `Count`, so that no key takes control characters or a negative
+number unless its type says so.
+
+Many of these values end up in maintainer scripts, units and control files, where they are not
+quoted: their types leave out whatever means something to a shell, to systemd or to dpkg.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
+
+from packaging.requirements import Requirement as Pep508
+from packaging.version import Version as Pep440
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a text has to be: `what` in words, a pattern of the whole, and a further check."""
+
+    what: str
+    pattern: re.Pattern[str]
+    check: Callable[[str], bool] | None = None
+
+    def fits(self, text: str) -> bool:
+        """Whether `text` is of this shape."""
+        return bool(self.pattern.fullmatch(text)) and (self.check is None or self.check(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The smallest and the largest number there may be."""
+
+    least: int
+    most: int
+
+
+def _shape(what: str, pattern: str, check: Callable[[str], bool] | None = None) -> Shape:
+    return Shape(what, re.compile(pattern, re.DOTALL), check)
+
+
+def _printable(text: str) -> bool:
+    """Whether nothing in it moves a cursor, reorders a line, or is no character at all."""
+    # str.isprintable has categories Cc, Cf, Cs, Co, Cn, Zl, Zp and all spaces but one as not
+    return text.isprintable() or all(c.isprintable() or c == "\u00a0" for c in text)
+
+
+def _printable_lines(text: str) -> bool:
+    return all(_printable(line) for line in text.replace("\t", " ").split("\n"))
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Pep440(text)
+    except ValueError:  # InvalidVersion, or a number of more digits than Python reads
+        return False
+    return True
+
+
+def _is_requirement(text: str) -> bool:
+    try:
+        return requirement(text).url is None
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_expression(text: str) -> bool:
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return _printable(text)
+
+
+@cache
+def requirement(text: str) -> Pep508:
+    """Parse a requirement (PEP 508) once; raises InvalidRequirement. Nobody may change it."""
+    return Pep508(text)
+
+
+def one_line(text: str) -> str:
+    """Return a text that others wrote as one `Line`: blanks run together, what is unprintable gone.
+
+    For what a wheel's METADATA says of itself, which ends up in control files.
+    """
+    words = "".join(c if c.isprintable() else " " for c in text).split()
+    return " ".join(words)
+
+
+# -- numbers
+
+LINE = _shape("one line of printable text", r".*", _printable)
+COUNT = Between(0, 2**31 - 1)
+
+Count = Annotated[int, COUNT]
+Port = Annotated[int, Between(1, 65535)]
+Seconds = Annotated[int, Between(0, 86400)]
+ExitStatus = Annotated[int, Between(0, 255)]
+# Debian policy 9.2.2: 0 to 99 and 60000 to 64999 are given out by the project; 0 is none here.
+Uid = Annotated[int, Between(0, 64999)]
+Epoch = Annotated[int, Between(0, 9)]
+DebianRelease = Annotated[int, Between(1, 99)]
+Level = Annotated[int, Between(0, 22)]
+FileSize = Annotated[int, Between(0, 2**53)]
+
+# -- texts
+
+Line = Annotated[str, LINE]
+Argument = Annotated[str, _shape("a word of a command, on one line", r".+", _printable)]
+Text = Annotated[str, _shape("lines of printable text", r".*", _printable_lines)]
+# Debian policy 3.4.1: one line of less than 80 characters
+Synopsis = Annotated[
+    str, _shape("one line of at most 80 characters", r"(?! ).{1,80}(?<! )", _printable)
+]
+# It stands between double quotes in a maintainer script, as the account's name.
+Title = Annotated[
+    str,
+    _shape("a title of letters, digits, spaces, . + ( ) / -", r"[A-Za-z0-9][A-Za-z0-9 .+()/-]*"),
+]
+Date = Annotated[
+    str, _shape("a date of the form 2026-04-01", r"[12][0-9]{3}-[0-9]{2}-[0-9]{2}", _is_date)
+]
+Expression = Annotated[str, _shape("a regular expression", r".+", _is_expression)]
+
+# -- names and versions
+
+_PACKAGE = r"[a-z0-9][a-z0-9+.-]+"
+_DISTRIBUTION = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?"
+# Debian policy 5.6.1
+PackageName = Annotated[str, _shape("the name of a Debian package (policy 5.6.1)", _PACKAGE)]
+# Debian policy 7.1, without architectures, which packages of `Architecture: all` do not have.
+# A version may have placeholders and substitution variables.
+_VERSIONED = rf"{_PACKAGE}(?::any)?(?: \((?:<<|<=|=|>=|>>) [A-Za-z0-9.+~:${{}}-]+\))?"
+Relation = Annotated[
+    str,
+    _shape("a relation such as `name (>= 1.0) | other` (policy 7.1)",
+           rf"{_VERSIONED}(?: \| {_VERSIONED})*"),
+]  # fmt: skip
+DebianVersion = Annotated[
+    str,
+    _shape("a Debian version (policy 5.6.12)", r"(?:[0-9]+:)?[0-9][A-Za-z0-9.+~]*-[A-Za-z0-9.+~]+"),
+]
+DistributionName = Annotated[
+    str, _shape("the name of a Python distribution (PEP 508)", _DISTRIBUTION)
+]
+EveryDistribution = Annotated[
+    str, _shape("the name of a Python distribution (PEP 508), or *", rf"\*|{_DISTRIBUTION}")
+]
+Requirement = Annotated[
+    str, _shape("a requirement (PEP 508) without a URL", r"[ -~]+", _is_requirement)
+]
+Version = Annotated[str, _shape("a version (PEP 440)", r"[A-Za-z0-9.!+_-]{1,64}", _is_version)]
+PythonVersion = Annotated[
+    str, _shape("a version of Python such as 3.11.2", r"[23]\.[0-9]{1,2}\.[0-9]{1,2}")
+]
+PythonMinor = Annotated[str, _shape("a Python such as 3.11", r"[23]\.[0-9]{1,2}")]
+GlibcVersion = Annotated[str, _shape("a version of glibc such as 2.36", r"2\.[0-9]{1,2}")]
+PolicyVersion = Annotated[
+    str, _shape("a version of Debian's policy such as 4.6.2", r"[0-9]+(?:\.[0-9]+){2,3}")
+]
+Architecture = Annotated[
+    str, _shape("a Debian architecture such as amd64", r"[a-z0-9]+(?:-[a-z0-9]+)*")
+]
+ServiceName = Annotated[str, _shape("the name of a service", r"[a-z][a-z0-9-]*")]
+SERIES_ID = _shape("the id of a series", r"[a-z0-9]+(?:\.[a-z0-9]+)*")
+SeriesId = Annotated[str, SERIES_ID]
+SeriesBound = SeriesId
+SeriesName = Annotated[str, _shape("the code name of a series", r"[a-z]+")]
+SuiteName = Annotated[str, _shape("the name of a Debian suite", r"[a-z][a-z0-9-]*")]
+Fingerprint = Annotated[
+    str, _shape("a fingerprint of 40 lower-case hexadecimal digits", r"[0-9a-f]{40}")
+]
+LintianTag = Annotated[
+    str, _shape("a lintian tag, with its context or not", r"[a-z0-9-]+(?: \S.*)?", _printable)
+]
+
+# -- files
+
+_FILE = r"[A-Za-z0-9_+][A-Za-z0-9._+@-]*"
+_PART = r"(?!\.\.?(?:/|$))(?:[A-Za-z0-9._+@-]|\{series\})+"
+_BELOW = rf"(?:/{_PART})+"
+_GLOB = r"(?!\.\.?(?:/|$))[A-Za-z0-9._+@*?\[\]-]+"
+FileName = Annotated[str, _shape("the name of a file, without a directory", _FILE)]
+RelativePath = Annotated[str, _shape("a relative path, without ..", rf"{_PART}{_BELOW}|{_PART}")]
+RelativeGlob = Annotated[
+    str, _shape("a relative path or glob, without ..", rf"{_GLOB}(?:/{_GLOB})*")
+]
+TreeGlob = Annotated[
+    str,
+    _shape("a path or glob below the tree, without ..", rf"(?:\{{site\}}|{_GLOB})(?:/{_GLOB})*"),
+]
+AbsolutePath = Annotated[str, _shape("an absolute path, without ..", rf"(?:\{{tree\}})?{_BELOW}")]
+# The file system hierarchy has no place for a package's files elsewhere (policy 9.1.1).
+InstalledPath = Annotated[
+    str,
+    _shape("a path relative to the service's directory in /etc, or one below /etc or /usr",
+           rf"{_PART}(?:{_BELOW})?|/etc{_BELOW}|/usr/(?:bin|lib|libexec|sbin|share){_BELOW}/?"),
+]  # fmt: skip
+DirectoryPath = Annotated[
+    str,
+    _shape("a path below /etc, /srv, /run or one of the directories of /usr and /var",
+           rf"/(?:etc|run|srv|usr/(?:lib|libexec|share)|var/(?:cache|lib|log|spool)){_BELOW}"),
+]  # fmt: skip
+HomePath = Annotated[
+    str,
+    _shape("a home below /var, /run or /srv, or /nonexistent",
+           rf"/nonexistent|/(?:run|srv|var/(?:cache|lib|spool)){_BELOW}"),
+]  # fmt: skip
+ShellPath = Annotated[
+    str, _shape("a shell below /bin, /sbin, /usr/bin or /usr/sbin", rf"/(?:usr/)?s?bin/{_FILE}")
+]
+Mode = Annotated[str, _shape("a mode such as 0750", r"0[0-7]{3}")]
+LogName = Annotated[str, _shape("the name of a log file, ending in .log", rf"{_FILE}\.log")]
+
+# -- accounts, units and what they hold
+
+# adduser(8), SYS_NAME_REGEX; longer names do not fit utmp(5)
+AccountName = Annotated[str, _shape("the name of a user or group", r"[a-z_][a-z0-9_-]{0,30}")]
+Script = Annotated[str, _shape("the name of a script", _FILE)]
+Program = Annotated[str, _shape("the name of a script, or an absolute path", rf"{_FILE}|{_BELOW}")]
+# What a shell, and systemd in ExecStart=, take as one word as it stands.
+_WORD = r"(?:[A-Za-z0-9_./:=,+@-]|\{(?:tree|series)\})+"
+Word = Annotated[
+    str, _shape("a word without blanks, quotes and what a shell or systemd expands", _WORD)
+]
+CommandLine = Annotated[
+    str, _shape("an absolute path and plain words", rf"[-+!]*(?:\{{tree\}})?/{_WORD}(?: {_WORD})*")
+]
+# sudoers(5): a comma, a colon, a backslash or an exclamation mark would say something else
+SudoCommand = Annotated[
+    str,
+    _shape("a script of the tree and its arguments, without what sudoers(5) reads otherwise",
+           rf"{_FILE}(?: (?!\S*\.\.)[A-Za-z0-9_./*-]+)*"),
+]  # fmt: skip
+DaemonName = Annotated[str, _shape("the name of a unit, without its kind", r"[a-z0-9][a-z0-9.-]*")]
+UnitName = Annotated[
+    str,
+    _shape("a unit such as nova-api.service",
+           r"[A-Za-z0-9][A-Za-z0-9:_.@-]*\."
+           r"(?:service|socket|target|mount|automount|timer|path|slice|device|scope|swap)"),
+]  # fmt: skip
+UnitType = Annotated[
+    str, _shape("a systemd type of service", r"simple|exec|forking|oneshot|dbus|notify|idle")
+]
+# systemd.unit(5): a percent sign begins a specifier, a backslash at the end joins lines
+UnitText = Annotated[
+    str, _shape("one line without %, \" and \\", r'[^%"\\]+', _printable)
+]  # fmt: skip
+ShellTest = Annotated[
+    str, _shape("one line of shell without ', % and \\\\", r"[^'%\\]+", _printable)
+]
+UnitLine = Annotated[
+    str, _shape("a line of a unit such as Name=value", r"[A-Z][A-Za-z]+ *=(?:.*[^\\])?", _printable)
+]
+Condition = Annotated[
+    str,
+    _shape("a line such as ConditionPathExists=/path",
+           r"(?:Condition|Assert)[A-Z][A-Za-z]+=.*[^\\]", _printable),
+]  # fmt: skip
+TmpfilesLine = Annotated[
+    str,
+    _shape("a line of tmpfiles.d(5)", rf"[a-zA-Z][-+!=~^$]* {_BELOW}(?: .*)?", _printable),
+]
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+EnvironmentName = Annotated[str, _shape("the name of an environment variable", _NAME)]
+_MODULE = rf"{_NAME}(?:\.{_NAME})*"
+ModuleName = Annotated[str, _shape("the name of a module", _MODULE)]
+WsgiModule = Annotated[str, _shape("a module and its application", rf"{_MODULE}:{_NAME}")]
+SettingName = Annotated[str, _shape("the name of a setting", r"[a-z][a-z0-9_-]*")]
+
+# -- configuration and databases
+
+OptionName = Annotated[str, _shape("the name of an option", r"[A-Za-z][A-Za-z0-9_.-]*")]
+SectionName = Annotated[str, _shape("the name of a section", r"[A-Za-z0-9_.:-]+")]
+Identifier = Annotated[str, _shape("an identifier of letters, digits and _", r"[A-Za-z0-9_]+")]
+
+# -- places
+
+# apt, dpkg and people read it: no blanks, nothing but ASCII, and no credentials
+_URL = r"https?://[A-Za-z0-9.:\[\]_-]+(?:[/?#][!-~]*)?"
+URL = _shape("an http or https URL", _URL)
+Url = Annotated[str, URL]
+OptionalUrl = Annotated[str, _shape("an http or https URL, or nothing", rf"(?:{_URL})?")]
+
+# -- what a lock has of files
+
+Sha256 = Annotated[str, _shape("a sha256 of 64 hexadecimal digits", r"[0-9a-f]{64}")]
+OptionalSha256 = Annotated[
+    str, _shape("a sha256 of 64 hexadecimal digits, or nothing", r"(?:[0-9a-f]{64})?")
+]
+ArtifactName = Annotated[
+    str,
+    _shape("the name of a wheel or an sdist, without a directory",
+           r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,220}\.(?:whl|tar\.gz|tgz|tar\.bz2|zip)"),
+]  # fmt: skip

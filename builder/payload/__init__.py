@@ -1,0 +1,1 @@
+"""What runs elsewhere: on nodes, and in the tree that is tried. It imports nothing of `builder`."""

@@ -1,0 +1,223 @@
+"""apt, asked about another suite: with sources, lists and a cache of its own.
+
+What is installed is read from the machine; nothing of it is changed, and the lists of the
+machine's own apt stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openstack_node import system
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ETC = Path("/etc/apt")
+STATUS = Path("/var/lib/dpkg/status")
+# The endings of the files apt reads, of sources.list(5) and apt_preferences(5).
+READ = {"sources.list": {".list", ".sources"}, "preferences": {"", ".pref"}}
+FETCH_SECONDS = 600
+THINK_SECONDS = 120
+INSTALLED = re.compile(r"^Inst (\S+)(?: \[(\S+)\])? \((\S+)")
+SPACE = re.compile(r"^After this operation, ([\d.,]+) ([kMGT]?)B (?:of|.*(freed))", re.MULTILINE)
+# Packages on hold (apt-mark(8)) are looked at as if they were not; apt names those it would change.
+HELD_TOO = ("--ignore-hold", "--allow-change-held-packages")
+HELD = re.compile(r"^The following held packages will be changed:\n((?: .*\n)+)", re.MULTILINE)
+REMOVED = re.compile(r"^Remv (\S+) \[(\S+)\]")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A package that an upgrade brings: `old` is empty for a new one, `new` for one that goes."""
+
+    package: str
+    old: str
+    new: str
+
+
+class Apt:
+    """apt, as if the machine's sources named the suites of the series `new` for those of `old`.
+
+    Where they name those of `new` already, those of `old` are left out: apt refuses a suite that
+    is there twice with two keys.
+
+    `area` is an empty directory. What is unpacked in it all users can read, for the services'
+    users to look at; the sources, in which passwords may be, only root.
+    """
+
+    def __init__(
+        self, area: Path, old: str, new: str, *, etc: Path = ETC, status: Path = STATUS
+    ) -> None:
+        self.unpacked, area = area / "unpacked", area / "apt"
+        area.parent.chmod(0o711)
+        area.mkdir(mode=0o700)
+        self.area, self.old, self.new = area, old, new
+        for name in ("lists/partial", "archives/partial", "sources.list.d", "preferences.d"):
+            (area / name).mkdir(parents=True)
+        named = any(suite(new).search(_live(path)) for path in files(etc, "sources.list"))
+        for name in ("sources.list", "preferences"):
+            for path in files(etc, name):
+                text = _live(path)
+                if named and name == "sources.list":
+                    text = _without(path, text, old, new)
+                text = suite(old).sub(rf"\g<1>-{new}", text)
+                (area / path.relative_to(etc)).write_text(text, encoding="utf-8")
+        options = {
+            "Dir::Etc::SourceList": area / "sources.list",
+            "Dir::Etc::SourceParts": area / "sources.list.d",
+            "Dir::Etc::Preferences": area / "preferences",
+            "Dir::Etc::PreferencesParts": area / "preferences.d",
+            "Dir::State::Lists": area / "lists",
+            "Dir::State::Status": status,
+            "Dir::Cache": area,
+            "Dir::Cache::Archives": area / "archives",
+            "APT::Sandbox::User": "root",
+            "Acquire::Languages": "none",
+            "Debug::NoLocking": "true",
+        }
+        self.options = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+
+    def update(self) -> None:
+        """Fetch the lists; NodeError when one cannot be fetched."""
+        texts = (p.read_text(encoding="utf-8") for p in files(self.area, "sources.list"))
+        if not any(suite(self.new).search(text) for text in texts):
+            raise system.NodeError(
+                f"no source of apt has a suite of {self.old}",
+                f"apt-get install openstack-{self.old}-archive",
+            )
+        done = self._get(["--error-on=any", "update"], FETCH_SECONDS)
+        if done.code != 0:
+            raise system.NodeError(
+                f"apt cannot read the packages of {self.new}",
+                "build that series into the same repository, or correct the address in "
+                "/etc/apt/sources.list.d",
+                details=done.tail(4),
+            )
+
+    def changes(self) -> list[Change]:
+        """Return what `apt full-upgrade` would do if no package were on hold, by name."""
+        found = []
+        for line in self._full_upgrade("--simulate").splitlines():
+            if match := INSTALLED.match(line):
+                found.append(Change(match[1], match[2] or "", match[3]))
+            elif match := REMOVED.match(line):
+                found.append(Change(match[1], match[2], ""))
+        return sorted(found, key=lambda c: c.package)
+
+    def held(self, packages: list[str]) -> list[str]:
+        """Return those on hold of what installing `packages` changes; NodeError where it fails."""
+        if not packages:
+            return []
+        done = self._get(["--simulate", *HELD_TOO, "install", *packages], THINK_SECONDS)
+        if done.code != 0:
+            raise system.NodeError("apt cannot resolve the upgrade", details=done.tail())
+        return held(done.out)
+
+    def broken(self) -> bool:
+        """Whether apt does nothing before what was interrupted is brought to its end."""
+        return self._get(["check"], THINK_SECONDS).code != 0
+
+    def has(self, packages: list[str]) -> list[str]:
+        """Return those of packages that the suite has, whatever is preferred to it."""
+        if not packages:
+            return []
+        said = system.output(["apt-cache", *self.options, "madison", *packages], seconds=60)
+        rows = [line for line in said.splitlines() if f"-{self.new}/" in line]
+        return sorted({line.split()[0] for line in rows} & set(packages))
+
+    def refusal(self, package: str) -> str:
+        """Return why apt does not install a package; nothing where it would."""
+        done = self._get(["--simulate", *HELD_TOO, "install", package], THINK_SECONDS)
+        return done.tail() if done.code != 0 else ""
+
+    def sizes(self) -> tuple[int, int]:
+        """Return the bytes `apt full-upgrade` would fetch, and those it would take on the disk."""
+        said = self._full_upgrade("-q", "--print-uris", "--yes")
+        rows = re.findall(r"^'\S+' \S+ (\d+)", said, re.MULTILINE)
+        space = SPACE.search(said)
+        disk = 0
+        if space:
+            disk = int(float(space[1].replace(",", "")) * 1000 ** " kMGT".index(space[2] or " "))
+            disk = -disk if space[3] else disk
+        return sum(int(size) for size in rows), disk
+
+    def unpack(self, packages: list[str]) -> Path:
+        """Fetch the suite's version of packages; return the directory their files are in."""
+        if packages:
+            unpack(packages, self.area, self.unpacked, self.options)
+        return self.unpacked
+
+    def _full_upgrade(self, *options: str) -> str:
+        """Return what apt says of it when it does nothing."""
+        done = self._get([*options, *HELD_TOO, "full-upgrade"], THINK_SECONDS)
+        if done.code != 0:
+            raise system.NodeError("apt cannot resolve the upgrade", details=done.tail())
+        return done.out
+
+    def _get(self, words: list[str], seconds: float) -> system.Done:
+        return _apt_get([*self.options, *words], self.area, seconds)
+
+
+def _apt_get(words: list[str], area: Path, seconds: float) -> system.Done:
+    return system.run(["env", "-C", str(area), "apt-get", *words], seconds=seconds, merged=True)
+
+
+def unpack(packages: list[str], area: Path, into: Path, options: Iterable[str] = ()) -> None:
+    """Fetch packages, each NAME or NAME=VERSION, to `area`; put their files into a directory.
+
+    Raises NodeError where one cannot be fetched, or is damaged.
+    """
+    got = _apt_get([*options, "download", *packages], area, FETCH_SECONDS)
+    debs = sorted(area.glob("*.deb"))
+    if got.code != 0 or not debs:
+        raise system.NodeError(f"apt cannot fetch {', '.join(packages)}", details=got.tail(4))
+    for deb in debs:
+        done = system.run(["dpkg-deb", "-x", str(deb), str(into)], seconds=120, merged=True)
+        if done.code != 0:
+            raise system.NodeError(f"{deb.name} is damaged", details=done.tail(2))
+        deb.unlink()
+
+
+def held(said: str) -> list[str]:
+    """Return the packages on hold that apt says it would change."""
+    return sorted(name for block in HELD.findall(said) for name in block.split())
+
+
+def refuse_held(packages: list[str]) -> None:
+    """Raise NodeError for packages on hold: apt would stop at them, in the middle of things."""
+    if packages:
+        raise system.NodeError(
+            f"on hold, and to be changed: {', '.join(packages)}",
+            f"apt-mark unhold {' '.join(packages)}",
+        )
+
+
+def files(directory: Path, name: str) -> list[Path]:
+    """Return a configuration file of apt and those of its directory of further ones.
+
+    What else lies there, such as the copies dpkg leaves beside a changed file, apt ignores.
+    """
+    paths = (directory / name, *sorted((directory / f"{name}.d").glob("*")))
+    return [path for path in paths if path.is_file() and path.suffix in READ[name]]
+
+
+def _live(path: Path) -> str:
+    """Return a file of apt's without its comments."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if line.lstrip()[:1] != "#")
+
+
+def _without(path: Path, text: str, old: str, new: str) -> str:
+    """Return sources without the stanzas, or lines, of `old` alone."""
+    between = r"\n(?=[ \t]*\n)" if path.suffix == ".sources" else r"\n"
+    parts = re.split(between, text)
+    return "\n".join(p for p in parts if suite(new).search(p) or not suite(old).search(p))
+
+
+def suite(series: str) -> re.Pattern[str]:
+    """Return what a suite of a series looks like, such as bookworm-2025.2."""
+    return re.compile(rf"(?<![\w./-])([a-z]+)-{re.escape(series)}(?![\w./-])")

@@ -1,0 +1,470 @@
+"""The command line of openstack-node."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import socket
+import sys
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from openstack_node import (
+    debian,
+    leftovers,
+    manifest,
+    plan,
+    plan_text,
+    restarts,
+    rollback,
+    setup,
+    status,
+    system,
+    upgrade,
+)
+from openstack_node.alone import alone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNKNOWN = 3
+COLOURS = {"critical": "31", "warning": "33", "unknown": "35", "note": "36", "ok": "32"}
+EXIT = """\
+exit status of status: 0 well, 1 warning, 2 critical (a monitoring plugin's); of the others:
+0 done, 1 something failed; of all: 3 not known (no such service, not root)
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends with the status that tells monitoring that nothing was found out."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Say what is wrong with the command line."""
+        self.print_usage(sys.stderr)
+        self.exit(UNKNOWN, f"{self.prog}: {message}\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Carry out a command line; return its exit status."""
+    options = parse(arguments)
+    if not system.is_root():
+        error = system.NodeError(
+            "only root can look at the services as they see themselves",
+            f"sudo openstack-node {options.verb}",
+        )
+        return _tell(error, UNKNOWN)
+    try:
+        with alone(_say) if options.works else nullcontext():
+            return _carry_out(options)
+    except system.NodeError as error:
+        return _tell(error, UNKNOWN if options.run is run_status else 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNKNOWN
+    except KeyboardInterrupt:
+        return _tell(system.NodeError("interrupted"), 1)
+
+
+def _carry_out(options: argparse.Namespace) -> int:
+    """Run a verb for the services that are meant, as they are when nothing else works."""
+    try:
+        services = _services(options.services, foreign=options.run in FOREIGN)
+    except system.NodeError as error:
+        return _tell(error, UNKNOWN)
+    code: int = options.run(services, options)
+    return code
+
+
+def _services(names: list[str], *, foreign: bool) -> list[manifest.Service]:
+    """Return the services that are meant; those of Debian's own packages only if `foreign`."""
+    theirs = debian.found()
+    if foreign:
+        services = sorted([*manifest.load([]), *theirs], key=lambda s: s.order)
+        known = {s.name for s in services}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise system.NodeError(
+                f"no service {unknown[0]} is installed here",
+                f"installed: {', '.join(sorted(known)) or 'none'}",
+            )
+        services = [s for s in services if not names or s.name in names]
+    else:
+        services = manifest.load(names)
+    if not services:
+        hint = "openstack-node adopt SERIES moves Debian's own packages here" if theirs else ""
+        raise system.NodeError(
+            "no service is installed here", hint or "such as: apt-get install keystone"
+        )
+    return services
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return what a command line says; services may come behind options, too."""
+    top = parser()
+    options, more = top.parse_known_args(arguments)
+    if more and (options.run is run_rollback or any(word.startswith("-") for word in more)):
+        top.error(f"unrecognized arguments: {' '.join(more)}")
+    options.services += more
+    return options
+
+
+def parser() -> Parser:
+    """Return the parser of the command line; each verb names the function that runs it.
+
+    `works`: it changes the node, so nothing else may at the same time.
+    """
+    top = Parser(
+        prog="openstack-node",
+        description="Set up and check the OpenStack services of this node.",
+        epilog=EXIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _add_setup(verbs)
+    _add_status(verbs)
+    _add_plan(verbs)
+    _add_upgrade(verbs)
+    _add_adopt(verbs)
+    _add_restart(verbs)
+    _add_rollback(verbs)
+    return top
+
+
+def _add_setup(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = (
+        "Bring the databases of the services to what their code wants (keystone's bootstrap and "
+        "nova's cells included), then start the services, and restart those whose files were "
+        "changed after they started. Safe to repeat."
+    )
+    epilog = (
+        "The password of keystone's first user is taken from the environment variable "
+        "OS_BOOTSTRAP_PASSWORD, or asked for on a terminal. The other OS_BOOTSTRAP_ variables of "
+        "keystone-manage count as well."
+    )
+    verb = verbs.add_parser(
+        "setup", help="set up databases, start services", description=text, epilog=epilog
+    )
+    _add_services(verb)
+    verb.add_argument(
+        "--keystone-url",
+        metavar="URL",
+        default="",
+        help="the address of keystone for all to use (default: http://<this host>:5000/v3/)",
+    )
+    verb.add_argument("--region", default="", help="the region (default: RegionOne)")
+    verb.add_argument("--no-start", action="store_true", help="leave the services as they are")
+    verb.set_defaults(run=run_setup, works=True)
+
+
+def _add_status(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = (
+        "Show, for what is installed here: series and version, units, databases, the services' "
+        "own upgrade checks, and what is wrong in the configuration files."
+    )
+    verb = verbs.add_parser(
+        "status",
+        help="show how the services are",
+        description=text,
+        epilog=EXIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_services(verb)
+    verb.add_argument("--json", action="store_true", help="print it for programs")
+    verb.add_argument(
+        "--quick", action="store_true", help="leave out the upgrade checks, which take seconds"
+    )
+    verb.set_defaults(run=run_status, works=False)
+
+
+def _add_plan(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = (
+        "Show what a move of this node to another series would do, and change nothing: packages, "
+        "services that restart, databases, what the new series no longer reads of the live "
+        "configuration files, and what is left to a person."
+    )
+    verb = verbs.add_parser("plan", help="show what an upgrade would do", description=text)
+    _add_series(verb)
+    verb.add_argument("--json", action="store_true", help="print it for programs")
+    verb.set_defaults(run=run_plan, works=False)
+
+
+def _add_upgrade(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = (
+        "Move the services of this node to another series, in the order their projects document: "
+        "of each its packages, then its databases, its daemons, and at last what the release "
+        "before could not live with. What was interrupted goes on where it was when the command "
+        "is given again. Nodes with databases come first, then compute nodes."
+    )
+    verb = verbs.add_parser("upgrade", help="move services to another series", description=text)
+    _add_series(verb)
+    verb.add_argument("--dry-run", action="store_true", help="show the steps, and do nothing")
+    verb.add_argument("--yes", action="store_true", help="do not ask whether to begin")
+    verb.add_argument(
+        "--reversible",
+        action="store_true",
+        help="leave out what a service of the release before could not live with: for clouds "
+        "with more nodes to move, and to be able to go back; without it the same command does it",
+    )
+    verb.add_argument(
+        "--skip-checks", action="store_true", help="go on where a service's upgrade check fails"
+    )
+    verb.set_defaults(run=run_upgrade, works=True)
+
+
+def _add_adopt(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = (
+        "Move the services of this node that are Debian's own packages to those of a series, one "
+        "service after the other, with their configuration, databases and users; what was "
+        "interrupted goes on when the command is given again. With --clean, remove what Debian's "
+        "packages left behind instead."
+    )
+    verb = verbs.add_parser("adopt", help="move from Debian's own packages", description=text)
+    verb.add_argument(
+        "series",
+        metavar="SERIES",
+        nargs="?",
+        default="",
+        help="the series to go to, such as 2023.1",
+    )
+    _add_services(verb)
+    verb.add_argument("--dry-run", action="store_true", help="show what it would do, and stop")
+    verb.add_argument("--yes", action="store_true", help="do not ask whether to begin")
+    verb.add_argument(
+        "--clean",
+        action="store_true",
+        help="remove init scripts, obsolete configuration files and answers of debconf",
+    )
+    verb.add_argument(
+        "--skip-checks", action="store_true", help="go on where a service's upgrade check fails"
+    )
+    verb.set_defaults(run=run_adopt, works=True, reversible=False)
+
+
+def _add_restart(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = (
+        "Restart the units that still run with code which was replaced, because restarts are "
+        f"deferred (RESTARTS=defer in {restarts.DEFAULTS}), the APIs last."
+    )
+    verb = verbs.add_parser("restart", help="restart what waits for it", description=text)
+    _add_services(verb)
+    verb.set_defaults(run=run_restart, works=True)
+
+
+def _add_rollback(verbs: argparse._SubParsersAction[Parser]) -> None:
+    text = (
+        "Return a service to the series before, as long as its databases let the older code "
+        "work; a source of apt has to have that series still."
+    )
+    verb = verbs.add_parser(
+        "rollback", help="return a service to the series before", description=text
+    )
+    verb.add_argument("services", nargs=1, metavar="SERVICE", help="such as keystone")
+    verb.add_argument("--to", metavar="SERIES", default="", help="the series to return to")
+    verb.set_defaults(run=run_rollback, works=True)
+
+
+def _add_series(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("series", metavar="SERIES", help="the series to go to, such as 2026.1")
+    _add_services(verb)
+
+
+def _add_services(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "services",
+        nargs="*",
+        metavar="SERVICE",
+        help="such as keystone or nova (default: all that are installed)",
+    )
+
+
+def run_setup(services: list[manifest.Service], options: argparse.Namespace) -> int:
+    """Set services up."""
+    wishes = setup.Wishes(
+        say=_say,
+        keystone_url=options.keystone_url,
+        region=options.region,
+        start=not options.no_start,
+    )
+    setup.setup(services, wishes, named=bool(options.services))
+    return 0
+
+
+def run_status(services: list[manifest.Service], options: argparse.Namespace) -> int:
+    """Show how services are."""
+    ours = [s for s in services if not s.foreign]
+    reports = status.gather(ours, upgrade_checks=not options.quick)
+    reports += [status.foreign(s) for s in services if s.foreign]
+    level = status.worst([r.level for r in reports])
+    if options.json:
+        print(json.dumps(as_json(reports, level), indent=1))
+    else:
+        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        for report in reports:
+            for line in as_text(report, colour=colour):
+                print(line)
+        print(f"{level.upper() if level != 'note' else 'OK'}: {summary(reports)}")
+    return status.LEVELS[level]
+
+
+def run_plan(services: list[manifest.Service], options: argparse.Namespace) -> int:
+    """Show what a move to another series would do."""
+    if theirs := [s for s in services if s.foreign]:
+        debian.check(theirs, options.series)
+    found = plan.plan(services, options.series)
+    if options.json:
+        print(json.dumps({"format": 1, **dataclasses.asdict(found)}, indent=1))
+    else:
+        for line in plan_text.lines(found):
+            print(line)
+    return 0
+
+
+def run_upgrade(services: list[manifest.Service], options: argparse.Namespace) -> int:
+    """Move services to another series."""
+    wishes = upgrade.Wishes(
+        options.series, _say, reversible=options.reversible, checks=not options.skip_checks
+    )
+    return _upgrade(services, wishes, options)
+
+
+def _upgrade(
+    services: list[manifest.Service], wishes: upgrade.Wishes, options: argparse.Namespace
+) -> int:
+    moves = upgrade.prepare(services, options.series)
+    todo = upgrade.steps(moves, wishes, everything=not options.services)
+    if options.dry_run:
+        for step in todo:
+            print(f"{step.key.split('/')[0]:<9}  {step.text}\n{'':11}{step.command}")
+        return 0
+    upgrade.refuse(moves, wishes)
+    if not options.yes:
+        _ask(f"{len(todo)} steps to {options.series} (--dry-run shows them). Begin?")
+    journal = upgrade.Journal(options.series)
+    journal.remember(upgrade.running(services))
+    upgrade.walk(todo, journal, wishes)
+    upgrade.start_again([s.name for s in services], journal.running, wishes)
+    journal.close()
+    return 0
+
+
+def run_adopt(services: list[manifest.Service], options: argparse.Namespace) -> int:
+    """Move Debian's own packages here, or remove what they left."""
+    if options.clean:
+        return _clean(options)
+    if not options.series:
+        raise system.NodeError("to which series?", "such as: openstack-node adopt 2023.1")
+    # Of ours, those that were moved by an adoption that was interrupted.
+    ours = [s for s in services if s.foreign or s.series == options.series]
+    theirs = [s for s in ours if s.foreign]
+    if not theirs and not upgrade.Journal(options.series).done:
+        raise system.NodeError(
+            "no service here is of Debian's own packages", "openstack-node status shows what is"
+        )
+    debian.check(theirs, options.series)
+    wishes = upgrade.Wishes(options.series, _say, checks=not options.skip_checks, verb="adopt")
+    _upgrade(ours, wishes, options)
+    if not options.dry_run and (left := leftovers.find()):
+        _say(f"left of Debian's packages, without effect: {len(left)} files and sets of answers\n")
+        _say(
+            "  openstack-node adopt --clean --dry-run shows them, without --dry-run removes them\n"
+        )
+    return 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    found = leftovers.find()
+    for left in found:
+        _say(f"{left.text}\n")
+    if options.dry_run or not found:
+        return 0
+    if not options.yes:
+        _ask(f"Remove these {len(found)}?")
+    for left in found:
+        leftovers.remove(left)
+    return 0
+
+
+def run_restart(services: list[manifest.Service], _: argparse.Namespace) -> int:
+    """Restart what runs with code that was replaced."""
+    for service in services:
+        upgrade.restart(service, restarts.pending(service), _say)
+    return 0
+
+
+def run_rollback(services: list[manifest.Service], options: argparse.Namespace) -> int:
+    """Return a service to the series before."""
+    rollback.rollback(services[0], options.to, _say)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _ask(question: str) -> None:
+    """Go on when a person agrees; NodeError otherwise."""
+    if not sys.stdin.isatty():
+        raise system.NodeError("not a terminal: nobody can confirm", "pass --yes to proceed")
+    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise system.NodeError("nothing was done")
+
+
+def as_json(reports: list[status.Report], level: str) -> dict[str, object]:
+    """Return the reports as data: `format` is raised when a reader would have to change."""
+    return {
+        "format": 1,
+        "host": socket.gethostname(),
+        "status": "ok" if level == "note" else level,
+        "services": [
+            {
+                "service": r.service,
+                "title": r.title,
+                "series": r.series,
+                "version": r.version,
+                "status": "ok" if r.level == "note" else r.level,
+                "findings": [dataclasses.asdict(line) for line in r.lines],
+            }
+            for r in reports
+        ],
+    }
+
+
+def as_text(report: status.Report, *, colour: bool) -> Iterator[str]:
+    """Yield the lines of a report for a person."""
+    yield f"{report.service}  {report.series}  {report.version}"
+    for line in report.lines:
+        mark = f"{line.level:<8}"
+        if colour:
+            mark = f"\033[{COLOURS[line.level]}m{mark}\033[0m"
+        yield f"  {mark}  {line.kind}  {line.name}: {line.text}"
+        if line.level != "ok":
+            for hint in line.hints:
+                yield f"{'':12}{hint}"
+
+
+def summary(reports: list[status.Report]) -> str:
+    """Return in words how many of what is wrong."""
+    counts = {
+        level: sum(line.level == level for r in reports for line in r.lines)
+        for level in ("critical", "warning", "unknown")
+    }
+    services = f"{len(reports)} service{'s' if len(reports) != 1 else ''}"
+    return ", ".join([services, *(f"{level}: {n}" for level, n in counts.items() if n)])
+
+
+def _tell(error: system.NodeError, code: int) -> int:
+    """Print an error: what, where, what next."""
+    red = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    name = "\033[31mopenstack-node:\033[0m" if red else "openstack-node:"
+    sys.stdout.flush()
+    if error.details:
+        sys.stderr.write("".join(f"    {line}\n" for line in error.details.splitlines()))
+    sys.stderr.write(f"{name} {error}\n")
+    sys.stderr.writelines(f"  {hint}\n" for hint in error.hints)
+    return code
+
+
+# What Debian's own packages of services are shown to.
+FOREIGN = (run_adopt, run_plan, run_status)

@@ -1,0 +1,225 @@
+"""The databases of a service, and its broker, asked by `probe.py` as the service's user."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openstack_node import system
+
+if TYPE_CHECKING:
+    from openstack_node.manifest import Service
+
+PROBE = Path(__file__).with_name("probe.py")
+SECONDS = 45
+STATES = {
+    "current": "is at this release's revision",
+    "behind": "is behind the code",
+    "ahead": "is of a later release than the code",
+    "empty": "has no tables yet",
+    "unset": "has no address",
+    "malformed": "has an invalid address",
+    "unreachable": "cannot be reached",
+    "denied": "refuses the user or its password",
+    "missing": "does not exist, or its user has no right to it",
+    "unknown": "has an unknown revision",
+    "error": "cannot be used",
+}
+USABLE = {"current", "behind", "ahead", "empty", "unknown"}
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A step from one revision of a database to the next.
+
+    With `removes`, a table or a column is gone or renamed afterwards, so that the code of the
+    release before may not work any more; it is true as well of one nobody can look at, whose
+    title is empty. What it does not say is in `told` of probe.py. `contract`: it is of the
+    branch that comes last, when nothing of the release before runs any more.
+    """
+
+    revision: str
+    title: str
+    removes: bool
+    contract: bool = False
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A database: its state (a key of STATES), and what is known of where it is.
+
+    `pending` are the migrations the code has and the database does not, `later` those the
+    database has and the code does not know; ancestors first.
+    """
+
+    name: str
+    state: str
+    detail: str = ""
+    user: str = ""
+    host: str = ""
+    database: str = ""
+    pending: list[Migration] = field(default_factory=list)
+    later: list[Migration] = field(default_factory=list)
+
+    @property
+    def where(self) -> str:
+        """`keystone at controller`."""
+        return f"{self.database} at {self.host}" if self.database else ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A daemon's row in a database: by it all know that it is alive, and what it understands.
+
+    `rule` is the number of its entry in the manifest's `records`. `off`: a person switched it
+    off. `age`: seconds since it was heard of, None for never. `old`: as long as it is there, no
+    daemon of the release that was asked about starts.
+    """
+
+    rule: int
+    id: str
+    host: str
+    daemon: str
+    off: bool
+    age: int | None
+    old: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the probe found; `error` says why it found nothing."""
+
+    schemas: dict[str, Schema] = field(default_factory=dict)
+    done: dict[int, bool] = field(default_factory=dict)
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    writable: list[str] = field(default_factory=list)
+    error: str = ""
+    broker: Schema | None = None  # its `database` is the virtual host
+    records: list[Record] = field(default_factory=list)
+
+
+def ask(
+    service: Service, files: list[str], later_site: str = "", *, records: bool = False
+) -> Answer:
+    """Look at the databases of a service, and at the files as its user sees them.
+
+    `files` are to be readable by that user. `later_site` is the site-packages of a later
+    release, which that user can read too: there it is looked up what a database has and the
+    service's own code does not know. With `records`, daemons' rows are looked at.
+    """
+    question = {
+        "service": service.name,
+        "site": service.data["site"],
+        "later_site": later_site,
+        "configs": service.configs,
+        "files": files,
+        "directories": [
+            service.data["directory"],
+            f"{service.data['directory']}/{service.name}.conf.d",
+        ],
+        "schemas": service.data["schemas"] if service.wants_database else [],
+        "records": service.data.get("records", []) if records else [],
+        "done": [
+            {"schema": s["schemas"][0], "query": s["done"]}
+            for s in service.steps
+            if s["done"] not in ("", "current")
+        ],
+    }
+    python = service.python
+    # What -I is short for, and Python 2 has not.
+    argv = [python, "-E", "-s", "-B", str(PROBE)]
+    done = system.run(argv, user=service.user, seconds=SECONDS, stdin=json.dumps(question))
+    if done.code is None:
+        return Answer(error=f"no answer within {SECONDS} s")
+    try:
+        return _answer(json.loads(done.out), service)
+    except ValueError:
+        return Answer(error=f"{python} ended with status {done.code}")
+
+
+def demand(service: Service, files: list[str], later_site: str = "") -> Answer:
+    """Ask, and raise NodeError where nobody can answer."""
+    answer = ask(service, files, later_site=later_site)
+    if answer.error:
+        raise system.NodeError(f"{service.name}: {answer.error}", "see openstack-node status")
+    return answer
+
+
+def _answer(found: dict[str, Any], service: Service) -> Answer:
+    derived = {s["name"] for s in service.data["schemas"] if s["suffix"]}
+    states = {n: _schema(n, s) for n, s in found["schemas"].items()}
+    queries = [i for i, s in enumerate(service.steps) if s["done"] not in ("", "current")]
+    return Answer(
+        # An address that is another's with a suffix is not to be set by itself.
+        schemas={n: s for n, s in states.items() if n not in derived or s.state != "unset"},
+        done={queries[int(i)]: yes for i, yes in found["done"].items()},
+        cells=found["cells"],
+        unreadable=found["files"]["unreadable"],
+        writable=found["files"]["writable"],
+        error=found.get("error", ""),
+        broker=Schema(name="rabbit", **found["broker"]) if found.get("broker") else None,
+        records=[Record(**row) for row in found.get("records", [])],
+    )
+
+
+def _schema(name: str, found: dict[str, Any]) -> Schema:
+    lists = {k: [Migration(**row) for row in found[k]] for k in ("pending", "later")}
+    return Schema(**{**found, "name": name, **lists})
+
+
+def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]]:
+    """Return in a line what is wrong with a database, and what to do about it.
+
+    `place` is the file (and line) where its address is.
+    """
+    data = service.schema(schema.name)
+    option = f"[{data['section']}] {data['option']}"
+    where, form = f"{option} in {place}", "mysql+pymysql://USER:PASSWORD@HOST/DATABASE"
+    name = f"the database {schema.database} at {schema.host}"
+    setup = f"openstack-node setup {service.name}"
+    known = {
+        "unset": (f"{option} is not set", [f"set {where}, to {form}"]),
+        "malformed": (f"{option} is no address of a database", [f"correct {where}: {form}"]),
+        "denied": (
+            f"{name} refuses the user {schema.user} or its password",
+            [f"correct the user or the password of {where}", schema.detail],
+        ),
+        "unreachable": (
+            f"{name} cannot be reached",
+            [f"start the database server, or correct the host of {where}", schema.detail],
+        ),
+        "missing": (
+            f"{name} does not exist, or {schema.user} has no right to it",
+            ["as the database's administrator:", *statements(schema)],
+        ),
+        "error": (f"{name} cannot be used", [f"see {where}", schema.detail]),
+        "empty": (f"{name} has no tables yet", [setup]),
+        "behind": (f"{name} is behind the code", [setup, schema.detail]),
+    }
+    return known.get(schema.state, (f"{name} {STATES[schema.state]}", [schema.detail]))
+
+
+def broker_advice(broker: Schema, place: str) -> tuple[str, list[str]]:
+    """Return in a line what is wrong with the message broker, and what to do about it."""
+    option = f"[DEFAULT] transport_url in {place}"
+    if broker.state == "denied":
+        permissions = f"rabbitmqctl set_permissions -p {broker.database} {broker.user}"
+        return f"the broker at {broker.host} refuses the user {broker.user} or its password", [
+            f"correct {option}, or on the broker's host:",
+            f"  rabbitmqctl add_user {broker.user} PASSWORD",
+            f"  {permissions} '.*' '.*' '.*'",
+        ]
+    hint = f"start rabbitmq-server, or correct {option}"
+    return f"the broker at {broker.host} cannot be reached", [hint, broker.detail]
+
+
+def statements(schema: Schema) -> list[str]:
+    """Return the install guide's SQL that makes a database and lets its user in."""
+    grant = (
+        f"  GRANT ALL PRIVILEGES ON {schema.database}.* TO '{schema.user}'@'%s'"
+        " IDENTIFIED BY 'PASSWORD';"
+    )
+    return [f"  CREATE DATABASE {schema.database};", grant % "localhost", grant % "%"]

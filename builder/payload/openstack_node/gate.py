@@ -1,0 +1,184 @@
+"""Whether a unit may start: it is configured, and its code can work on the service's databases.
+
+Units ask before they start (`start-gate`), and so does who restarts them on an upgrade.
+What was found to be in order is noted below /run, so that the units of a service ask its
+databases once, and not again until code, configuration or the node starts anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openstack_node import databases, ini, manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from openstack_node.manifest import Service, Unit
+    from openstack_node.system import UnitState
+
+# systemd takes an ExecCondition that ends with a code of the unit's SuccessExitStatus= for one
+# that holds, and so lets the unit start. MAY_NOT is EX_CONFIG of sysexits.h, with which no daemon
+# here ends well; no project file may list one of the two (`Daemon` of the builder).
+MAY, MAY_NOT, TRY_AGAIN = 0, 78, 255
+TREES = Path("/usr/lib/openstack")
+RUN = Path("/run")
+VARIABLE = re.compile(r"OS_\w+?__(\w+)")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether units may start (MAY, MAY_NOT, TRY_AGAIN), else why not and what to do.
+
+    `certain`: the databases were seen, and are fit for the code.
+    """
+
+    code: int
+    text: str = ""
+    hint: str = ""
+    certain: bool = False
+
+
+def main(name: str, unit: str = "") -> int:
+    """Answer for a unit that is about to start, of the service `name`.
+
+    Without `unit`, as the units of earlier packages ask, the databases alone count.
+    """
+    service = manifest.shipped(name)
+    if service is None:
+        return MAY
+    asking = next((u for u in service.units if u.name == f"{unit}.service"), None)
+    lack = _lack(service, asking) if asking else ""
+    if lack:
+        found = Verdict(MAY_NOT, f"not configured yet: {lack} is not set")
+    elif asking is None or service.on_database(asking):
+        found = _noted(service)
+    else:
+        found = Verdict(MAY)
+    if found.code != MAY:
+        print(f"not started: {found.text}", f"; {found.hint}" if found.hint else "", sep="")
+    return found.code
+
+
+def _lack(service: Service, unit: Unit) -> str:
+    """Return the option a unit cannot do without, and where to set it, or nothing.
+
+    Its environment may have it as well, as OS_DATABASE__CONNECTION (oslo.config's driver).
+    """
+    named = {m[1].lower() for m in map(VARIABLE.fullmatch, os.environ) if m}
+    needs = [option for option in unit.needs if option not in named]
+    return service.needed(dataclasses.replace(unit, needs=needs))
+
+
+def verdict(service: Service) -> Verdict:
+    """Ask the databases of a service now."""
+    return judge(service, databases.ask(service, [], later_site=later_site(service)))
+
+
+def is_fit(service: Service) -> bool:
+    """Whether a unit was let through by the databases since code and configuration are these."""
+    try:
+        return (RUN / service.name / "schema").read_bytes() == _key(service)
+    except OSError:
+        return False
+
+
+def left_out(service: Service, unit: Unit, state: UnitState) -> bool:
+    """Whether a unit was not started because the administrator chose so in its defaults file.
+
+    systemd does not say which ExecCondition did not hold; this gate's comes first.
+    """
+    return (
+        state.waits
+        and unit.name in service.data.get("chosen", ())
+        and not service.needed(unit)
+        and (is_fit(service) or not service.on_database(unit))
+    )
+
+
+def judge(service: Service, answer: databases.Answer) -> Verdict:
+    """Return what the state of its databases means for a service's units.
+
+    A database that has no tables, or that cannot be used for a reason which its daemons
+    will say themselves, is left to them; so are nova's further cells, which may be the
+    affair of other nodes.
+    """
+    own = {s["name"] for s in service.data["schemas"]}
+    schemas = [s for name, s in answer.schemas.items() if name in own]
+    if answer.error:
+        return Verdict(MAY)
+    for schema in schemas:
+        if schema.state == "behind" and not all(m.contract for m in schema.pending):
+            text = f"the database {schema.where} is behind the code of {service.series}"
+            return Verdict(MAY_NOT, text, f"openstack-node upgrade {service.series} {service.name}")
+        # Of one without a title nobody here knows what it did; another node moved on.
+        taken = [m for m in schema.later if m.removes and m.title]
+        if schema.state == "ahead" and taken:
+            text = f"the database {schema.where} has moved past {service.series}: {taken[0].title}"
+            return Verdict(MAY_NOT, text, "install the later release again")
+    unreachable = [s for s in schemas if s.state == "unreachable"]
+    if unreachable:
+        return Verdict(TRY_AGAIN, f"the database {unreachable[0].where} cannot be reached")
+    fit = all(s.state in ("current", "behind", "ahead") for s in schemas)
+    return Verdict(MAY, certain=fit)
+
+
+def later_site(service: Service, trees: Path = TREES) -> str:
+    """Return where another series' code of a service is on this node: the newest, or nothing."""
+    own = Path(service.data["site"])
+    places = [s["migrations"] for s in service.data["schemas"]]
+    others = [
+        site
+        for site in trees.glob("*/lib/python*/*-packages")
+        if site != own and any((site / place).is_dir() for place in places)
+    ]
+    # Series since 2023.1 are numbers, and those before them words.
+    others.sort(key=lambda site: (site.parts[-4][0].isdigit(), site.parts[-4]))
+    return str(others[-1]) if others else ""
+
+
+def _noted(service: Service) -> Verdict:
+    """Return the verdict of before, or a new one, which is noted when it is certain."""
+    key = _key(service)
+    with _note(RUN / service.name / "schema") as note:
+        if note is not None and os.pread(note, 4096, 0) == key:
+            return Verdict(MAY)
+        found = verdict(service)
+        if note is not None:
+            os.ftruncate(note, 0)
+            os.pwrite(note, key if found.certain else b"", 0)
+        return found
+
+
+@contextmanager
+def _note(path: Path) -> Iterator[int | None]:
+    """Give the file of the note, for one process at a time; None where there can be none."""
+    try:
+        note = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        yield None
+        return
+    try:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        yield note
+    finally:
+        os.close(note)
+
+
+def _key(service: Service) -> bytes:
+    """Return what changes when code or configuration does: when which file was written."""
+    site = Path(service.data["site"])
+    paths = [
+        manifest.SERVICES / f"{service.name}.json",
+        *(site / s["migrations"] for s in service.data["schemas"]),
+        *map(Path, ini.files(service.configs)),
+    ]
+    times = (p.stat().st_ctime_ns if p.exists() else 0 for p in paths)
+    return " ".join(map(str, times)).encode()

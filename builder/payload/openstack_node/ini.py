@@ -1,0 +1,202 @@
+"""Configuration files as oslo.config reads them, with the line of each option.
+
+The rules are those of oslo_config/iniparser.py and cfg.py, the same from Ocata to 2026.1; a
+test holds generated files against both. Later files and later lines win; an option given twice
+counts twice only where the option takes several values. Names of sections are the same in any
+case, `DEFAULT` excepted.
+"""
+
+from __future__ import annotations
+
+import io
+import string
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+TRUE = {"true", "1", "yes", "on"}  # what oslo.config takes for it, in any case
+DEPTH = 10  # of options whose values name others
+
+
+class Template(string.Template):
+    """Values that name other options: `$option`, `${option}`, `${section.option}`; `$$` is `$`."""
+
+    idpattern = r"[_a-z][\._a-z0-9]*"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An option that is set: where, and to what. Values are never printed."""
+
+    path: str
+    line: int
+    section: str
+    option: str
+    value: str
+
+    @property
+    def place(self) -> str:
+        """`/etc/x/x.conf:12`."""
+        return f"{self.path}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A line oslo.config does not take, or a file that cannot be read."""
+
+    path: str
+    line: int
+    text: str
+
+
+def normal(section: str) -> str:
+    """Return a section's name as oslo.config compares it."""
+    return section if section == "DEFAULT" else section.lower()
+
+
+def files(configs: list[str]) -> list[str]:
+    """Return the files of a chain: those of a directory (which ends in `/`) are `*.conf`.
+
+    As with a shell's pattern, hidden files are none of them, and a dangling link is one.
+    """
+    found = []
+    for path in configs:
+        if path.endswith("/"):
+            inside = (p for p in Path(path).glob("*.conf") if not p.name.startswith("."))
+            found += sorted(map(str, inside))
+        elif Path(path).is_file():
+            found.append(path)
+    return found
+
+
+def read(path: str) -> tuple[list[Entry], list[Mistake]]:
+    """Return the options a file sets, and the lines that are wrong.
+
+    At the first of these oslo.config gives up, and so does the service; a person wants them all.
+    """
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        return [], [Mistake(path, 0, f"cannot be read: {error.strerror}")]
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return [], [Mistake(path, raw.count(b"\n", 0, error.start) + 1, "not UTF-8")]
+    reader = _Reader(path)
+    # Not splitlines(): it knows ends of lines that files opened as text do not.
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+        reader.line(number, line.rstrip())
+    return reader.entries, reader.mistakes
+
+
+class _Reader:
+    """What was read of a file, line by line."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.entries: list[Entry] = []
+        self.mistakes: list[Mistake] = []
+        self._section: str | None = None
+        self._open = False  # whether an indented line goes on with the option before it
+
+    def line(self, number: int, line: str) -> None:
+        """Take in a line without its end."""
+        if line.startswith((" ", "\t")):
+            self._continued(number, line.lstrip())
+            return
+        self._open = False
+        if line.startswith("["):
+            self._begin(number, line)
+        elif line and not line.startswith(("#", ";")):
+            self._assign(number, line)
+
+    def _mistake(self, number: int, text: str) -> None:
+        self.mistakes.append(Mistake(self.path, number, text))
+
+    def _continued(self, number: int, text: str) -> None:
+        if not self._open:
+            self._mistake(number, "an indented line goes on with no option")
+        elif self._section is not None:
+            last = self.entries[-1]
+            self.entries[-1] = replace(last, value=f"{last.value}\n{text}")
+
+    def _begin(self, number: int, line: str) -> None:
+        if not line.endswith("]"):
+            behind = " (no comment can follow it)" if "]" in line else ""
+            self._mistake(number, f"the name of a section ends with no ]{behind}")
+        elif len(line) == 2:
+            self._mistake(number, "a section without a name")
+        self._section = line[1:].rpartition("]")[0] or line[1:]
+
+    def _assign(self, number: int, line: str) -> None:
+        ends = [place for place in (line.find("="), line.find(":")) if place >= 0]
+        if not ends:
+            mark = "; the file begins with a byte order mark" if line[0] == "\ufeff" else ""
+            self._mistake(number, f"neither [section] nor option = value{mark}")
+            return
+        option, value = line[: min(ends)].strip(), line[min(ends) + 1 :].strip()
+        if not option:
+            self._mistake(number, "a value without the name of an option")
+            return
+        self._open = True
+        if value and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        if self._section is None:
+            self._mistake(number, "an option before the first [section]")
+        else:
+            self.entries.append(Entry(self.path, number, self._section, option, value))
+
+
+class Settings:
+    """The options a chain of files sets, the last of each winning."""
+
+    def __init__(self, configs: list[str]) -> None:
+        self.configs = configs
+        self._last: dict[tuple[str, str], Entry] = {}
+        for path in files(configs):
+            for entry in read(path)[0]:
+                self._last[normal(entry.section), entry.option] = entry
+
+    def entry(self, section: str, option: str) -> Entry | None:
+        """Return where an option is set, if it is set to something."""
+        found = self._last.get((normal(section), option))
+        return found if found and found.value else None
+
+    def value(self, section: str, option: str) -> str:
+        """Return what an option is set to, or nothing; options it names are put in."""
+        return self._filled(section, option, DEPTH) or ""
+
+    def place(self, section: str, option: str) -> str:
+        """Return the file, and the line, at which a person would set the option."""
+        found = self.entry(section, option)
+        return found.place if found else next(iter(self.configs), "")
+
+    def _filled(self, section: str, option: str, depth: int) -> str | None:
+        """Return a value with what it names of the files; what they do not set is left as it is."""
+        found = self._last.get((normal(section), option))
+        if found is None or not depth:
+            return None
+        values = {}
+        for name in names(found.value):
+            for place in places(section, name):
+                value = self._filled(*place, depth - 1)
+                if value is not None:
+                    values[name] = value
+                    break
+        return _template(found.value).safe_substitute(values)
+
+
+def names(value: str) -> list[str]:
+    """Return the options a value names."""
+    found = Template.pattern.finditer(_template(value).template)
+    return [m["named"] or m["braced"] for m in found if m["named"] or m["braced"]]
+
+
+def places(section: str, name: str) -> list[tuple[str, str]]:
+    """Return section and option a name in a value may mean, the first that is there counting."""
+    group, dot, option = name.partition(".")
+    own = (group, option) if dot else (section, name)
+    return [own, ("DEFAULT", name)]
+
+
+def _template(value: str) -> Template:
+    return Template(value.replace("\\$", "$$"))

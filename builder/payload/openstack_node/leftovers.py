@@ -1,0 +1,118 @@
+"""What Debian's own packages of services leave on a node that moved here.
+
+dpkg keeps the configuration files of a package that has them no more (obsolete conffiles): init
+scripts, policies, filters. debconf keeps the answers to its questions, passwords among them, and
+dbconfig-common its own file of each package. None of it has an effect, but for a person who reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from openstack_node import debian, manifest, system
+
+DEBCONF = (Path("/var/cache/debconf/config.dat"), Path("/var/cache/debconf/passwords.dat"))
+DBCONFIG = Path("/etc/dbconfig-common")
+BACKUPS = Path("/var/backups/openstack-node")
+# A line of conffiles begins with a blank: none can begin as a record does.
+FIELDS = "\\n@${Maintainer}\\t${Package}\\t${Conffiles}"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A thing that is left: a `file` (`changed` by somebody), or the `answers` for a package."""
+
+    kind: str
+    name: str
+    changed: bool = False
+
+    @property
+    def text(self) -> str:
+        """What it is, in a line."""
+        if self.kind == "answers":
+            return f"answers of debconf for {self.name}, passwords among them"
+        return f"{self.name}{' (changed; a copy is kept)' if self.changed else ''}"
+
+
+def find() -> list[Leftover]:
+    """Return what is left of Debian's packages whose names ours have now."""
+    ours, used = _ours(), _used()
+    left = [left for files in ours.values() for left in _conffiles(files)]
+    found = [file for file in left if file.name not in used]
+    found += [
+        Leftover("file", str(path))
+        for package in ours
+        if (path := DBCONFIG / f"{package}.conf").exists()
+    ]
+    owners = _owners()
+    return found + [Leftover("answers", package) for package in ours if package in owners]
+
+
+def _ours() -> dict[str, list[tuple[str, str]]]:
+    """Return our installed packages, each with the obsolete conffiles dpkg knows of, and sums."""
+    maintainer = debian.known()["maintainer"]
+    names = [p for s in manifest.load([]) for p in s.data["packages"]]
+    said = system.output(["dpkg-query", "-W", "-f", FIELDS], seconds=60)
+    found = {}
+    for record in said.split("\n@")[1:]:
+        owner, package, files = record.split("\t", 2)
+        if owner == maintainer and package in names:
+            found[package] = re.findall(r"^ (\S.*) ([0-9a-f]{32}) obsolete$", files, re.MULTILINE)
+    return found
+
+
+def _used() -> set[str]:
+    """Return the files that live options name, such as dnsmasq_config_file of the DHCP agent."""
+    paths = (p for s in manifest.load([]) for p in Path(s.data["directory"]).rglob("*"))
+    read = (p for p in paths if p.is_file() and p.suffix in {".conf", ".ini"})
+    texts = (p.read_text(encoding="utf-8", errors="replace") for p in read)
+    return {
+        word
+        for text in texts
+        for word in re.findall(r"^[^#\n]*?(/etc/[^\s,;]+)", text, re.MULTILINE)
+    }
+
+
+def _conffiles(files: list[tuple[str, str]]) -> list[Leftover]:
+    return [
+        Leftover("file", name, changed=_sum(Path(name)) != md5)
+        for name, md5 in files
+        if Path(name).is_file()
+    ]
+
+
+def _sum(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324 - dpkg's
+
+
+def _owners() -> set[str]:
+    """Return the packages that debconf keeps answers for."""
+    texts = (path.read_text(encoding="utf-8") for path in DEBCONF if path.exists())
+    lines = (line for text in texts for line in re.findall(r"^Owners: (.*)$", text, re.MULTILINE))
+    return {owner.strip() for line in lines for owner in line.split(",")}
+
+
+def remove(left: Leftover) -> None:
+    """Remove one of them; of a file somebody changed a copy stays in /var/backups."""
+    if left.kind == "answers":
+        # debconf-communicate(1): PURGE takes all of a package's questions and answers away.
+        done = system.run(["debconf-communicate", left.name], seconds=60, stdin="PURGE\n")
+        if done.code != 0:
+            raise system.NodeError(f"debconf keeps its answers for {left.name}: {done.tail(1)}")
+        return
+    path = Path(left.name)
+    if left.changed:
+        copy = BACKUPS / left.name.lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.copy2(path, copy)
+        copy.chmod(0o600)
+    path.unlink()
+    if path.parent == DBCONFIG:
+        system.run(["ucf", "--purge", left.name], seconds=60)
+        system.run(["ucfr", "--purge", path.stem, left.name], seconds=60)
+    if path.parent == Path("/etc/init.d"):
+        system.run(["update-rc.d", path.name, "remove"], seconds=60)

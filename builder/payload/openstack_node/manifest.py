@@ -1,0 +1,170 @@
+"""What the packages installed here say of their services, and which of it is installed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openstack_node import ini, system
+
+SERVICES = Path("/usr/share/openstack-node/services")
+FORMAT = 1
+DEBIAN = Path("/usr")  # the tree of Debian's own packages
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A systemd unit of a service; see `builder`'s manifest for the fields' meaning."""
+
+    name: str
+    package: str
+    kind: str
+    start: str
+    needs: list[str]
+    configs: list[str]
+    others: list[str]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service as installed on this node: only the units of installed packages.
+
+    `data` is the manifest whole, for what is only looked at in one place.
+    """
+
+    name: str
+    title: str
+    series: str
+    version: str
+    tree: Path
+    user: str
+    order: int
+    installed: frozenset[str]
+    units: list[Unit]
+    data: dict[str, Any]
+
+    @property
+    def foreign(self) -> bool:
+        """Whether Debian's own packages of it are installed, and none of ours."""
+        return self.tree == DEBIAN
+
+    @property
+    def python(self) -> str:
+        """The Python that has the modules of the service."""
+        return str(self.tree / "bin" / ("python3" if self.foreign else "python"))
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The setup steps that are for this node."""
+        return [s for s in self.data["setup"] if not s["package"] or s["package"] in self.installed]
+
+    @property
+    def packages(self) -> list[str]:
+        """The installed packages whose names no series is part of, in alphabetical order."""
+        return sorted(p for p in self.installed if not p.startswith("openstack-"))
+
+    @property
+    def configs(self) -> list[str]:
+        """What the command-line tools and the services with a database read, in order."""
+        chains = [u.configs for u in self.units if self.on_database(u)]
+        if chains:
+            return max(chains, key=len)
+        main = [c["live"] for c in self.data["configs"][:1]]
+        return [*main, f"{self.data['directory']}/{self.name}.conf.d/"]
+
+    @property
+    def wants_database(self) -> bool:
+        """Whether a service is installed here that works on the database itself."""
+        return any(self.on_database(u) for u in self.units)
+
+    def schema(self, name: str) -> dict[str, Any]:
+        """Return what is known of a database; one of a further cell is as the first."""
+        schemas: list[dict[str, Any]] = self.data["schemas"]
+        return next((s for s in schemas if s["name"] == name), schemas[0])
+
+    def on_database(self, unit: Unit) -> bool:
+        """Whether a unit works on the service's database itself."""
+        return unit.kind == "uwsgi" or "connection" in unit.needs
+
+    def needed(self, unit: Unit) -> str:
+        """Return the option a unit that was not started waits for, and where to set it.
+
+        It may be in any section of any file of the service's directory: an administrator's
+        drop-in may have the unit read other files.
+        """
+        sections = {s["option"]: s["section"] for s in self.data["schemas"][:1]}
+        directory = Path(self.data["directory"])
+        # Most often it is in the first.
+        paths = dict.fromkeys((*ini.files(unit.configs), *map(str, directory.rglob("*.conf"))))
+        for option in unit.needs:
+            if not any(e.option == option and e.value for p in paths for e in ini.read(p)[0]):
+                place = unit.configs[0] if unit.configs else "its files"
+                return f"[{sections.get(option, 'DEFAULT')}] {option} in {place}"
+        return ""
+
+    def options(self) -> dict[str, Any]:
+        """Return the options the series' sample files have, and former names of some."""
+        text = Path(self.data["options"]).read_text(encoding="utf-8")
+        known: dict[str, Any] = json.loads(text)
+        return known
+
+
+def load(names: list[str], directory: Path = SERVICES) -> list[Service]:
+    """Return the services installed here, in the order of setup; all, or those named.
+
+    Raises NodeError for a name that is none of them, and for a manifest of a later format.
+    """
+    manifests = [_read(p) for p in sorted(directory.glob("*.json")) if p.suffixes == [".json"]]
+    versions = system.versions([p for m in manifests for p in m["packages"]])
+    found = [s for s in (narrowed(m, versions) for m in manifests) if s]
+    known = {s.name for s in found}
+    for name in names:
+        if name not in known:
+            raise system.NodeError(
+                f"no service {name} is installed here",
+                f"installed: {', '.join(sorted(known)) or 'none'}",
+            )
+    return sorted((s for s in found if not names or s.name in names), key=lambda s: s.order)
+
+
+def shipped(name: str, directory: Path = SERVICES) -> Service | None:
+    """Return a service with all units it has, whatever is installed; dpkg is not asked."""
+    path = directory / f"{name}.json"
+    if not path.is_file():
+        return None
+    data = _read(path)
+    return narrowed(data, dict.fromkeys(data["packages"], ""))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if data["format"] > FORMAT:
+        raise system.NodeError(
+            f"{path} is of a later release than this openstack-node",
+            "apt-get install openstack-node",
+        )
+    return data
+
+
+def narrowed(data: dict[str, Any], versions: dict[str, str]) -> Service | None:
+    """Return the service of a manifest with the units of the packages in `versions`.
+
+    None where its common package is not among them.
+    """
+    if data["package"] not in versions:  # removed, and its file is about to be
+        return None
+    units = [Unit(**u) for u in data["units"] if u["package"] in versions]
+    return Service(
+        name=data["service"],
+        title=data["title"],
+        series=data["series"],
+        version=versions[data["package"]],
+        tree=Path(data["tree"]),
+        user=data["user"],
+        order=data["order"],
+        installed=frozenset(p for p in data["packages"] if p in versions),
+        units=units,
+        data=data,
+    )

@@ -1,0 +1,260 @@
+"""The options in the live files, judged by those the series' sample files have.
+
+The samples know all but what is made up as a service starts: the options of keystoneauth's
+plugins and privsep's sections (known.json has both), and sections whose names an
+administrator chooses (each service's manifest says how they come about).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openstack_node import demands, ini
+
+if TYPE_CHECKING:
+    from openstack_node.manifest import Service
+
+KNOWN = Path(__file__).with_name("known.json")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about the configuration: `level` as in status.py."""
+
+    level: str
+    place: str
+    text: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Default:
+    """A default that is another in a later series, None for nothing; `was`: its old name."""
+
+    option: str
+    old: str | None
+    new: str | None
+    was: str
+
+
+class Judge:
+    """Knows which options a service of a series has."""
+
+    def __init__(self, service: Service, settings: ini.Settings) -> None:
+        known, extra = service.options(), json.loads(KNOWN.read_text(encoding="utf-8"))
+        self._options = {ini.normal(s): o for s, o in known["options"].items()}
+        self._renamed = {ini.normal(s): o for s, o in known["renamed"].items()}
+        self._series = service.series
+        plugins = dict.fromkeys(extra["plugin_options"], "")
+        for options in self._options.values():
+            if "auth_type" in options:
+                options.update({n: f for n, f in plugins.items() if n not in options})
+        for section, names in extra["options"].items():
+            if section in self._options:
+                self._add(section, names)
+        self._add_dynamic(service.data["dynamic"], settings)
+        self._patterns = [d for d in service.data["dynamic"] if d["pattern"]]
+        self._contexts: dict[str, list[str]] = extra["patterns"]
+
+    def _add_dynamic(self, dynamic: list[dict[str, Any]], settings: ini.Settings) -> None:
+        for rule in (d for d in dynamic if d["named_by"]):
+            section, _, option = rule["named_by"].partition("/")
+            for name in filter(None, re.split(r"[\s,]+", settings.value(section, option))):
+                self._accept(name.split(":")[0], rule["like"])
+
+    def _add(self, section: str, names: list[str]) -> None:
+        own = self._options.setdefault(section, {})
+        own.update({n: "" for n in names if n not in own})
+
+    def _accept(self, section: str, like: list[str]) -> None:
+        own = self._options.setdefault(ini.normal(section), {})
+        for other in like:
+            for name, flags in self._options.get(ini.normal(other), {}).items():
+                own.setdefault(name, flags)
+
+    def section(self, name: str) -> bool:
+        """Whether the service looks at a section."""
+        name = ini.normal(name)
+        for rule in self._patterns:
+            if re.fullmatch(rule["pattern"], name):
+                self._accept(name, rule["like"])
+        for pattern, names in self._contexts.items():
+            if re.fullmatch(pattern, name):
+                self._add(name, names)
+        return name in self._options or name in self._renamed
+
+    def option(self, entry: ini.Entry) -> list[Problem]:
+        """Return what there is to say about an option that is set."""
+        section, name = ini.normal(entry.section), f"[{entry.section}] {entry.option}"
+        flags = self._options.get(section, {}).get(entry.option)
+        if flags is None:
+            new = self._renamed.get(section, {}).get(entry.option)
+            if new is None:
+                text = f"{name} is no option of {self._series}; it has no effect"
+                return [Problem("warning", entry.place, text)]
+            return [Problem("note", entry.place, f"{name} is called {new} now")]
+        if demands.strangers(entry, self._options):
+            text = f"the value of {name} names an option there is not"
+            return [Problem("critical", entry.place, text, "write $$ for a literal $")]
+        if "d" in flags:
+            return [Problem("note", entry.place, f"{name} is deprecated and will be removed")]
+        return []
+
+    def many(self, entry: ini.Entry) -> bool:
+        """Whether an option takes several values, each on a line of its own."""
+        return "m" in self._options.get(ini.normal(entry.section), {}).get(entry.option, "m")
+
+
+def _files(service: Service) -> list[str]:
+    """Return the live files a service's units and tools read; those of a directory count as one."""
+    chains = [*(u.configs for u in service.units), service.configs]
+    return list(dict.fromkeys(path for chain in chains for path in chain))
+
+
+def problems(service: Service) -> list[Problem]:
+    """Return all there is to say about the live files of a service's units, and its tools'."""
+    paths = _files(service)
+    judge = Judge(service, ini.Settings(paths))
+    found = []
+    for path in dict.fromkeys(ini.files(paths)):
+        entries, mistakes = ini.read(path)
+        # oslo.config gives up at such a line, and so does the service.
+        found += [Problem("critical", f"{m.path}:{m.line}", m.text) for m in mistakes]
+        found += _file(judge, entries)
+    return found + _absent(service) + _unmet(service) + _missing(service)
+
+
+def _absent(service: Service) -> list[Problem]:
+    """Return the files and directories a command line names, without which a daemon stops.
+
+    Of directories no command line names there are two, the service's and the program's.
+    """
+    found: dict[str, str] = {}
+    for unit in service.units:
+        folders = [p for p in unit.configs if p.endswith("/")]
+        files = [p for p in unit.configs if not p.endswith("/")]
+        for path in [*files, *(folders if len(folders) == 1 else [])]:
+            if not Path(path).exists():
+                found.setdefault(path, unit.package)
+    common = service.data["package"]
+    hint = f"UCF_FORCE_CONFFMISS=1 apt-get install --reinstall {common}"
+    return [
+        Problem("critical", path, "is not there", hint if p == common else f"{hint} {p}")
+        for path, p in found.items()
+    ]
+
+
+def _unmet(service: Service) -> list[Problem]:
+    """Return the options that ask something of the node which is not there."""
+    chains = dict.fromkeys(tuple(u.configs) for u in service.units if u.configs)
+    found = (f for c in chains for f in demands.unmet(service, ini.Settings(list(c))))
+    return list(dict.fromkeys(Problem("critical", e.place, text, hint) for e, text, hint in found))
+
+
+def _file(judge: Judge, entries: list[ini.Entry]) -> list[Problem]:
+    found: list[Problem] = []
+    before: dict[tuple[str, str], ini.Entry] = {}
+    strange: set[str] = set()
+    for entry in entries:
+        if not judge.section(entry.section):
+            if entry.section not in strange:
+                text = f"[{entry.section}] is no section this release reads"
+                found.append(Problem("warning", entry.place, text))
+            strange.add(entry.section)
+            continue
+        found += judge.option(entry)
+        key = ini.normal(entry.section), entry.option
+        if key in before and not judge.many(entry):
+            text = f"[{entry.section}] {entry.option} is set on line {before[key].line} already"
+            found.append(Problem("warning", entry.place, text, "this line counts; delete one"))
+        before[key] = entry
+    return found
+
+
+def _missing(service: Service) -> list[Problem]:
+    """Return the options without which a daemon installed here cannot do its work."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    # The files are long, and most units of a service read the same ones.
+    read = {c: ini.Settings(list(c)) for c in {tuple(u.configs) for u in service.units}}
+    for rule in service.data["settings"]:
+        for unit in (u for u in service.units if u.package == rule["package"] and u.configs):
+            lack = lacking(read[tuple(unit.configs)], rule["section"], rule["options"])
+            if lack:
+                key = unit.configs[0], rule["section"], ", ".join(lack)
+                found.setdefault(key, []).append(unit.name)
+    return [
+        Problem(
+            "warning",
+            place,
+            f"[{section}] {names}: not set",
+            f"for {', '.join(dict.fromkeys(wanting))}",
+        )
+        for (place, section, names), wanting in found.items()
+    ]
+
+
+def lacking(settings: ini.Settings, section: str, options: list[str]) -> list[str]:
+    """Return those of a section's options that are not set and would have to be."""
+    if settings.value(section, "auth_section"):
+        return []
+    kind = settings.value(section, "auth_type")
+    if kind and not kind.endswith("password"):  # other plugins have other options
+        return []
+    return [o for o in options if not settings.value(section, o)]
+
+
+def defaults(service: Service, later: Service) -> list[Default]:
+    """Return the defaults that `later` has otherwise, of options no live file sets.
+
+    Those that vary from host to host are left out, and there are none where a package is from
+    before they were known.
+    """
+    now, then = service.options(), later.options()
+    if "defaults" not in now or "defaults" not in then:
+        return []
+    former = {new: old for old, new in _renamed(then).items()}
+    taken = _taken(service, {**_renamed(now), **_renamed(then)})
+    old, new = _flat(now), _flat(then)
+    found = []
+    for option, value in new.items():
+        was = option if option in old else former.get(option, "")
+        if was in old and old[was] != value and not {option, was} & taken:
+            found.append(Default(option, old[was], value, was if was != option else ""))
+    return found
+
+
+def _flat(known: dict[str, Any]) -> dict[str, str | None]:
+    """Return the defaults of options, those that vary left out."""
+    return {
+        _place(section, name): known["defaults"].get(section, {}).get(name)
+        for section, names in known["options"].items()
+        for name, flags in names.items()
+        if "v" not in flags
+    }
+
+
+def _renamed(known: dict[str, Any]) -> dict[str, str]:
+    """Return the names of options by former ones."""
+    return {
+        _place(section, old): _place(*new.lstrip("[").split("] ", 1))
+        for section, names in known["renamed"].items()
+        for old, new in names.items()
+    }
+
+
+def _taken(service: Service, renamed: dict[str, str]) -> set[str]:
+    """Return the options the live files set, by all names they have."""
+    found = set()
+    for path in ini.files(_files(service)):
+        for entry in ini.read(path)[0]:
+            place = _place(entry.section, entry.option)
+            found |= {place, renamed.get(place, place)}
+    return found
+
+
+def _place(section: str, option: str) -> str:
+    return f"[{ini.normal(section)}] {option}"

@@ -1,0 +1,857 @@
+"""What a service's databases and broker are like: run by the tree's Python as the service's user.
+
+It reads a question (JSON, see `ask` in databases.py) from standard input and prints the
+answer. The addresses, and the passwords in them, are read here and never leave it: what
+goes out is host, user and name of a database, and the words of this module.
+
+The tree's Python is 2.7 in old series: this file, and no other, is for both.
+"""
+
+import ast
+import calendar
+import datetime
+import json
+import os
+import re
+import socket
+import sys
+import time
+
+try:
+    from urllib.parse import unquote, urlparse
+except ImportError:  # Python 2
+    from urllib import unquote  # type: ignore[attr-defined,no-redef]
+
+    from urlparse import urlparse  # type: ignore[import-not-found,no-redef]
+
+MYPY = False
+if MYPY:
+    from collections.abc import Iterable  # noqa: F401 - in comments alone
+    from typing import Any  # noqa: F401 - likewise
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 10
+FIT = ("current", "behind", "ahead")  # states of a database that has its tables
+FITS, MISFIT = "fits", "misfit"  # of a template
+# What names another option in a value (as oslo.config's Template has it).
+NAMED = re.compile(r"\$\{?([_a-z][._a-z0-9]*)", re.IGNORECASE)
+CELL0 = "00000000-0000-0000-0000-000000000000"
+DENIED = {1045, 1698}  # MySQL: the password, or that this user may come in this way
+MISSING = {1044, 1049}  # no such database; the former is said to users who may not know
+TIMEOUTS = {
+    "pymysql": {
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+        "write_timeout": READ_SECONDS,
+    },
+    "mysqldb": {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS},
+    "psycopg2": {"connect_timeout": CONNECT_SECONDS},
+}
+# Of PostgreSQL's messages, in the language of its server.
+POSTGRES = {
+    "authentication failed": "denied",
+    "does not exist": "missing",
+    "could not connect": "unreachable",
+    "connection refused": "unreachable",
+    "could not translate host name": "unreachable",
+}
+# What a broker is told so that it says why it ends a login (old clients do not by themselves).
+BROKER_CLIENT = {"capabilities": {"authentication_failure_close": True}}
+# By what names migrations call what takes a table or a column away, of alembic, SQLAlchemy
+# and sqlalchemy-migrate; an argument of such a name renames one.
+REMOVALS = {"drop_table", "drop_column", "rename_table", "drop", "drop_all", "rename", "DropTable"}
+RENAMED = {"alter_column": "new_column_name", "alter": "name"}
+REMOVING_SQL = re.compile(
+    r"\s*(DROP\s+TABLE|RENAME\s+TABLE|ALTER\s+TABLE\s.*\b(CHANGE|DROP|RENAME)\b"
+    r"(?!\s+(CHECK|CONSTRAINT|DEFAULT|FOREIGN|INDEX|KEY|NOT|PRIMARY)\b))",
+    re.IGNORECASE | re.DOTALL,
+)
+TEXT = type(b"".decode())  # of Python 2: unicode
+TEXTS = (str, TEXT)
+
+
+def main():
+    # type: () -> None
+    """Answer the question on standard input."""
+    # The modules beside this one are not for the tree's libraries to import.
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
+    question = json.load(sys.stdin)
+    json.dump(answer(question), sys.stdout)
+
+
+def answer(question):
+    # type: (dict[str, Any]) -> dict[str, Any]
+    """Return the state of each database, what steps are done, and what cannot be read."""
+    found = {"files": access(question), "schemas": {}, "done": {}, "cells": []}  # type: dict[str, Any]
+    try:
+        conf = read_options(question)
+    except Exception as error:  # whatever oslo.config has against the files
+        # Of a line that is wrong it would quote all, a password too.
+        quoted = "" if "Parse" in type(error).__name__ else ": " + said(error)
+        found["error"] = type(error).__name__ + quoted
+        return found
+    found["broker"] = broker(conf["DEFAULT"]["transport_url"] or "", conf)
+    addresses = {s["name"]: conf[s["section"]][s["option"]] or "" for s in question["schemas"]}
+    sites = question["site"], question.get("later_site", "")
+    cells = []  # type: list[dict[str, str]]
+    found["records"] = []
+    for schema in question["schemas"]:
+        url, suffix = addresses[schema["name"]], schema["suffix"]
+        mapped = [c for c in cells if suffix and c["uuid"] == CELL0]
+        url, suffix = (mapped[0]["database"], "") if mapped else (url, suffix)
+        database = Database(url, suffix, sites, schema).look()
+        for index, step in enumerate(question["done"]):
+            if step["schema"] == schema["name"]:
+                found["done"][str(index)] = database.has_row(step["query"])
+        if schema["cells"]:
+            of = next(s for s in question["schemas"] if s["name"] == schema["cells"])
+            main = addresses[of["name"]]
+            cells = database.cells(main, conf["DEFAULT"]["transport_url"] or "")
+            found["cells"] = [described_cell(c, main, conf) for c in cells]
+            for name, other in other_cells(cells, main, sites, of):
+                found["schemas"][name] = other.described()
+                found["records"] += other.records(question.get("records", []))
+                other.close()
+        found["schemas"][schema["name"]] = database.described()
+        found["records"] += database.records(question.get("records", []))
+        database.close()
+    return found
+
+
+def other_cells(cells, main, sites, schema):
+    # type: (list[dict[str, str]], str, tuple[str, str], dict[str, Any]) -> Iterable[tuple[str, Database]]
+    """Yield the databases of the cells that the files of this node do not name."""
+    for cell in cells:
+        if cell["uuid"] != CELL0 and cell["database"] != main:
+            name = "cell " + (cell["name"] or cell["uuid"])
+            yield name, Database(cell["database"], "", sites, schema).look()
+
+
+def access(question):
+    # type: (dict[str, Any]) -> dict[str, list[str]]
+    """Return which configuration files this user cannot read and which directories it can write."""
+    unreadable = [p for p in question["files"] if not os.access(p, os.R_OK)]
+    writable = [d for d in question["directories"] if os.access(d, os.W_OK)]
+    return {"unreadable": unreadable, "writable": writable}
+
+
+def read_options(question):
+    # type: (dict[str, Any]) -> Any
+    """Return what the files say of the addresses of databases and broker, by section."""
+    from oslo_config import cfg  # only the tree's Python has it
+
+    conf = cfg.ConfigOpts()
+    options = {(s["section"], s["option"]) for s in question["schemas"]}
+    options |= {("DEFAULT", "transport_url"), ("oslo_messaging_rabbit", "ssl")}
+    for section, option in sorted(options):
+        group = None if section == "DEFAULT" else section
+        conf.register_opt(cfg.StrOpt(option, secret=True), group=group)
+    arguments, paths = [], []  # type: list[str], list[str]
+    for path in question["configs"]:
+        if path.endswith("/"):
+            if os.path.isdir(path):
+                arguments.append("--config-dir=" + path)
+                paths += [path + name for name in os.listdir(path) if name.endswith(".conf")]
+        elif os.path.exists(path):
+            arguments.append("--config-file=" + path)
+            paths.append(path)
+    conf(arguments, project=question["service"], default_config_files=[], default_config_dirs=[])
+    register_named(conf, paths)
+    read = {}  # type: dict[str, dict[str, str]]
+    for section, option in options:
+        read.setdefault(section, {})[option] = value_of(conf, section, option)
+    return read
+
+
+def register_named(conf, paths):
+    # type: (Any, Iterable[str]) -> None
+    """Have a configuration know the options that values in some files name by a `$`.
+
+    Those the files do not set stay as they are written: their defaults the service alone knows.
+    """
+    from oslo_config import cfg  # likewise
+
+    for path in paths:
+        with open(path, "rb") as file:
+            text = file.read().decode("utf-8", "replace")
+        for name in NAMED.findall(text):
+            group, dot, option = name.partition(".")
+            known = cfg.StrOpt(option if dot else name, default="$$" + name)
+            try:
+                conf.register_opt(known, group=group if dot else None)
+            except cfg.Error:
+                pass  # it is one of those that are read
+
+
+def value_of(conf, section, option):
+    # type: (Any, str, str) -> str
+    """Return an option's value, or nothing; nothing, too, where it names a section."""
+    from oslo_config import cfg  # likewise
+
+    try:
+        value = getattr(conf if section == "DEFAULT" else conf[section], option)
+    except cfg.Error:
+        return ""
+    return value or ""
+
+
+def broker(url, conf):
+    # type: (str, Any) -> dict[str, str] | None
+    """Return how the message broker is, the best of several; None where there is none."""
+    parts = urlparse(url)
+    if not url or not parts.scheme.startswith(("rabbit", "kombu")):
+        return None
+    encrypted = str(conf["oslo_messaging_rabbit"]["ssl"]).lower() in {"true", "1", "yes", "on"}
+    host = unquote(parts.path[1:]) or "/"
+    found = [one_broker(netloc, host, encrypted) for netloc in parts.netloc.split(",")]
+    return next((one for one in found if one["state"] == "current"), found[-1])
+
+
+def one_broker(netloc, virtual_host, encrypted):
+    # type: (str, str, bool) -> dict[str, str]
+    """Return how one broker is: whether it answers, and takes user and password."""
+    login, _, place = netloc.rpartition("@")
+    user, _, password = (unquote(part) for part in login.partition(":"))
+    known = {"user": user, "host": place, "database": virtual_host}
+    try:
+        server = urlparse("//" + place)
+        address = server.hostname or "localhost", server.port or 5672
+        socket.create_connection(address, CONNECT_SECONDS).close()
+    except (EnvironmentError, ValueError) as error:
+        return dict(known, state="unreachable", detail=said(error))
+    if encrypted:  # its certificates are the service's own affair
+        return dict(known, state="current", detail="")
+    state, detail = logged_in(address, user, password, virtual_host)
+    return dict(known, state=state, detail=detail)
+
+
+def logged_in(address, user, password, virtual_host):
+    # type: (tuple[str, int], str, str, str) -> tuple[str, str]
+    """Return the state a login at a broker shows, and an error's name."""
+    try:
+        from amqp import Connection, exceptions  # only the tree's Python has it
+    except ImportError:
+        return "current", ""
+    try:
+        connection = Connection(
+            "{}:{}".format(*address),
+            userid=user,
+            password=password,
+            virtual_host=virtual_host,
+            client_properties=BROKER_CLIENT,
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=CONNECT_SECONDS,
+        )
+        if hasattr(connection, "connect"):  # before 2.0 it is connected already
+            connection.connect()
+        connection.close()
+    except (exceptions.AccessRefused, exceptions.NotAllowed):
+        return "denied", ""
+    except (EnvironmentError, exceptions.AMQPError) as error:
+        return "unreachable", type(error).__name__
+    return "current", ""
+
+
+class Unanswered(Exception):  # noqa: N818 - an event, told in Database.state
+    """A query a reachable server did not answer."""
+
+
+class Database(object):
+    """One database: whether it can be reached, and which revision it has.
+
+    `sites` are the place of the code, and of that of a later release, or nothing. `pending`
+    are the migrations the code has and the database does not, `later` those the database has
+    and the code does not know, as `told` describes them, ancestors first. None are pending
+    where there are no tables (all would be), and where a revision is unknown to both.
+    """
+
+    def __init__(self, url, suffix, sites, schema):
+        # type: (str, str, tuple[str, str], dict[str, Any]) -> None
+        self.url, self.suffix, self.schema, self.site = url, suffix, schema, sites[0]
+        self.migrations = os.path.join(sites[0], schema["migrations"])
+        self.others = os.path.join(sites[1], schema["migrations"]) if sites[1] else ""
+        self.state, self.detail = "unset", ""
+        self.pending = []  # type: list[dict[str, Any]]
+        self.later = []  # type: list[dict[str, Any]]
+        self.where = {}  # type: dict[str, str]
+        self.connection = None  # type: Any
+
+    def described(self):
+        # type: () -> dict[str, Any]
+        """Return what may be told."""
+        return dict(
+            self.where,
+            state=self.state,
+            detail=self.detail,
+            pending=self.pending,
+            later=self.later,
+        )
+
+    def close(self):
+        # type: () -> None
+        """Let go of the server."""
+        if self.connection is not None:
+            self.connection.close()
+
+    def look(self):
+        # type: () -> Database
+        """Find the state out."""
+        if self.url:
+            self._connect()
+        if self.connection is not None:
+            try:
+                self._compare()
+            except Unanswered:
+                pass  # the state says it
+        return self
+
+    def _connect(self):
+        # type: () -> None
+        import sqlalchemy  # likewise
+        from sqlalchemy.engine import url as urls
+        from sqlalchemy.pool import NullPool
+
+        try:
+            url = urls.make_url(self.url)
+        except Exception:  # its text would have the password
+            self.state = "malformed"
+            return
+        url = with_database(url, (url.database or "") + self.suffix)
+        self.where = {"user": url.username, "host": place(url), "database": url.database}
+        if url.drivername.startswith("sqlite") and not os.path.exists(url.database or ""):
+            self.state = "empty"  # connecting would make it
+            return
+        driver = url.drivername.partition("+")[2]
+        driver = driver or ("mysqldb" if url.drivername == "mysql" else "")
+        try:
+            engine = sqlalchemy.create_engine(
+                url, connect_args=TIMEOUTS.get(driver, {}), poolclass=NullPool
+            )
+            self.connection = engine.connect()
+        except Exception as error:  # drivers have errors of their own
+            self.state, self.detail = classified(error, said(url.password or ""))
+
+    def _rows(self, query):
+        # type: (str) -> list[Any] | None
+        """Return what a query gives, or None where its table does not exist."""
+        from sqlalchemy import exc  # likewise
+
+        try:
+            return self._execute(query)
+        except exc.DBAPIError as error:
+            absent = isinstance(error, exc.ProgrammingError) or "no such table" in str(error.orig)
+            if not absent:  # the server went away, or takes too long
+                self.state, self.detail = classified(error, "")
+                raise Unanswered
+            if hasattr(self.connection, "rollback"):
+                self.connection.rollback()  # PostgreSQL answers nothing until then
+            return None
+
+    def _execute(self, query):
+        # type: (str) -> list[Any]
+        from sqlalchemy import text  # likewise
+
+        return list(self.connection.execute(text(query)))
+
+    def has_row(self, query):
+        # type: (str) -> bool
+        """Whether a query gives a row."""
+        if self.connection is None:
+            return False
+        try:
+            return bool(self._rows(query))
+        except Unanswered:
+            return False
+
+    def _compare(self):
+        # type: () -> None
+        if not os.path.isdir(self.migrations):
+            self.state, self.detail = "unknown", self.migrations + " is not there"
+        elif self.schema["table"] == "migrate_version":
+            self._compare_numbers()
+        else:
+            self._compare_revisions()
+
+    def _compare_revisions(self):
+        # type: () -> None
+        """Compare with alembic's revisions."""
+        rows = self._rows("SELECT version_num FROM " + self.schema["table"])  # noqa: S608
+        code, others = revisions(self.migrations), revisions(self.others)
+        parents = {r: before for r, (before, _) in code.items()}
+        has = {row[0] for row in rows or []}
+        if not has and self._rows("SELECT version FROM migrate_version"):
+            # Of a release before alembic: the sync takes the first revision for what there is.
+            has = {r for r, before in parents.items() if not before}
+        if not has:
+            self.state = "empty"
+            return
+        covered = ancestors(has, dict({r: before for r, (before, _) in others.items()}, **parents))
+        missing = heads(parents) - covered
+        if covered.intersection(self.schema.get("heads", ())):
+            missing = set()
+        unknown = covered - set(parents)
+        self.state = "ahead" if unknown else "behind" if missing else "current"
+        wanted = ", the code wants " + " ".join(sorted(missing)) if missing else ""
+        self.detail = "revision " + " ".join(sorted(has)) + wanted
+        if unknown <= set(others):
+            self.pending = listed(way(covered, parents, self.schema.get("heads", ())), code)
+        self.later = listed(unknown, others)
+
+    def _compare_numbers(self):
+        # type: () -> None
+        """Compare with the numbers of sqlalchemy-migrate."""
+        name = repository(os.path.join(os.path.dirname(self.migrations), "migrate.cfg"))
+        rows = self._rows("SELECT repository_id, version FROM migrate_version")
+        version = next((int(r[1]) for r in rows or [] if r[0] == name), 0)
+        code, others = numbered(self.migrations), numbered(self.others)
+        newest = max([0] + [int(n) for n in code])
+        if not version:
+            self.state = "empty"
+        else:
+            self.state = (
+                "current" if version == newest else "behind" if version < newest else "ahead"
+            )
+            self.pending = listed([n for n in code if int(n) > version], code)
+            later = ["{:03}".format(n) for n in range(newest + 1, version + 1)]
+            self.later = listed(later, others)
+        self.detail = "revision {}, the code has {}".format(version, newest)
+
+    def records(self, rules):
+        # type: (list[dict[str, Any]]) -> list[dict[str, Any]]
+        """Return the daemons that have a row here, as `rules` (their number counts) find them.
+
+        Nothing, where the tables are of a release that had them otherwise, or out of reach.
+        """
+        found = []  # type: list[dict[str, Any]]
+        for index, rule in enumerate(rules):
+            if rule["schema"] != self.schema["name"] or self.state not in FIT:
+                continue
+            try:
+                rows = self._execute(rule["query"])
+            except Exception:  # another release's columns; the state says the rest
+                return found
+            floor = floor_of(rule, self.site)
+            found += [described_record(row, index, rule, floor) for row in rows]
+        return found
+
+    def cells(self, database, transport):
+        # type: (str, str) -> list[dict[str, str]]
+        """Return nova's cells, the addresses filled in from `database` and `transport`."""
+        if self.connection is None:
+            return []
+        query = "SELECT uuid, name, database_connection, transport_url FROM cell_mappings"
+        rows = []  # type: list[Any]
+        try:
+            rows = self._rows(query) or []
+        except Unanswered:
+            pass  # the state says it
+        return [
+            {
+                "uuid": row[0],
+                "name": row[1] or "",
+                "database": filled(row[2] or "", database)[0],
+                "database_template": filled(row[2] or "", database)[1],
+                "transport": filled(row[3] or "", transport)[0],
+                "transport_template": filled(row[3] or "", transport)[1],
+            }
+            for row in rows
+        ]
+
+
+def described_record(row, index, rule, floor):
+    # type: (Any, int, dict[str, Any], list[int]) -> dict[str, Any]
+    """Return a daemon's row: `age` in seconds since it was heard of, None for never.
+
+    `old`: it keeps daemons of the code from starting.
+    """
+    identity, host, daemon, off, passed, heard, version = row
+    counts = not passed and daemon == (rule["floor_daemon"] or daemon)
+    return {
+        "rule": index,
+        "id": said(identity),
+        "host": said(host),
+        "daemon": said(daemon),
+        "off": bool(off),
+        "age": age(heard),
+        "old": bool(floor) and counts and numbers(version) < floor,
+    }
+
+
+def age(heard):
+    # type: (Any) -> int | None
+    """Return the seconds since a time in UTC; of a clock that is ahead, too."""
+    if not heard:
+        return None
+    if isinstance(heard, TEXTS):  # as sqlite has it
+        heard = datetime.datetime.strptime(said(heard)[:19], "%Y-%m-%d %H:%M:%S")
+    return abs(int(time.time() - calendar.timegm(heard.timetuple())))
+
+
+def numbers(version):
+    # type: (Any) -> list[int]
+    """Return a version's numbers, so that they can be compared; none for none."""
+    return [int(n) for n in re.findall(r"\d+", said(version or ""))]
+
+
+def floor_of(rule, site):
+    # type: (dict[str, Any], str) -> list[int]
+    """Return the oldest version the code starts beside; nothing where it takes any."""
+    path = os.path.join(site, rule["floor_file"])
+    if not rule["floor_file"] or not os.path.isfile(path):
+        return numbers(rule["floor"])
+    module = parsed(path)
+    values = assigned(module) if module else {}
+    table = values.get(rule["floor_table"])
+    return numbers(table.get(values.get(rule["floor_key"]))) if isinstance(table, dict) else []
+
+
+def described_cell(cell, database, conf):
+    # type: (dict[str, str], str, Any) -> dict[str, Any]
+    """Return a cell without its addresses: whether they are those of the files.
+
+    A template that can be filled in from the files is. `template`: one of them is a template
+    that cannot, so that nova takes it for an address as it stands.
+    """
+    transport = cell["transport"], conf["DEFAULT"]["transport_url"] or ""
+    filled_in = cell["database_template"], cell["transport_template"]
+    return {
+        "uuid": cell["uuid"],
+        "name": cell["name"],
+        "database": filled_in[0] == FITS or cell["database"] == database,
+        "transport": filled_in[1] == FITS or brokers(transport[0]) == brokers(transport[1]),
+        "template": MISFIT in filled_in,
+    }
+
+
+def brokers(url):
+    # type: (str) -> tuple[Any, ...]
+    """Return a broker's address in parts: several hosts in any order, no virtual host as `/`."""
+    parts = urlparse(url)
+    return parts.scheme, sorted(parts.netloc.split(",")), parts.path.strip("/"), parts.query
+
+
+def filled(template, default):
+    # type: (str, str) -> tuple[str, str]
+    """Return a cell's address, and whether it is a template that takes parts of the configured one.
+
+    As nova.objects.cell_mapping does it: the parts of several hosts are numbered from 1. A
+    template that names a part there is not stays as it is.
+    """
+    if "{" not in template:
+        return template, ""
+    try:
+        # Every address goes through this, also one that has a brace in its password.
+        return template.format(**parts_of(default)), FITS
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return template, MISFIT
+
+
+def parts_of(url):
+    # type: (str) -> dict[str, Any]
+    """Return what a template may name of an address."""
+    parts = urlparse(url)
+    values = {
+        "scheme": parts.scheme,
+        "username": parts.username,
+        "password": parts.password,
+        "hostname": parts.hostname,
+        "port": parts.port,
+        "path": parts.path.lstrip("/"),
+        "query": parts.query,
+        "fragment": parts.fragment,
+    }  # type: dict[str, Any]
+    if "," in parts.netloc:
+        for number, netloc in enumerate(parts.netloc.split(","), 1):
+            values.update((name + str(number), part) for name, part in netloc_parts(netloc))
+    return values
+
+
+def netloc_parts(netloc):
+    # type: (str) -> list[tuple[str, str | None]]
+    """Return the parts of one host of several, by nova's rules (not urlparse's)."""
+    login, at, host = netloc.partition("@")
+    if not at:
+        login, host = "", netloc
+    user, colon, password = login.partition(":")
+    if host.startswith("["):
+        name, bracket, port = host[1:].partition("]")
+        if not bracket:
+            raise ValueError("Invalid IPv6 URL")
+        rest = port  # type: str | None
+    else:
+        name, found, port = host.partition(":")
+        rest = port if found else None
+    return [
+        ("username", user),
+        ("password", password if colon else None),
+        ("hostname", name),
+        ("port", rest),
+    ]
+
+
+def repository(path):
+    # type: (str) -> str
+    """Return the name sqlalchemy-migrate's file gives its revisions in the database."""
+    if not os.path.exists(path):
+        return ""
+    with open(path) as file:
+        found = re.search(r"^repository_id\s*[=:]\s*(\S+)", file.read(), re.MULTILINE)
+    return found.group(1) if found else ""
+
+
+def with_database(url, name):
+    # type: (Any, str) -> Any
+    """Return the address of another database; before SQLAlchemy 1.4 addresses can change."""
+    if hasattr(url, "set"):
+        return url.set(database=name)
+    url.database = name
+    return url
+
+
+def place(url):
+    # type: (Any) -> str
+    """Return host and port, or what else says where the server is."""
+    if not url.host:
+        return "this host"
+    return "{}:{}".format(url.host, url.port) if url.port else str(url.host)
+
+
+def said(error):
+    # type: (object) -> str
+    """Return an error's text, as text whatever bytes Python 2 has in it."""
+    if isinstance(error, TEXT):
+        return error
+    try:
+        text = str(error)  # type: Any
+    except UnicodeError:
+        text = repr(error)
+    return str(text) if isinstance(text, TEXT) else text.decode("utf-8", "replace")
+
+
+def classified(error, password):
+    # type: (Exception, str) -> tuple[str, str]
+    """Return the state an error means, and its text without the password."""
+    original = getattr(error, "orig", None) or error
+    code = original.args[0] if original.args and isinstance(original.args[0], int) else 0
+    text = said(original.args[-1] if original.args else original).strip().splitlines()
+    detail = (text[0] if text else type(original).__name__)[:300]
+    if password:
+        detail = detail.replace(password, "***")
+    if isinstance(error, ImportError):
+        return "error", "its driver is not installed: " + detail
+    if code in DENIED:
+        return "denied", detail
+    if code in MISSING:
+        return "missing", detail
+    if 2000 <= code < 2100:
+        return "unreachable", detail
+    known = (state for words, state in POSTGRES.items() if words in detail.lower())
+    return next(known, "error"), detail
+
+
+def revisions(directory):
+    # type: (str) -> dict[str, tuple[set[str], str]]
+    """Return each revision below a directory: parents (and what else it depends on), and module.
+
+    The modules are read and not run: that would import the service.
+    """
+    found = {}
+    for path in modules(directory):
+        module = parsed(path)
+        values = assigned(module) if module else assigned_by_lines(path)
+        if isinstance(values.get("revision"), TEXTS):
+            before = (values.get("down_revision"), values.get("depends_on"))
+            parents = {r for value in before for r in as_tuple(value)}
+            found[str(values["revision"])] = parents, path
+    used = ancestors(recorded(directory), {r: before for r, (before, _) in found.items()})
+    return {r: found[r] for r in used if r in found} or found
+
+
+def recorded(directory):
+    # type: (str) -> set[str]
+    """Return the last revisions as keystone's and neutron's code has them on record.
+
+    There may be modules beside that no command of this release takes notice of.
+    """
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    ends = set()  # type: set[str]
+    for name in names:
+        if name.endswith("_HEAD"):
+            with open(os.path.join(directory, name)) as file:
+                ends.update(file.read().split())
+    return ends
+
+
+def numbered(directory):
+    # type: (str) -> dict[str, tuple[set[str], str]]
+    """Return the same of sqlalchemy-migrate's modules, by numbers of three digits or more."""
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    numbers = {n: re.match(r"\d{3,}", n) for n in names if n.endswith(".py")}
+    return {m.group(): (set(), os.path.join(directory, n)) for n, m in numbers.items() if m}
+
+
+def listed(some, known):
+    # type: (Iterable[str], dict[str, tuple[set[str], str]]) -> list[dict[str, Any]]
+    """Return what is told of revisions, ancestors first."""
+    rest, rows = set(some), []  # type: set[str], list[dict[str, Any]]
+    while rest:
+        first = {r for r in rest if r not in known or not rest.intersection(known[r][0])}
+        first = first or set(rest)  # a circle
+        rows += [told(r, known[r][1] if r in known else "") for r in sorted(first)]
+        rest -= first
+    return rows
+
+
+def told(revision, path):
+    # type: (str, str) -> dict[str, Any]
+    """Return a revision, its title, and whether it `removes` something.
+
+    That is: whether a table or a column is gone or is called otherwise afterwards, so that
+    code of the release before may not work any more. sqlalchemy-migrate's modules do not say
+    what they drop: there an index counts, too. Nothing is said of constraints. Of what cannot
+    be read, for want of its module or since it is for another Python, nobody can say that
+    nothing is removed: `removes` is true, and the title may be empty.
+    """
+    module = parsed(path) if path else None
+    return {
+        "revision": revision,
+        "title": title(module, revision, path),
+        "removes": module is None or removes(module),
+        # keystone and neutron have directories of that name, and glance files.
+        "contract": "contract" in os.sep.join(path.split(os.sep)[-2:]),
+    }
+
+
+def title(module, revision, path):
+    # type: (ast.Module | None, str, str) -> str
+    """Return the first line of a module's docstring, or else what its file is called."""
+    lines = said((module and ast.get_docstring(module)) or "").strip().splitlines()
+    if lines:
+        return lines[0].strip().rstrip(".")
+    name = os.path.splitext(os.path.basename(path))[0]
+    return re.sub("^" + re.escape(revision), "", name).replace("_", " ").strip()
+
+
+def removes(node):
+    # type: (ast.AST) -> bool
+    """Whether code removes or renames a table or a column; what `downgrade` does is left out."""
+    if isinstance(node, ast.FunctionDef) and node.name == "downgrade":
+        return False
+    if isinstance(node, ast.Expr) and literal(node.value):
+        return False  # a docstring, which may begin like SQL
+    if isinstance(node, ast.Call):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if RENAMED.get(name) in [k.arg for k in node.keywords]:
+            return True
+        # What sqlalchemy-migrate noted is of no use to code that has alembic.
+        noted = node.args and literal(node.args[0]) == "migrate_version"
+        if name in REMOVALS and not noted:
+            return True
+    if REMOVING_SQL.match(literal(node)):
+        return True
+    return any(removes(child) for child in ast.iter_child_nodes(node))
+
+
+def literal(node):
+    # type: (ast.AST) -> str
+    """Return the text an expression is, `?` standing for what is put into it."""
+    if isinstance(node, ast.BinOp):
+        left = literal(node.left)
+        return left + (literal(node.right) or "?") if isinstance(node.op, ast.Add) else left
+    if isinstance(node, getattr(ast, "JoinedStr", ())):
+        return "".join(literal(value) or "?" for value in ast.iter_child_nodes(node))
+    # Python 2 has it as `s`.
+    value = getattr(node, "value", vars(node).get("s"))
+    return value if isinstance(value, TEXTS) else ""
+
+
+def parsed(path):
+    # type: (str) -> ast.Module | None
+    """Return a module; None where this Python cannot read it."""
+    with open(path, "rb") as file:
+        try:
+            return ast.parse(file.read())
+        except (SyntaxError, ValueError):
+            return None
+
+
+def assigned_by_lines(path):
+    # type: (str) -> dict[str, object]
+    """Return the constants that lines of a module assign, whichever Python it is for."""
+    with open(path, "rb") as file:
+        text = file.read().decode("utf-8", "replace")
+    row = r"^(revision|down_revision|depends_on)\b[^=\n]*=\s*(\([^)]*\)|\S.*)$"
+    found = re.findall(row, text, re.MULTILINE)
+    return assigned(ast.parse("\n".join(name + " = " + value for name, value in found)))
+
+
+def modules(directory):
+    # type: (str) -> Iterable[str]
+    """Yield the modules below a directory."""
+    for root, _, names in os.walk(directory):
+        for name in names:
+            if name.endswith(".py"):
+                yield os.path.join(root, name)
+
+
+def assigned(module):
+    # type: (ast.Module) -> dict[str, object]
+    """Return the constants a module assigns at its top."""
+    values = {}  # type: dict[str, object]
+    annotated = getattr(ast, "AnnAssign", ())
+    for node in module.body:
+        if isinstance(node, ast.Assign):
+            names, value = node.targets, node.value
+        elif isinstance(node, annotated) and node.value is not None:
+            names, value = [node.target], node.value
+        else:
+            continue
+        for name in names:
+            if isinstance(name, ast.Name):
+                try:
+                    values[name.id] = ast.literal_eval(value)
+                except ValueError:
+                    values[name.id] = None
+    return values
+
+
+def as_tuple(value):
+    # type: (object) -> tuple[str, ...]
+    """Return the revisions alembic takes `value` for."""
+    if isinstance(value, TEXTS):
+        return (str(value),)
+    return tuple(value) if isinstance(value, (list, set, tuple)) else ()
+
+
+def ancestors(start, parents):
+    # type: (set[str], dict[str, set[str]]) -> set[str]
+    """Return the revisions that `start` includes, itself too."""
+    found = set()  # type: set[str]
+    todo = list(start)
+    while todo:
+        revision = todo.pop()
+        if revision not in found:
+            found.add(revision)
+            todo += parents.get(revision, ())
+    return found
+
+
+def way(covered, parents, ends):
+    # type: (set[str], dict[str, set[str]], Iterable[str]) -> set[str]
+    """Return the revisions that are lacking where `covered` are there.
+
+    Where each of `ends` is enough, it is those to the one most of whose way is done.
+    """
+    ways = [ancestors({end}, parents) for end in ends if end in parents] or [set(parents)]
+    return min(ways, key=lambda w: (-len(w & covered), len(w))) - covered
+
+
+def heads(parents):
+    # type: (dict[str, set[str]]) -> set[str]
+    """Return the revisions nothing comes after."""
+    return set(parents) - {p for some in parents.values() for p in some}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Return a service to the series before, where its databases let the older code work."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from openstack_node import apt, databases, plan, status, system, upgrade
+from openstack_node.sources import Sources
+
+if TYPE_CHECKING:
+    from openstack_node.manifest import Service
+
+ROW = re.compile(r"^ *(\S+) \| +(\S+) \| \S+ (\S+)/\S+ \S+ Packages$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where a service goes back to: `versions` of its packages there are in `suite`."""
+
+    series: str
+    suite: str
+    versions: dict[str, str]
+
+
+def rollback(service: Service, series: str, say: Callable[[str], None]) -> None:
+    """Bring a service back to `series`, or to the newest before its own.
+
+    Raises NodeError where apt knows no earlier release of it, and where a database has
+    moved past what that release can read. Nothing is changed then.
+    """
+    way = find(service, series)
+    with tempfile.TemporaryDirectory(prefix="openstack-node-") as name:
+        area = Path(name)
+        area.chmod(0o755)  # the service's user looks at the code in it
+        common, root = str(service.data["package"]), area / "root"
+        packages = (common, _code(service, way.series))
+        apt.unpack([f"{p}={way.versions[common]}" for p in packages], area, root)
+        older = plan.later_manifest(service.name, root)
+        say(f"{service.name}  {service.series} to {way.series}\n")
+        if service.wants_database:
+            check(service, older, root, way.series)
+    wanted = [f"{p}={v}" for p, v in sorted(way.versions.items())]
+    rehearsal = [*apt.HELD_TOO, "install", "--allow-downgrades", *wanted]
+    apt.refuse_held(apt.held(upgrade.rehearse(rehearsal)))
+    Sources().choose(service.name, way.suite)
+    say("  install the packages of the release before ... ")
+    upgrade.install(wanted, "--allow-downgrades")
+    say("done\n")
+    journal = upgrade.Journal(service.series)
+    if journal.done:
+        journal.forget(service.name)
+    say("  restart what runs with the newer code ... ")
+    upgrade.restart_pending(service.name)
+    say("done\n")
+
+
+def find(service: Service, series: str) -> Way:
+    """Return where apt has an earlier release of a service, that of `series` if one is given."""
+    common = str(service.data["package"])
+    rows = _madison(service.packages)
+    # Debian has services of the same names, and nothing named by a series.
+    suites = {suite for _, _, suite in rows if _series(suite) not in ("", service.series)}
+    ours = {suite for _, _, suite in _madison([_code(service, _series(s)) for s in suites])}
+    earlier = [
+        suite
+        for package, version, suite in rows
+        if package == common
+        and suite in suites & ours
+        and series in ("", _series(suite))
+        and _older(version, service.version)
+    ]
+    if not earlier:
+        raise system.NodeError(
+            f"apt knows no {common} of {series or 'an earlier series'}",
+            "a source of apt has to have that series: apt-cache policy " + common,
+        )
+    suite = earlier[0]  # madison has the newest version first
+    versions: dict[str, str] = {}
+    for package, version, where in rows:
+        if where == suite:
+            versions.setdefault(package, version)
+    return Way(_series(suite), suite, versions)
+
+
+def _madison(packages: list[str]) -> list[tuple[str, str, str]]:
+    """Return what apt has of packages: name, version, suite."""
+    said = system.output(["apt-cache", "madison", *packages], seconds=60) if packages else ""
+    return ROW.findall(said)
+
+
+def _code(service: Service, series: str) -> str:
+    """Return the package of a service's code in a series."""
+    return str(service.data["packages"][0]).replace(service.series, series, 1)
+
+
+def _series(suite: str) -> str:
+    """Return the series of a suite such as bookworm-2025.2."""
+    return suite.partition("-")[2]
+
+
+def _older(version: str, than: str) -> bool:
+    return system.run(["dpkg", "--compare-versions", version, "lt", than], seconds=20).code == 0
+
+
+def check(service: Service, older: dict[str, Any], root: Path, series: str) -> None:
+    """Raise NodeError where the older code cannot work on the databases as they are."""
+    site = str(older["site"])
+    data = {**service.data, "schemas": older["schemas"], "site": str(root / site.lstrip("/"))}
+    # The tree's Python of today asks; what it compares with is the older code.
+    answer = databases.demand(
+        replace(service, data=data), status.read_files(service), later_site=service.data["site"]
+    )
+    for schema in answer.schemas.values():
+        if schema.state not in ("current", "behind", "ahead"):
+            raise system.NodeError(
+                f"{service.name}: the database {schema.where} {databases.STATES[schema.state]}",
+                "see openstack-node status",
+            )
+        taken = [m for m in schema.later if m.removes]
+        if taken:
+            what = f" ({taken[0].title})" if taken[0].title else ""
+            raise system.NodeError(
+                f"{service.name}: the database {schema.where} has moved past {series}: "
+                f"{taken[0].revision}{what} took away what {series} may read",
+                "the way back is a copy of the database from before the upgrade",
+            )

@@ -1,0 +1,126 @@
+"""How an API is served: where uWSGI listens and how many processes it has, by the machine.
+
+uWSGI takes its options in the order of the command line, and the last one wins. What a unit has
+before `--ini` is what that file may change, and what follows it is what no file may; so an ini
+of an operator's own, or of Debian's packages, tunes a service and does not break it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+# A process answers one request at a time and takes 100 to 160 MB: one for each core and each
+# 2 GiB, whichever are fewer. Several APIs share a controller and its database's connections
+# (151 in MariaDB, of which a process of nova-api has three).
+KIB_A_PROCESS = 2 * 1024 * 1024
+MOST = 8
+# Options that bind an address (uWSGI's "Options"): `socket-timeout` and `chmod-socket` do not.
+BINDS = re.compile(
+    r"s|https?2?|http-router|zerg|((undeferred-)?shared-|[a-z0-9]+-|[a-z]+-nph-)?socket"
+)
+NOT_BINDS = frozenset({"chmod-socket", "chown-socket", "map-socket", "abstract-socket"})
+ADDRESS = "listen-on"  # what an ini has as %(listen-on)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides: cores this process may use, memory in KiB, and how it speaks IPv6.
+
+    `ipv6`: it does; `apart`: a socket for every IPv6 address takes no IPv4 (bindv6only).
+    """
+
+    cores: int
+    memory: int
+    ipv6: bool
+    apart: bool = False
+
+    def processes(self, fewest: int) -> int:
+        """Return how many processes an API has that nobody chose a number for."""
+        return max(fewest, min(self.cores, self.memory // KIB_A_PROCESS, MOST))
+
+    def addresses(self, port: int) -> list[str]:
+        """Return the addresses, as uWSGI writes them, that take in IPv4 and IPv6."""
+        if not self.ipv6:
+            return [f"0.0.0.0:{port}"]
+        return [f"[::]:{port}", *([f"0.0.0.0:{port}"] if self.apart else [])]
+
+
+def this_machine() -> Machine:
+    """Return the machine this runs on; where IPv6 is switched off there is no socket for it."""
+    text = Path("/proc/meminfo").read_text(encoding="ascii")
+    memory = re.search(r"^MemTotal:\s*(\d+) kB", text, re.MULTILINE)
+    total = int(memory[1]) if memory else 0
+    cores = len(os.sched_getaffinity(0))
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            apart = bool(probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+            probe.bind(("::", 0))
+    except OSError:
+        return Machine(cores, total, ipv6=False)
+    return Machine(cores, total, ipv6=True, apart=apart)
+
+
+def settings(text: str) -> list[tuple[str, str]]:
+    """Return names and values of the section [uwsgi], in order, as uWSGI reads an ini."""
+    found, inside = [], False
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            inside = line == "[uwsgi]"
+        elif inside and line and line[0] not in "#;":
+            name, _, value = line.partition("=")
+            found.append((name.strip(), value.strip()))
+    return found
+
+
+def command(
+    machine: Machine, port: int, fewest: int, words: list[str], text: str | None
+) -> list[str]:
+    """Return what to run: `words` of the unit, with what the machine and the ini decide.
+
+    `text` is the ini's, None where there is none (any more).
+    """
+    given = [] if text is None else settings(text)
+    program, *options = words
+    if text is None:
+        options = [o for o in options if not o.startswith("--ini=")]
+    addresses = machine.addresses(port)
+    bound = any(BINDS.fullmatch(n) and n not in NOT_BINDS for n, _ in given)
+    sockets = [] if bound else [f"--http-socket={a}" for a in addresses]
+    # uWSGI knows the magic variable %t, the time it started, in files alone.
+    options = [o.replace("%t", str(int(time.time()))) for o in options]
+    decided = [f"--processes={machine.processes(fewest)}", f"--set={ADDRESS}={addresses[0]}"]
+    return [program, *decided, *options, *sockets]
+
+
+def remarks(text: str | None, words: list[str]) -> list[str]:
+    """Return what a person should know of an ini that says what the unit does not let it."""
+    said = []
+    forced = {w.partition("=")[0][2:]: w.partition("=")[2] for w in words if w.startswith("--")}
+    for name, value in settings(text or ""):
+        if name == "threads" and value != forced.get("threads", value):
+            said.append(
+                f"threads = {value} is not used: requests that share a process can be "
+                "answered with each other's tokens; set processes instead"
+            )
+    return said
+
+
+def main(arguments: list[str]) -> None:
+    """Become uWSGI; does not return."""
+    own = dict(a[2:].split("=", 1) for a in arguments[:2])
+    words = arguments[2:]
+    path = next((w.partition("=")[2] for w in words if w.startswith("--ini=")), "")
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        text = None
+    for remark in remarks(text, words):
+        print(f"{path}: {remark}", file=sys.stderr, flush=True)
+    line = command(this_machine(), int(own["port"]), int(own["fewest"]), words, text)
+    os.execv(line[0], line)  # noqa: S606 - it is to be this process

@@ -1,0 +1,254 @@
+"""Bring the databases of a node's services to what their code wants, then start them."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable
+
+from openstack_node import databases, gate, ini, restarts, status, system, tools, units
+
+if TYPE_CHECKING:
+    from openstack_node.manifest import Service
+
+UP_SECONDS = 30
+END_SECONDS = 15
+# What a bootstrap takes from the environment, beside the password.
+PASSED = (
+    "OS_BOOTSTRAP_ADMIN_URL",
+    "OS_BOOTSTRAP_INTERNAL_URL",
+    "OS_BOOTSTRAP_PUBLIC_URL",
+    "OS_BOOTSTRAP_REGION_ID",
+    "OS_BOOTSTRAP_USERNAME",
+    "OS_BOOTSTRAP_PROJECT_NAME",
+    "OS_BOOTSTRAP_ROLE_NAME",
+    "OS_BOOTSTRAP_SERVICE_NAME",
+)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line asks for; `say` prints a text as it is."""
+
+    say: Callable[[str], None]
+    keystone_url: str = ""
+    region: str = ""
+    start: bool = True
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def tell(self, line: str) -> None:
+        """Print a line."""
+        self.say(f"{line}\n")
+
+
+def setup(services: list[Service], wishes: Wishes, *, named: bool) -> None:
+    """Set services up, in their order; `named` says that a person named them.
+
+    Raises NodeError at the first thing that fails. A unit that does not come up is none
+    yet: many wait for what is set up after them, and systemd tries again.
+    """
+    down = []
+    for service in services:
+        wishes.tell(f"{service.name} ({service.title}, {service.series})")
+        if _databases(service, wishes, named=named) and wishes.start:
+            down += _start(service, wishes)
+    if down:
+        wishes.tell(f"not up yet: {', '.join(down)}; openstack-node status tells how it goes on")
+
+
+def _databases(service: Service, wishes: Wishes, *, named: bool) -> bool:
+    """Run the steps that are due; return whether the service can be started."""
+    for path in dict.fromkeys(f for u in service.units for f in ini.files(u.configs)):
+        for mistake in ini.read(path)[1]:
+            place = f"{mistake.path}:{mistake.line}"
+            raise system.NodeError(f"{service.name}: {place}: {mistake.text}", "correct it")
+    if not service.wants_database:
+        return True
+    answer = databases.ask(service, status.read_files(service))
+    if answer.unreadable:
+        path = answer.unreadable[0]
+        raise system.NodeError(
+            f"{service.name}: its user {service.user} cannot read {path}",
+            f"chgrp {service.user} {path} && chmod g+r {path}",
+        )
+    if answer.error:
+        raise system.NodeError(f"{service.name}: {answer.error}", "see openstack-node status")
+    settings = ini.Settings(service.configs)
+    unset = [s for s in answer.schemas.values() if s.state == "unset"]
+    if unset and not named:
+        text, hints = _advice(service, unset[0], settings)
+        wishes.tell(f"  not configured yet: {text}; {hints[0]}")
+        return False
+    for index, step in enumerate(service.steps):
+        check_usable(service, [answer.schemas[name] for name in step["schemas"]], settings)
+        _step(service, step, answer, wishes, done=answer.done.get(index, False))
+    return True
+
+
+def check_usable(service: Service, schemas: list[databases.Schema], settings: ini.Settings) -> None:
+    """Raise NodeError with what to do for the first database that cannot be used."""
+    for schema in schemas:
+        if schema.state not in databases.USABLE:
+            text, hints = _advice(service, schema, settings)
+            raise system.NodeError(f"{service.name}: {text}", *hints)
+
+
+def _advice(
+    service: Service, schema: databases.Schema, settings: ini.Settings
+) -> tuple[str, list[str]]:
+    return databases.advice(service, schema, status.place(service, settings, schema.name))
+
+
+def _step(
+    service: Service,
+    step: dict[str, Any],
+    answer: databases.Answer,
+    wishes: Wishes,
+    *,
+    done: bool,
+) -> None:
+    """Run one step, unless it is done."""
+    done = done or (step["done"] == "current" and _all_current(step, answer))
+    secrets = {name: wishes.environment.get(name, "") for name in step["secret"]}
+    if done and not any(secrets.values()):
+        wishes.tell(f"  {step['title']} ... done before")
+        return
+    env = _environment(step, wishes, repeated=done)
+    env.update(_secrets(service, step, secrets))
+    wishes.say(f"  {step['title']} ... ")
+    _run(service, step, env, wishes)
+
+
+def _all_current(step: dict[str, Any], answer: databases.Answer) -> bool:
+    """Whether the databases of a step, and further cells with them, need nothing."""
+    cells = [s for name, s in answer.schemas.items() if name.startswith("cell ")]
+    schemas = [answer.schemas[name] for name in step["schemas"]]
+    return all(s.state in ("current", "ahead") for s in (*schemas, *cells))
+
+
+def _environment(step: dict[str, Any], wishes: Wishes, *, repeated: bool) -> dict[str, str]:
+    """Return the variables of a step: what is asked for, else (the first time) what is usual.
+
+    A repeated step changes only what it is told to: addresses may have been chosen with care.
+    """
+    if not step["environment"]:
+        return {}
+    url = wishes.keystone_url or ("" if repeated else f"http://{socket.gethostname()}:5000/v3/")
+    region = wishes.region or ("" if repeated else "RegionOne")
+    env = {}
+    for name, template in step["environment"].items():
+        value = template.format(keystone_url=url, region=region)
+        asked = wishes.keystone_url if "keystone_url" in template else wishes.region
+        env[name] = value if asked else wishes.environment.get(name) or value
+    passed = {name: wishes.environment[name] for name in PASSED if wishes.environment.get(name)}
+    return {name: value for name, value in {**passed, **env}.items() if value}
+
+
+def _secrets(service: Service, step: dict[str, Any], given: dict[str, str]) -> dict[str, str]:
+    """Return the secrets of a step, asking for those that were not given."""
+    found = dict(given)
+    for name, question in step["secret"].items():
+        if not found[name]:
+            found[name] = _ask(service, name, question)
+    return found
+
+
+def _ask(service: Service, name: str, question: str) -> str:
+    if not sys.stdin.isatty():
+        raise system.NodeError(
+            f"{service.name}: {question.lower()}: none was given, and this is not a terminal",
+            f"give it in the environment variable {name}, or run this on a terminal",
+        )
+    while True:
+        first = getpass.getpass(f"  {question}: ")
+        if first and first == getpass.getpass("  The same again: "):
+            return first
+        sys.stdout.write("  They differ, or there is none.\n")
+
+
+def _run(service: Service, step: dict[str, Any], env: dict[str, str], wishes: Wishes) -> None:
+    done = tools.run(service, step["command"], env)
+    if done.code == 0:
+        wishes.tell(f"done ({done.seconds:.0f} s)")
+        return
+    wishes.tell("failed")
+    error = tools.failure(service, step["command"], done, f"openstack-node setup {service.name}")
+    error.details = _without(error.details, env)
+    raise error
+
+
+def _without(text: str, env: dict[str, str]) -> str:
+    """Return `text` without the secrets that were passed."""
+    for name, value in env.items():
+        if "PASSWORD" in name and value:
+            text = text.replace(value, "***")
+    return text
+
+
+def _start(service: Service, wishes: Wishes) -> list[str]:
+    """Start what is enabled and does not run; restart what runs with an older configuration.
+
+    Returns the units that are not up.
+    """
+    todo: dict[str, list[str]] = {"start": [], "restart": [], "": []}
+    states = system.unit_states([u.name for u in service.units])
+    for unit in service.units:
+        state = states.get(unit.name)
+        if state and state.enabled == "enabled" and unit.start != "manual":
+            if state.active in {"inactive", "failed"}:
+                todo["start"].append(unit.name)
+            elif (
+                state.sub == "auto-restart"  # a start would wait until RestartSec= is over
+                or units.changed(unit, state)
+                or restarts.replaced(service, state)
+            ):
+                todo["restart"].append(unit.name)
+            elif state.active == "activating":
+                todo[""].append(unit.name)
+    for verb, names in todo.items():
+        if verb and names:
+            done = system.systemctl(verb, names)
+            if done.code != 0:
+                raise system.NodeError(f"{service.name}: {done.tail(1)}")
+    return _started(service, todo, wishes)
+
+
+def _started(service: Service, todo: dict[str, list[str]], wishes: Wishes) -> list[str]:
+    """Wait for the units that were started, and say how each is; return those not up."""
+    names = [n for some in todo.values() for n in some]
+    states = _settled(names)
+    down = []
+    for unit in (u for u in service.units if u.name in names):
+        state = states.get(unit.name)
+        if state and state.active == "active" and not state.pending:
+            said = "restarted" if unit.name in todo["restart"] else "started"
+        else:
+            _, text, hints = units.judge(service, unit, state)
+            said = f"{text} ({hints[0]})" if hints and not (state and state.waits) else text
+            if not (state and gate.left_out(service, unit, state)):
+                down.append(unit.name)
+        wishes.tell(f"  {unit.name} ... {said}")
+    return down
+
+
+def _settled(names: list[str]) -> dict[str, system.UnitState]:
+    """Return the states of units once nothing moves, or when that takes too long.
+
+    A service that is restarted finishes its work first, and nova's may take minutes.
+    """
+    start = time.monotonic()
+    while True:
+        states = system.unit_states(names)
+        moving = [s for s in states.values() if s.pending or _starts(s)]
+        ending = all(s.active == "deactivating" for s in moving)
+        if time.monotonic() - start > (END_SECONDS if ending else UP_SECONDS) or not moving:
+            return states
+        time.sleep(0.3)
+
+
+def _starts(state: system.UnitState) -> bool:
+    return state.active == "activating" and state.sub != "auto-restart"

@@ -1,0 +1,140 @@
+"""From which series apt takes each service, while a node has services of several.
+
+A source of the new series is laid beside the one there is, ranked below it; then services
+are moved by pins of their own, so that neither `apt upgrade` at night nor a service that
+needs a library moves another one. What is written has the names the new series' archive
+package uses; that leaves the source as it is, and brings the key and the pin.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from openstack_node import apt, system
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PINS = "preferences.d/openstack-node.pref"
+# Above the 990 of APT::Default-Release, and the 991 of the archive packages; below 1000, from
+# which on apt would downgrade.
+CHOSEN, ASIDE = 995, 100
+PIN = re.compile(r"^Package: src:(\S+)\nPin: release n=(\S+)\n", re.MULTILINE)
+LINE = re.compile(r"(deb|deb-src)\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]*)")
+# Fields whose names are not those of a line's options.
+OPTIONS = {"arch": "Architectures", "lang": "Languages", "target": "Targets"}
+KEY = re.compile(r"openstack-[a-z0-9.]+-archive-keyring")
+HEAD = """\
+Explanation: Written by openstack-node: the series of each service, while this node has
+Explanation: services of several. It goes when an upgrade has moved the last of them.
+"""
+
+
+class Sources:
+    """apt's sources and pins on this node."""
+
+    def __init__(self, etc: Path = apt.ETC) -> None:
+        self.etc = etc
+
+    def suites(self, series: str) -> list[str]:
+        """Return the suites of a series that a source names, such as bookworm-2025.2."""
+        pattern = apt.suite(series)
+        texts = (p.read_text(encoding="utf-8") for p in apt.files(self.etc, "sources.list"))
+        return sorted({m[0] for text in texts for m in pattern.finditer(_live(text))})
+
+    def add(self, old: str, new: str) -> None:
+        """Lay a source of `new` beside that of `old`, from which nothing is taken by itself.
+
+        Does nothing where there is one: then an administrator wants all of it.
+        """
+        if self.suites(new):
+            return
+        found: list[str] = []
+        for path in apt.files(self.etc, "sources.list"):
+            parts = _parts(path, _live(path.read_text(encoding="utf-8")))
+            named = [p.strip() for p in parts if apt.suite(old).search(p)]
+            found += named if path.suffix == ".sources" else map(_stanza, named)
+        if not found:
+            raise system.NodeError(
+                f"no source of apt has a suite of {old}", f"apt-get install openstack-{old}-archive"
+            )
+        aside = {*self._aside(), *(s.replace(old, new) for s in self.suites(old))}
+        self._pin(self._chosen(), aside=sorted(aside))
+        stanzas = (apt.suite(old).sub(rf"\g<1>-{new}", s) for s in found)
+        _write(self._source(new), "\n\n".join(dict.fromkeys(stanzas)) + "\n")
+
+    def choose(self, service: str, suite: str) -> None:
+        """Take a service's packages from a suite, whatever the others are of."""
+        self._pin({**self._chosen(), service: suite}, aside=self._aside())
+
+    def choose_of(self, service: str, series: str) -> None:
+        """Take a service's packages from the suite of a series, where a source names one."""
+        for suite in self.suites(series)[:1]:
+            self.choose(service, suite)
+
+    def settle(self, new: str) -> None:
+        """Let everything be of `new`, whose source has the key of its own archive package."""
+        path = self._source(new)
+        if path.is_file():
+            key = f"openstack-{new}-archive-keyring"
+            _write(path, KEY.sub(key, path.read_text(encoding="utf-8")))
+        pins = self.etc / PINS
+        if pins.exists():
+            pins.unlink()
+
+    def _source(self, series: str) -> Path:
+        """Return the file of a series' source, which its archive package names as well."""
+        return self.etc / f"sources.list.d/openstack-{series}.sources"
+
+    def _pin(self, chosen: dict[str, str], *, aside: list[str]) -> None:
+        rows = [("*", suite, ASIDE) for suite in aside]
+        rows += [(f"src:{name}", suite, CHOSEN) for name, suite in sorted(chosen.items())]
+        body = "".join(
+            f"\nPackage: {what}\nPin: release n={suite}\nPin-Priority: {rank}\n"
+            for what, suite, rank in rows
+        )
+        _write(self.etc / PINS, HEAD + body.lstrip("\n"))
+
+    def _text(self) -> str:
+        path = self.etc / PINS
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def _chosen(self) -> dict[str, str]:
+        return dict(PIN.findall(self._text()))
+
+    def _aside(self) -> list[str]:
+        return re.findall(r"^Package: \*\nPin: release n=(\S+)$", self._text(), re.MULTILINE)
+
+
+def _parts(path: Path, text: str) -> list[str]:
+    """Return the stanzas, or the lines, of a file of sources."""
+    if path.suffix == ".sources":
+        return re.split(r"(?<=\n)(?=\s*\n)", text)
+    return text.splitlines(keepends=True)
+
+
+def _stanza(line: str) -> str:
+    """Return a line of a source as a stanza."""
+    match = LINE.match(line)
+    if match is None:
+        raise system.NodeError(f"not a source of apt: {line}")
+    kind, options, address, suite, components = match.groups()
+    fields = {"Types": kind, "URIs": address, "Suites": suite, "Components": components.strip()}
+    for name, value in re.findall(r"([\w-]+)=(\S+)", options or ""):
+        fields[OPTIONS.get(name, name.title())] = value.replace(",", " ")
+    return "\n".join(f"{name}: {value}" for name, value in fields.items())
+
+
+def _live(text: str) -> str:
+    """Return a file of sources without its comments."""
+    return "".join(line for line in text.splitlines(keepends=True) if line.lstrip()[:1] != "#")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that apt never sees half of."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")  # apt reads no file of such a name
+    new.write_text(text, encoding="utf-8")
+    new.chmod(0o644)
+    new.replace(path)

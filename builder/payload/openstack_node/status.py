@@ -1,0 +1,252 @@
+"""What is installed here and how it is: gathered at once, with a time limit on each part."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openstack_node import databases, gate, heartbeats, ini, options, system, units
+
+if TYPE_CHECKING:
+    from openstack_node.manifest import Service
+
+CHECK_SECONDS = 60
+WORKERS = 3
+# Worst first, with the exit status (that of the plugins of Nagios).
+LEVELS = {"critical": 2, "warning": 1, "unknown": 3, "note": 0, "ok": 0}
+OF_STATE = {"current": "ok", "behind": "warning", "ahead": "warning", "unknown": "note"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing looked at: how it is, and what to do when it is not well.
+
+    `kind` is `unit`, `database`, `setup`, `broker`, `heartbeat`, `upgrade-check` or
+    `configuration`.
+    """
+
+    kind: str
+    name: str
+    level: str
+    text: str
+    hints: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All about one service."""
+
+    service: str
+    title: str
+    series: str
+    version: str
+    lines: list[Line]
+
+    @property
+    def level(self) -> str:
+        """The worst of its lines."""
+        return worst([line.level for line in self.lines])
+
+
+def worst(levels: list[str]) -> str:
+    """Return the worst of some levels."""
+    return next((level for level in LEVELS if level in levels), "ok")
+
+
+def gather(services: list[Service], *, upgrade_checks: bool = True) -> list[Report]:
+    """Look at all services, several at a time."""
+    states = system.unit_states([u.name for s in services for u in s.units])
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = [pool.submit(_lines, s, states, upgrade_checks) for s in services]
+        return [
+            Report(s.name, s.title, s.series, s.version, future.result())
+            for s, future in zip(services, futures)
+        ]
+
+
+def foreign(service: Service) -> Report:
+    """Say of Debian's own packages of a service that they are there."""
+    line = Line(
+        "unit",
+        service.data["package"],
+        "note",
+        "Debian's own packages, which nothing else here looks at",
+        ["openstack-node adopt SERIES moves them here"],
+    )
+    return Report(service.name, service.title, service.series, service.version, [line])
+
+
+def _lines(
+    service: Service, states: dict[str, system.UnitState], upgrade_checks: bool
+) -> list[Line]:
+    settings = ini.Settings(service.configs)
+    answer = databases.ask(
+        service, read_files(service), later_site=gate.later_site(service), records=True
+    )
+    fitness = gate.judge(service, answer)
+    lines = []
+    for unit in service.units:
+        level, text, hints = units.judge(service, unit, states.get(unit.name), fitness)
+        lines.append(Line("unit", unit.name, level, text, hints))
+    lines += _databases(service, settings, answer) + _steps(service, answer)
+    lines += _broker(service, settings, answer)
+    lines += [
+        Line("heartbeat", name, level, text, hints)
+        for name, level, text, hints in heartbeats.told(service, settings, answer, states)
+    ]
+    if upgrade_checks:
+        lines += _upgrade_check(service, answer)
+    return lines + _configuration(service, answer)
+
+
+def read_files(service: Service) -> list[str]:
+    """Return the files that are there of those a service's units read."""
+    paths = {f for u in service.units for f in (*ini.files(u.configs), *u.others)}
+    return sorted(p for p in paths if Path(p).exists())
+
+
+def _databases(service: Service, settings: ini.Settings, answer: databases.Answer) -> list[Line]:
+    if answer.error and answer.unreadable:
+        return []  # told of the file
+    if answer.error:
+        return [Line("database", service.name, "unknown", answer.error)]
+    lines = []
+    for schema in answer.schemas.values():
+        if schema.state in ("current", "unknown", "ahead"):
+            text, hints = f"{schema.where} {databases.STATES[schema.state]}", [schema.detail]
+        else:
+            text, hints = databases.advice(service, schema, place(service, settings, schema.name))
+        level = OF_STATE.get(schema.state, "warning" if schema.state == "unset" else "critical")
+        lines.append(Line("database", schema.name, level, text, [h for h in hints if h]))
+    return lines + _cells(answer)
+
+
+def _broker(service: Service, settings: ini.Settings, answer: databases.Answer) -> list[Line]:
+    if answer.broker is None or not service.units:
+        return []
+    if answer.broker.state == "current":
+        return [Line("broker", "rabbit", "ok", f"{answer.broker.host} answers")]
+    where = settings.place("DEFAULT", "transport_url")
+    text, hints = databases.broker_advice(answer.broker, where)
+    return [Line("broker", "rabbit", "critical", text, [h for h in hints if h])]
+
+
+def place(service: Service, settings: ini.Settings, schema: str) -> str:
+    """Return the file and line of a database's address."""
+    data = service.schema(schema)
+    return settings.place(data["section"], data["option"])
+
+
+def _cells(answer: databases.Answer) -> list[Line]:
+    """Tell of a cell whose addresses are not those of the files any more.
+
+    Of several cells, that is one of whose two addresses the other is: the files of a node that
+    serves them all may well have neither.
+    """
+    real = [c for c in answer.cells if not c["uuid"].startswith("00000000-0000-")]
+    lines = [_misfit(c) for c in real if c.get("template")]
+    if lines or any(c["database"] and c["transport"] for c in real):
+        return lines
+    near = [c for c in real if c["database"] or c["transport"] or len(real) == 1]
+    if not near:
+        return []
+    cell = near[0]
+    what = " and ".join(
+        words
+        for key, words in (
+            ("database", "[database] connection"),
+            ("transport", "[DEFAULT] transport_url"),
+        )
+        if not cell[key]
+    )
+    text = f"registered with another address than {what} of the files"
+    return [
+        Line("database", f"cell {cell['name'] or cell['uuid']}", "warning", text,
+             [f"nova-manage cell_v2 update_cell --cell_uuid {cell['uuid']}"])
+    ]  # fmt: skip
+
+
+def _misfit(cell: dict[str, Any]) -> Line:
+    """Tell of a cell whose address is a template that takes what the files do not have."""
+    text = "its address is a template that does not fit the address in the files"
+    hint = (
+        "it may name more brokers than [DEFAULT] transport_url has: correct that, or give a new "
+        f"template to nova-manage cell_v2 update_cell --cell_uuid {cell['uuid']} by --transport-url"
+        " and --database_connection"
+    )
+    return Line("database", f"cell {cell['name'] or cell['uuid']}", "warning", text, [hint])
+
+
+def _steps(service: Service, answer: databases.Answer) -> list[Line]:
+    """Tell of setup steps that were not done, in databases that have their tables."""
+    lines = []
+    for index, step in enumerate(service.steps):
+        schema = answer.schemas.get(step["schemas"][0])
+        if answer.done.get(index) is False and schema and schema.state in ("current", "ahead"):
+            hint = f"openstack-node setup {service.name}"
+            lines.append(Line("setup", step["title"], "critical", "not done", [hint]))
+    return lines
+
+
+def _upgrade_check(service: Service, answer: databases.Answer) -> list[Line]:
+    """Run the service's own check, where it could say something about a database in order."""
+    command = service.data["upgrade_check"]
+    script = service.tree / "bin" / command[0] if command else service.tree
+    usable = {s.state for s in answer.schemas.values()} <= {"current", "ahead", "behind"}
+    if not command or not script.is_file() or not answer.schemas or not usable:
+        return []
+    name = " ".join(command)
+    done = system.run(
+        [str(script), *command[1:]], user=service.user, seconds=CHECK_SECONDS, merged=True
+    )
+    if done.code == 0:
+        return [Line("upgrade-check", name, "ok", "nothing to do")]
+    found = [f"{c.name}: {c.details}" for c in checks(done.out) if c.result != "Success"]
+    if done.code in (1, 2) and found:
+        # About upgrades to come: what works today may well have some of them.
+        level, text = ("note", "warnings") if done.code == 1 else ("warning", "something fails")
+        return [Line("upgrade-check", name, level, text, found)]
+    code = f"status {done.code}" if done.code is not None else f"no end in {CHECK_SECONDS} s"
+    return [Line("upgrade-check", name, "unknown", code, done.tail(2).splitlines())]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A row of an upgrade check's table; `result` is Success, Warning or Failure."""
+
+    name: str
+    result: str
+    details: str
+
+
+def checks(out: str) -> list[Check]:
+    """Return the checks of the table that `<service>-status upgrade check` prints."""
+    found = []
+    for row in re.split(r"^\+-+\+$", out, flags=re.MULTILINE):
+        text = " ".join(line.strip("| ") for line in row.splitlines() if line.startswith("|"))
+        match = re.match(r"Check: (.*?)\s+Result: (\w+)\s+Details: (.*)", text)
+        if match:
+            found.append(Check(match[1], match[2], match[3]))
+    return found
+
+
+def _configuration(service: Service, answer: databases.Answer) -> list[Line]:
+    found = [
+        Line("configuration", p.place, p.level, p.text, [p.hint] if p.hint else [])
+        for p in options.problems(service)
+    ]
+    group = f"chgrp {service.user}"
+    found += [
+        Line("configuration", path, "critical", f"the user {service.user} cannot read it",
+             [f"{group} {path} && chmod g+r {path}"])
+        for path in answer.unreadable
+    ]  # fmt: skip
+    found += [
+        Line("configuration", path, "warning", f"the user {service.user} can write in it",
+             [f"chown root:{service.user} {path} && chmod 0750 {path}"])
+        for path in answer.writable
+    ]  # fmt: skip
+    return found

@@ -1,0 +1,130 @@
+"""The units of a service: how each is, in words, and what starting it takes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openstack_node import gate, ini, restarts, system
+
+if TYPE_CHECKING:
+    from openstack_node.gate import Verdict as Fitness
+    from openstack_node.manifest import Service, Unit
+    from openstack_node.system import UnitState
+
+STARTING_SECONDS = 60  # a daemon that is not up by then is more than slow
+Verdict = tuple[str, str, list[str]]  # level, text, hints
+
+
+def judge(
+    service: Service, unit: Unit, state: UnitState | None, fitness: Fitness | None = None
+) -> Verdict:
+    """Return how a unit is; `fitness` of the databases is why one may not have started."""
+    if state is None:
+        return "unknown", "systemd does not run here", []
+    if state.load == "not-found":
+        return "critical", "not there", [f"apt-get install --reinstall {unit.package}"]
+    if state.load == "masked" or state.enabled in {"disabled", "masked"}:
+        return _switched_off(unit, state)
+    if state.active == "active":
+        return _active(service, unit, state, fitness)
+    if state.active in {"activating", "reloading", "deactivating"}:
+        return _moving(service, unit, state)
+    return _down(service, unit, state, fitness)
+
+
+def _log(service: Service, unit: Unit) -> str:
+    return f"see journalctl -u {unit.name} and /var/log/{service.name}"
+
+
+def _moving(service: Service, unit: Unit, state: UnitState) -> Verdict:
+    log = _log(service, unit)
+    if state.sub == "auto-restart":
+        return "critical", f"ended with status {state.exit_status}, is tried again", [log]
+    seconds = int(time.time() - state.since)
+    if state.active == "deactivating":
+        again = ", then starts again" if state.pending else ""
+        return "note", f"finishes its work for {span(seconds)}{again}", []
+    text = f"{state.active} for {span(seconds)}"
+    if state.restarts:
+        return "critical", f"{text}, after {state.restarts} tries that failed", [log]
+    if seconds <= STARTING_SECONDS:
+        return "note", text, []
+    return "warning", text, [f"it waits for its database or broker; {log}"]
+
+
+def _down(service: Service, unit: Unit, state: UnitState, fitness: Fitness | None) -> Verdict:
+    setup = f"openstack-node setup {service.name}"
+    if gate.left_out(service, unit, state):
+        return "note", "not started: its defaults file does not choose it", []
+    if state.waits:
+        option = service.needed(unit)
+        if fitness and fitness.text and not option:
+            return "critical", f"not started: {fitness.text}", [fitness.hint]
+        if not option:
+            return "warning", "not started since it was configured", [setup]
+        return "warning", f"waits for {option}", [f"set it, then {setup}"]
+    if state.active == "inactive" and (unit.start != "now" or not state.condition):
+        return "note", "not started, and need not be", []
+    text = "failed" if state.active == "failed" else "stopped"
+    return "critical", text, [setup, _log(service, unit)]
+
+
+def _switched_off(unit: Unit, state: UnitState) -> Verdict:
+    running = state.active == "active"
+    text = f"{state.enabled or 'masked'}, {'but running' if running else 'not running'}"
+    level = "warning" if running else "note"
+    return level, text, [f"systemctl enable {unit.name}"] if running else []
+
+
+def _active(service: Service, unit: Unit, state: UnitState, fitness: Fitness | None) -> Verdict:
+    text = f"active for {span(int(time.time() - state.since))}"
+    if restarts.replaced(service, state):
+        why = f": {fitness.text}" if fitness and fitness.text else ""
+        hint = fitness.hint if fitness and fitness.text else ""
+        hint = hint or f"openstack-node restart {service.name}"
+        return "warning", f"{text}, waits for its restart with newer code{why}", [hint]
+    later = changed(unit, state)
+    if not later:
+        return "ok", text, []
+    if not changed(unit, state, since=_reloaded(unit, state)):
+        hint = f"what cannot change in a running daemon waits for: systemctl restart {unit.name}"
+        return "note", f"{text}, reloaded after {later} was changed", [hint]
+    hint = f"openstack-node setup {service.name} restarts it"
+    return "warning", f"{text}, but {later} was changed since", [hint]
+
+
+def changed(unit: Unit, state: UnitState, since: float = 0.0) -> str:
+    """Return a file that was written after the unit read its files, or after `since`; or nothing.
+
+    A reload of uWSGI (SIGHUP, as well) leaves its first process, and each of the new ones loads
+    the application, and so the files, anew.
+    """
+    born = system.workers(state.main_pid) if unit.kind == "uwsgi" else {}
+    since = since or max(state.started, min(born.values(), default=0.0))
+    for path in (*ini.files(unit.configs), *unit.others):
+        file = Path(path)
+        if file.exists() and file.stat().st_mtime > since > 0:
+            return path
+    return ""
+
+
+def _reloaded(unit: Unit, state: UnitState) -> float:
+    """Return when a daemon was told to look at its files again, 0 for never.
+
+    systemd notes its own reloads; a SIGHUP shows by the workers, which all are started anew
+    then. oslo.config takes over what can change while a daemon runs ("mutable" options).
+    """
+    same = system.command_line(state.main_pid)
+    born = system.workers(state.main_pid).items() if unit.kind == "daemon" else ()
+    times = [start for pid, start in born if same and system.command_line(pid) == same]
+    return max(state.reloaded, min(times, default=0.0))
+
+
+def span(seconds: int) -> str:
+    """Return a time in words: `42 s`, `17 min`, `5 h`, `3 days`."""
+    for size, name in ((172800, "days"), (7200, "h"), (120, "min")):
+        if seconds >= size:
+            return f"{seconds // {'days': 86400, 'h': 3600, 'min': 60}[name]} {name}"
+    return f"{max(seconds, 0)} s"

@@ -1,0 +1,513 @@
+"""Move the services of this node to another series, in the order their projects document.
+
+Every service goes by itself: its packages first, its daemons running on from the old tree;
+then its databases are made fit for both releases; then its daemons are restarted; and then,
+when nothing of the old release runs any more, the rest is done. What was done is noted, so
+that the same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import sys
+import syslog
+import tempfile
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from openstack_node import (
+    databases,
+    debian,
+    gate,
+    heartbeats,
+    ini,
+    manifest,
+    plan,
+    restarts,
+    setup,
+    status,
+    system,
+    tools,
+)
+from openstack_node.apt import Apt, refuse_held
+from openstack_node.sources import Sources
+
+if TYPE_CHECKING:
+    from openstack_node.manifest import Service, Unit
+
+JOURNAL = Path("/var/lib/openstack-node/upgrade.json")
+APT_SECONDS = 3600
+MOST_TURNS = 10000  # of a command that says there is more to do
+APT_OPTIONS = (
+    "DPkg::Lock::Timeout=300",
+    "Dpkg::Options::=--force-confdef",
+    "Dpkg::Options::=--force-confold",
+)
+APT = ("apt-get", "--yes", "--quiet=2", *(w for o in APT_OPTIONS for w in ("-o", o)))
+# Where apt and dpkg say why they failed; dpkg does in the line below.
+CAUSE = re.compile(r"^(?:E: .*|.*\berror\b.*(?:\n .*)?)$", re.MULTILINE)
+# No question is asked, and no daemon restarted before its databases are ready: not by its package,
+# nor by needrestart, which apt calls when it is there (README.Debian of needrestart; the second
+# word is for versions that do not know the first, and has it list what it would restart).
+QUIET = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    restarts.VARIABLE: "defer",
+    "NEEDRESTART_SUSPEND": "1",
+    "NEEDRESTART_MODE": "l",
+}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line asks for.
+
+    `reversible`: leave out what the old release could not live with, because other nodes
+    still run it, or to be able to go back. `checks`: stop where an upgrade check fails.
+    """
+
+    series: str
+    say: Callable[[str], None]
+    reversible: bool = False
+    checks: bool = True
+    verb: str = "upgrade"
+
+    @property
+    def again(self) -> str:
+        """What goes on after something was put right."""
+        return f"openstack-node {self.verb} {self.series} goes on from here"
+
+
+@dataclass(frozen=True)
+class Move:
+    """A service as it is, and its manifest in the new series; both are one when it is there.
+
+    `records`: rows of daemons beside which it would not start in the new series.
+    """
+
+    service: Service
+    later: Service
+    records: list[databases.Record] = field(default_factory=list)
+
+    @property
+    def moves(self) -> bool:
+        """Whether its packages are of another series."""
+        return self.service.series != self.later.series
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do: `command` is how a person would do it, `key` names it in the journal."""
+
+    key: str
+    text: str
+    command: str
+    run: Callable[[], None]
+
+
+class Journal:
+    """What was done of an upgrade that is under way, in a file; and which units ran before it."""
+
+    def __init__(self, series: str, path: Path = JOURNAL) -> None:
+        self.path = path
+        self.done: list[str] = []
+        self.running: list[str] = []
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["series"] == series:
+                self.done, self.running = found["done"], found.get("running", [])
+        self.series = series
+
+    def remember(self, running: list[str]) -> None:
+        """Note the units that run as an upgrade begins; when it goes on, those of its beginning."""
+        if not self.done and not self.running:
+            self.running = running
+            self._write()
+
+    def note(self, key: str) -> None:
+        """Add a step, and have it on the disk."""
+        self.done.append(key)
+        self._write()
+
+    def forget(self, service: str) -> None:
+        """Take a service's steps out: it went another way."""
+        self.done = [k for k in self.done if not k.startswith(f"{service}/")]
+        self._write()
+
+    def _write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        with new.open("w", encoding="utf-8") as file:
+            data = {"series": self.series, "done": self.done, "running": self.running}
+            json.dump(data, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self.path)
+
+    def close(self) -> None:
+        """Forget all: the upgrade is complete."""
+        if self.path.exists():
+            self.path.unlink()
+
+
+def prepare(services: list[Service], series: str) -> list[Move]:
+    """Return the moves to `series`; NodeError where upstream or apt here has no such step."""
+    moves = [Move(s, s, _in_the_way(s, Path("/"))) for s in services if s.series == series]
+    for old in sorted({s.series for s in services} - {series}):
+        with tempfile.TemporaryDirectory(prefix="openstack-node-", dir=plan.AREA) as name:
+            apt = Apt(Path(name), old, series)
+            apt.update()
+            plan.facts(apt, old, series)
+            ours = [s for s in services if s.series == old]
+            # Whatever would stop apt is found before the first step, not between two services.
+            # What a power cut left is repaired with the next installation.
+            changes = [] if apt.broken() else apt.changes()
+            if changes:
+                refuse_held(plan.held_back(apt, ours, changes))
+            coming = [c.package for c in changes if c.new]
+            root = apt.unpack([str(s.data["package"]) for s in ours])
+            pairs = [_pair(s, plan.later_manifest(s.name, root), coming) for s in ours]
+            # What is too old is in the code.
+            apt.unpack([later.data["packages"][0] for _, later in pairs if _looks(later)])
+            moves += [
+                Move(s, later, _in_the_way(dataclasses.replace(later, tree=s.tree), root))
+                for s, later in pairs
+            ]
+    return sorted(moves, key=lambda m: m.service.order)
+
+
+def _looks(service: Service) -> bool:
+    """Whether the age of other nodes' daemons counts for a service, and can be seen from here."""
+    rules = service.data.get("records", [])
+    floors = any(r["floor"] or r["floor_file"] for r in rules)
+    return floors and _works_on_databases(service)
+
+
+def _in_the_way(service: Service, root: Path) -> list[databases.Record]:
+    """Return the rows of daemons that would keep a service from starting, its code below `root`."""
+    if not _looks(service):
+        return []
+    return heartbeats.in_the_way(service, plan.look(service, root))
+
+
+def refuse(moves: list[Move], wishes: Wishes) -> None:
+    """Raise NodeError before the first step where the new release would not start."""
+    for move in moves if wishes.checks else ():
+        heartbeats.refuse(move.later, move.records)
+
+
+def _pair(service: Service, data: dict[str, Any], coming: list[str]) -> tuple[Service, Service]:
+    """Return a service as it is and as its new packages have it."""
+    if not service.foreign:
+        return service, _later(service, data)
+    later = debian.as_later(service, data, coming)
+    return debian.as_before(service, later), later
+
+
+def _later(service: Service, data: dict[str, Any]) -> Service:
+    """Return a service as the manifest of its new packages has it."""
+    found = manifest.narrowed(data, dict.fromkeys(service.installed | {data["package"]}, ""))
+    assert found is not None  # noqa: S101 - its common package is among them
+    return found
+
+
+def steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
+    """Return all there is to do, in order; `everything`: these are all services of the node."""
+    olds = sorted({m.service.series for m in moves if m.moves})
+    found = [
+        Step(f"source/{old}", f"add a source of {wishes.series}", "apt-get update",
+             partial(_add_source, old, wishes))
+        for old in olds
+    ]  # fmt: skip
+    for move in moves:
+        found += _of_service(move, wishes)
+    if everything and not wishes.reversible:
+        archive = f"openstack-{wishes.series}-archive"
+        found.append(
+            Step("node/settle", f"take all of this node from {wishes.series}",
+                 f"apt-get install {archive} ...", partial(_settle, wishes))
+        )  # fmt: skip
+    return found
+
+
+def _of_service(move: Move, wishes: Wishes) -> list[Step]:
+    name, found = move.service.name, []
+    if move.moves:
+        packages = move.service.packages
+        found.append(
+            Step(f"{name}/packages", f"install the packages of {wishes.series}",
+                 f"apt-get install {' '.join(packages)}", partial(_install, move, wishes))
+        )  # fmt: skip
+    with_databases = _works_on_databases(move.service)
+    rows = move.later.data.get("upgrade", []) if with_databases else []
+    rows = [r for r in rows if not r["package"] or r["package"] in move.service.installed]
+    phases: dict[str, list[Step]] = {"expand": [], "contract": []}
+    for number, row in enumerate(rows):
+        phases[row["phase"]].append(
+            Step(f"{name}/{row['phase']}-{number}", row["title"], " ".join(row["command"]),
+                 partial(_command, name, row, wishes))
+        )  # fmt: skip
+    units = [u.name for u in restarts.in_order(move.later) if u.start == "now"]
+    command = f"systemctl restart {' '.join(units)}"
+    found += phases["expand"]
+    if units:
+        text = "restart what runs with the old code"
+        found.append(
+            Step(f"{name}/restart", text, command, partial(restart_pending, name, wishes.say))
+        )
+    if wishes.reversible:
+        return found
+    # Without any, a node would learn nothing by it: its own daemons were the old ones.
+    if with_databases and units and _negotiates(move):
+        text = "restart once more, to speak to all as this release does"
+        phases["contract"].append(
+            Step(f"{name}/again", text, command, partial(_restart_all, name, wishes.say))
+        )
+    return found + phases["contract"]
+
+
+def _works_on_databases(service: Service) -> bool:
+    """Whether a service has databases here; one that nobody configured has none yet."""
+    settings, schemas = ini.Settings(service.configs), service.data["schemas"]
+    own = [s for s in schemas if not s["suffix"]]
+    return service.wants_database and any(settings.value(s["section"], s["option"]) for s in own)
+
+
+def _negotiates(move: Move) -> bool:
+    """Whether daemons of a service look, as they start, what others understand."""
+    how = str(move.later.data.get("negotiated_by", ""))
+    section, _, option = how.partition("/")
+    wanted = option and ini.Settings(move.service.configs).value(section, option)
+    return how == "start" or bool(wanted)
+
+
+def walk(todo: list[Step], journal: Journal, wishes: Wishes) -> None:
+    """Do the steps that were not done yet; raises NodeError at the first that fails."""
+    service = ""
+    for step in todo:
+        head = step.key.split("/")[0]
+        if head != service:
+            service = head
+            wishes.say(f"{service}\n")
+        if step.key in journal.done:
+            wishes.say(f"  {step.text} ... done before\n")
+            continue
+        wishes.say(f"  {step.text} ... ")
+        _log(f"{step.key}: {step.command}")
+        start = time.monotonic()
+        try:
+            step.run()
+        except system.NodeError as error:
+            wishes.say("failed\n")
+            _log(f"{step.key}: failed: {error}")
+            error.hints.append(wishes.again)
+            raise
+        journal.note(step.key)
+        _log(f"{step.key}: done")
+        wishes.say(f"done ({time.monotonic() - start:.0f} s)\n")
+
+
+def _log(line: str) -> None:
+    syslog.openlog("openstack-node")
+    syslog.syslog(line)
+
+
+def apt_get(words: list[str], seconds: float = APT_SECONDS) -> str:
+    """Have apt do something without a question or a restart; return what it said."""
+    done = system.run([*APT, *words], seconds=seconds, merged=True, env=QUIET)
+    if done.code != 0:
+        # Below the cause there may be a page of packages that were left alone.
+        causes = system.Done(done.code, "\n".join(CAUSE.findall(done.out)))
+        raise system.NodeError(f"apt-get {words[0]} failed", details=causes.tail() or done.tail())
+    return done.out
+
+
+def rehearse(words: list[str]) -> str:
+    """Return what apt says it would do; nothing while something has to be repaired first."""
+    if system.run([*APT, "check"], seconds=APT_SECONDS, env=QUIET).code != 0:
+        return ""
+    return apt_get(["--quiet=0", "--simulate", *words])
+
+
+def install(packages: list[str], *options: str) -> None:
+    """Install packages at their candidates' versions, or those given; repair what is half done.
+
+    Who was installed by itself and who by hand stays as it was.
+    """
+    _repair()
+    names = [p.split("=")[0] for p in packages]
+    auto = system.output(["apt-mark", "showauto", *names], seconds=60).split()
+    apt_get(["install", *options, *packages])
+    if auto:
+        system.output(["apt-mark", "auto", *auto], seconds=60)
+
+
+def _repair() -> None:
+    """Bring to its end what dpkg was interrupted in; what fails still, apt says afterwards.
+
+    While something lacks, nothing may be named; what was just being unpacked has to be, since
+    --fix-broken would configure first what depends on it.
+    """
+    how: dict[str, Any] = {"seconds": APT_SECONDS, "env": QUIET}
+    # Unlike apt, dpkg leaves its open files to the scripts it runs, and to what these start.
+    system.run(["dpkg", "--configure", "-a"], shared=False, **how)
+    if system.run([*APT, "check"], **how).code != 0:
+        system.run([*APT, "install", "--fix-broken"], **how)
+    show = ["dpkg-query", "-W", "-f", "${db:Status-Eflag} ${Package}\\n"]
+    flags = system.output(show, seconds=60)
+    half = re.findall(r"^reinstreq (\S+)$", flags, re.MULTILINE)
+    if half:
+        apt_get(["install", "--reinstall", *half])
+
+
+def _add_source(old: str, wishes: Wishes) -> None:
+    """Know the new series, and have its openstack-node do the rest."""
+    sources = Sources()
+    sources.add(old, wishes.series)
+    apt_get(["update", "--error-on=any"])
+    before = system.versions(["openstack-node"])
+    sources.choose_of("openstack-node", wishes.series)
+    install(["openstack-node"])
+    if system.versions(["openstack-node"]) != before:
+        wishes.say("done, with a newer openstack-node\n")
+        sys.stdout.flush()
+        # Itself; who was asked before is not asked again.
+        os.execv(sys.argv[0], [*sys.argv, "--yes"])  # noqa: S606
+
+
+def _install(move: Move, wishes: Wishes) -> None:
+    service = move.service
+    Sources().choose_of(service.name, wishes.series)
+    # A package the new series has no more cannot be asked for; apt removes it with the rest.
+    said = system.output(["apt-cache", "policy", *service.packages], seconds=60)
+    found = re.findall(r"^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)", said, re.MULTILINE)
+    names = [package for package, old, new in found if old != new]
+    install(names or [str(service.data["package"])])
+    if service.foreign:
+        debian.close_directory(service)
+    if manifest.load([service.name])[0].series != wishes.series:
+        raise system.NodeError(
+            f"{service.name} is still of {service.series}",
+            f"apt-cache policy {service.data['package']} says why",
+        )
+
+
+def _command(name: str, row: dict[str, Any], wishes: Wishes) -> None:
+    """Run a command of the new code, until it says that all is done."""
+    service = manifest.load([name])[0]
+    _check_databases(service)
+    for _ in range(MOST_TURNS):
+        done = tools.run(service, row["command"])
+        if done.code is None or not row["again"] or done.code != row["again"]:
+            break
+    check = len(row["accept"]) > 1
+    if done.code in row["accept"] or (check and not wishes.checks):
+        return
+    error = tools.failure(service, row["command"], done, "the upgrade can go on")
+    failed = [f"{c.name}: {c.details}" for c in status.checks(done.out) if c.result == "Failure"]
+    if check and failed:
+        error.details = system.masked("\n".join(failed))
+        error.hints.append("with --skip-checks it goes on all the same")
+    raise error
+
+
+def _check_databases(service: Service) -> None:
+    answer = databases.demand(service, status.read_files(service))
+    names = [s["name"] for s in service.data["schemas"]]
+    own = [schema for name, schema in answer.schemas.items() if name in names]
+    setup.check_usable(service, own, ini.Settings(service.configs))
+
+
+def _quietly(_text: str) -> None:
+    """Say nothing."""
+
+
+def restart_pending(name: str, say: Callable[[str], None] = _quietly) -> None:
+    """Restart what runs with code of a service that was replaced, one unit after the other.
+
+    `say` is told what is waited for, where that takes its time.
+    """
+    service = manifest.load([name])[0]
+    _restart(service, restarts.pending(service), say)
+
+
+def _restart_all(name: str, say: Callable[[str], None] = _quietly) -> None:
+    service = manifest.load([name])[0]
+    units = [u for u in restarts.in_order(service) if u.start == "now"]
+    states = system.unit_states([u.name for u in units])
+    running = [u for u in units if u.name in states and states[u.name].active == "active"]
+    _restart(service, running, say)
+
+
+def restart(service: Service, units: list[Unit], say: Callable[[str], None] = _quietly) -> None:
+    """Restart units, and name each."""
+    _check_broker(service, units)
+    for unit in units:
+        say(f"{unit.name} ... ")
+        runs = restarts.restart(service, unit, say)
+        say("restarted\n" if runs else "stopped: its defaults file does not choose it\n")
+
+
+def _restart(service: Service, units: list[Unit], say: Callable[[str], None]) -> None:
+    _check_broker(service, units)
+    for unit in units:
+        restarts.restart(service, unit, say)
+
+
+def _check_broker(service: Service, units: list[Unit]) -> None:
+    """Raise NodeError where the broker is away which daemons wait for as they start.
+
+    The old ones go on without it until it is back.
+    """
+    if any(u.kind != "uwsgi" for u in units):
+        broker = databases.demand(service, status.read_files(service)).broker
+        if broker is not None and broker.state in ("unreachable", "denied"):
+            where = ini.Settings(service.configs).place("DEFAULT", "transport_url")
+            text, hints = databases.broker_advice(broker, where)
+            raise system.NodeError(f"{service.name}: {text}", *hints)
+
+
+def running(services: list[Service]) -> list[str]:
+    """Return the units that run, or are about to."""
+    states = system.unit_states([u.name for s in services for u in s.units])
+    return sorted(n for n, s in states.items() if s.active in ("active", "activating"))
+
+
+def start_again(names: list[str], before: list[str], wishes: Wishes) -> None:
+    """Start what ran before an upgrade of services and does not any more, and wait for it.
+
+    Whoever restarts units while a database is behind (needrestart, a person) leaves them down.
+    """
+    for service in manifest.load(names):
+        units = [u for u in restarts.in_order(service) if u.name in before]
+        states = system.unit_states([u.name for u in units])
+        down = [
+            u
+            for u in units
+            if (state := states.get(u.name))
+            and state.enabled == "enabled"
+            and state.active in ("inactive", "failed")
+            and not gate.left_out(service, u, state)
+        ]
+        if down:
+            wishes.say(f"{service.name}\n  start what ran before ... ")
+            _restart(service, down, wishes.say)
+            wishes.say("done\n")
+
+
+def _settle(wishes: Wishes) -> None:
+    """Have the archive package bring key and pin, and move what belongs to no service."""
+    sources = Sources()
+    sources.settle(wishes.series)
+    install([f"openstack-{wishes.series}-archive"])
+    apt_get(["update", "--error-on=any"])
+    suites = "|".join(map(re.escape, sources.suites(wishes.series)))
+    said = apt_get(["--simulate", "full-upgrade"])
+    behind = re.findall(rf"^Inst (\S+) \[\S+\] \(\S+ [^)]*\b(?:{suites})\b", said, re.MULTILINE)
+    if behind:
+        install(behind)

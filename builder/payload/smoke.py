@@ -1,0 +1,252 @@
+"""Try distributions in the tree they are installed in: smoke.py WORK TREE.
+
+WORK/subjects.json has rows of what to try (`Subject` of builder/wheels/smoke.py); WORK/found.json
+gets one for each: the version its metadata has, what its program says of itself, and what
+went wrong. The tree's Python runs this, 2.7 or 3.
+"""
+
+import ast
+import ctypes
+import fnmatch
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import traceback
+
+MAPS = "/proc/self/maps"
+# A module of another Python's is never loaded by this one.
+FOREIGN = re.compile(r"[.](cpython|pypy|cp)[^/]*[.]so$")
+# What Python says of a library that has loaded, and is no module.
+NO_MODULE = "dynamic module does not define"
+
+
+def main(work, tree):
+    """Try each subject in processes of its own, so that none sees what another has done."""
+    with open(os.path.join(work, "subjects.json")) as stream:
+        subjects = json.load(stream)
+    tree, site = os.path.realpath(tree), site_packages(tree)
+    version = version_reader(site)
+    found = []
+    for subject in subjects:
+        errors, row = [], {"name": subject["name"], "version": None, "said": ""}
+        try:
+            row["version"] = version(subject["name"])
+        except Exception as error:  # noqa: BLE001 - whatever a broken one makes of it
+            errors.append(one_line("its metadata: %s: %s" % (type(error).__name__, error)))
+        errors += tried(subject, tree, site)
+        errors += imports_of_gone(subject["gone"], subject["sources"], tree, site)
+        if subject["program"]:
+            row["said"], failure = answer(os.path.join(tree, "bin"), subject["program"])
+            errors += failure
+        row["errors"] = errors
+        found.append(row)
+    with open(os.path.join(work, "found.json"), "w") as stream:
+        json.dump(found, stream)
+
+
+def site_packages(tree):
+    """Return the tree's site-packages."""
+    tree = os.path.realpath(tree)
+    return os.path.join(tree, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
+
+
+def one_line(text):
+    """Return a text as one line."""
+    return " ".join(text.split())
+
+
+def suffixes():
+    """Return the endings of this Python's compiled modules."""
+    try:
+        from importlib.machinery import EXTENSION_SUFFIXES  # noqa: PLC0415 - 2.7 has none
+    except ImportError:
+        return [".so", "module.so"]
+    return EXTENSION_SUFFIXES
+
+
+def tried(subject, tree, site):
+    """Import a subject's modules, load its libraries; return what went wrong."""
+    passed, modules, libraries = subject["passed"], list(subject["modules"]), {}
+    for name in subject["libraries"]:
+        path = os.path.join(tree, name)
+        module = module_of(path, site)
+        if FOREIGN.search(name) and not module:
+            continue
+        if module and module not in passed:
+            modules.append(module)
+        if not any(fnmatch.fnmatchcase(name, one) for one in passed):
+            libraries[path] = name
+    errors, mapped = imported(sorted(set(modules)), libraries)
+    return errors + loaded({p: n for p, n in libraries.items() if p not in mapped})
+
+
+def module_of(path, site):
+    """Return the name of a compiled module, or nothing where a file is none by its name."""
+    for suffix in sorted(suffixes(), key=len, reverse=True):
+        if path.startswith(site + os.sep) and path.endswith(suffix):
+            name = path[len(site) + 1 : -len(suffix)].replace(os.sep, ".")
+            if all(re.match(r"[A-Za-z_]\w*$", part) for part in name.split(".")):
+                return name
+    return ""
+
+
+def version_reader(site):
+    """Return what gives the version of a distribution that is installed in `site`.
+
+    The library of Python 2.7 has metadata of its own, of an argparse that is older.
+    """
+    try:
+        from importlib.metadata import version  # noqa: PLC0415 - Python 2.7 has none
+    except ImportError:
+        import pkg_resources  # noqa: PLC0415
+
+        here = pkg_resources.WorkingSet([site])
+        return lambda name: here.by_key[pkg_resources.safe_name(name).lower()].version
+    return version
+
+
+def imported(modules, libraries):
+    """Import modules; return what went wrong, a line each, and which libraries were loaded.
+
+    A program's module may set up its whole process, so that what fails beside others is
+    tried again alone.
+    """
+    failed, mapped = in_child(modules, libraries) if modules else ({}, set())
+    if len(modules) > 1:
+        for module in sorted(failed):
+            again, more = in_child([module], libraries)
+            failed[module] = again.get(module)
+            mapped |= more
+    return [line for _, line in sorted(failed.items()) if line], mapped
+
+
+def in_child(modules, libraries):
+    """Import modules in a child; return what went wrong, by module, and the libraries it loaded."""
+    status, lines = child(lambda tell: try_to_import(modules, libraries, tell))
+    if status:
+        return {m: "import {0}: ended with status {1}".format(m, status) for m in modules}, set()
+    rows = [line.split(" ", 1) for line in lines]
+    mapped = {path for kind, path in rows if kind == "mapped"}
+    return {line.split()[1].rstrip(":"): line for kind, line in rows if kind == "failed"}, mapped
+
+
+def child(work):
+    """Have `work` done in a child of this process; return its status, and the lines it tells."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.close(reading)
+        status = 1
+        try:
+            work(lambda line: os.write(writing, (one_line(line) + "\n").encode("utf-8", "replace")))
+            status = 0
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        lines = stream.read().decode("utf-8").splitlines()
+    return os.waitpid(process, 0)[1], lines
+
+
+def try_to_import(modules, libraries, tell):
+    """Import each of the modules; tell what goes wrong, and which libraries that has loaded."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except BaseException as error:  # noqa: BLE001 - whatever a module may raise
+            if isinstance(error, ImportError) and str(error).startswith(NO_MODULE):
+                continue
+            traceback.print_exc()
+            tell("failed import %s: %s: %s" % (module, type(error).__name__, error))
+    if libraries:
+        with open(MAPS) as stream:
+            paths = {line.split(None, 5)[5].strip() for line in stream if "/" in line}
+        for path in paths.intersection(libraries):
+            tell("mapped " + path)
+
+
+def loaded(libraries):
+    """Load libraries, each alone, and whole; return what went wrong, a line each."""
+    errors = []
+    for path, name in sorted(libraries.items()):
+        status, lines = child(lambda tell, path=path: try_to_load(path, tell))
+        errors += ["load %s: %s" % (name, line) for line in lines]
+        if status:
+            errors.append("load %s: ended with status %d" % (name, status))
+    return errors
+
+
+def try_to_load(path, tell):
+    """Load a library; every function it needs is looked for at once."""
+    try:
+        ctypes.CDLL(path)
+    except OSError as error:
+        tell(str(error))
+
+
+def imports_of_gone(gone, sources, tree, site):
+    """Return where modules that stay import, as they are imported, what is left out."""
+    words = [name.rpartition(".")[2].encode() for name in gone]
+    errors = []
+    for name in sources:
+        with open(os.path.join(tree, name), "rb") as stream:
+            text = stream.read()
+        if not any(word in text for word in words):
+            continue
+        module = os.path.join(tree, name)[len(site) + 1 : -len(".py")].replace(os.sep, ".")
+        package = module.rpartition(".")[0]
+        if module.endswith(".__init__"):
+            module = package
+        try:
+            body = ast.parse(text).body
+        except SyntaxError:  # of another Python, or a template
+            continue
+        for line, wanted in names_imported(body, package):
+            if any((wanted + ".").startswith(lost + ".") for lost in gone):
+                errors.append("%s imports %s (line %d), which is left out" % (module, wanted, line))
+    return sorted(set(errors))
+
+
+def names_imported(body, package):
+    """Yield line and name of what statements import when they are run, not in a `try`."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - (node.level - 1)]
+            base = ".".join(above if node.level else [])
+            base = ".".join(part for part in (base, node.module) if part)
+            for alias in node.names:
+                yield node.lineno, "%s.%s" % (base, alias.name)
+        elif isinstance(node, (ast.If, ast.For, ast.With)) and not is_for_checkers(node):
+            for found in names_imported(node.body + getattr(node, "orelse", []), package):
+                yield found
+
+
+def is_for_checkers(node):
+    """Whether a statement is `if TYPE_CHECKING`."""
+    test = getattr(node, "test", None)
+    return "TYPE_CHECKING" in (getattr(test, "id", ""), getattr(test, "attr", ""))
+
+
+def answer(programs, name):
+    """Return what a program of a directory says of its version, and what went wrong.
+
+    The interpreter it names is where the tree is on a node, which may be nowhere here.
+    """
+    command = [os.path.join(programs, "python"), os.path.join(programs, name), "--version"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = process.communicate()[0].decode("utf-8", "replace")
+    if process.returncode:
+        last = said.rstrip().splitlines()[-1:] or ["nothing"]
+        return said, ["%s --version: %s" % (name, last[0])]
+    return said, []
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,44 @@
+"""What a series is on a target, as `build-debs diff` compares it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from builder import diff, publish
+from builder.debs.manifest import read_options
+from builder.debs.service.view import footprint
+from builder.pipeline.locking import committed_lock
+from builder.pipeline.planning import narrow_service
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.dirs import Dirs
+    from builder.model.values import (
+        Catalogue,
+        Series,
+        Target,
+    )
+
+
+def side(catalogue: Catalogue, dirs: Dirs, series: Series, target: Target, repo: Path) -> diff.Side:
+    """Return what a series is on a target, for `diff.compare`.
+
+    Options are those of the newest packages the repository `repo` lists, where it lists any.
+    Raises DataError when there is no lock, PublishError for a package that is damaged.
+    """
+    locked = committed_lock(dirs, series, target)
+    versions = {canonicalize_name(d.name): d.version for d in locked.distributions}
+    listed = publish.published(repo, publish.Suite(target.suite, series.id))
+    services = {}
+    for name, version in series.versions.items():
+        service = narrow_service(catalogue, name, series, target)
+        entries = listed.get(service.common, ())
+        services[name] = diff.ServiceSide(
+            version=versions.get(canonicalize_name(service.distribution), version),
+            footprint=footprint(service, series, target),
+            options=read_options(repo / entries[-1].files[0].path, name) if entries else None,
+        )
+    return diff.Side(series, locked.python, services, diff.libraries(locked))

@@ -1,0 +1,385 @@
+"""Plan a build: what is made, reused or kept, and why. Nothing is changed here."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import json
+from concurrent.futures import (
+    ThreadPoolExecutor,
+)
+from functools import partial
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from builder import cache as caches
+from builder import log, publish
+from builder.catalogue import load as catalogues
+from builder.debs import archive, debian, library, node, tree
+from builder.debs.roles import role_packages
+from builder.debs.service import package as service_package
+from builder.debs.versions import full_version
+from builder.errors import DataError
+from builder.fetch import files as fetch
+from builder.files import (
+    sha256_text,
+)
+from builder.model import graph
+from builder.model.service import roles_for
+from builder.pipeline.actions import Action, Known, decide
+from builder.pipeline.locking import (
+    epoch_seconds,
+    find_unlocked,
+    read_lock,
+    request,
+    with_artifacts,
+)
+from builder.pipeline.values import Options, Work, cache_directory, name_suite
+from builder.wheels import build as wheels
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+
+    from builder.debs.pack import Plain
+    from builder.dirs import Dirs
+    from builder.model.service import Service
+    from builder.model.values import (
+        Catalogue,
+        Lock,
+        Patch,
+        Series,
+        Target,
+    )
+    from builder.resolve import uv as resolve
+
+
+def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> Work:
+    """Plan a build: what is made, reused or kept, and why. Changes nothing."""
+    lock = read_lock(catalogue, dirs, options)
+    unlocked = find_unlocked(catalogue, lock, options.services)
+    known, _ = fetch.identify(unlocked, dirs.downloads, tarballs=options.tarballs, look=True)
+    return plan(catalogue, dirs, options, with_artifacts(lock, known), unlocked)
+
+
+def plan(
+    catalogue: Catalogue,
+    dirs: Dirs,
+    options: Options,
+    lock: Lock,
+    unlocked: Sequence[fetch.Wanted],
+) -> Work:
+    """Return all a run knows before it changes anything; `unlocked` as `find_unlocked` has them."""
+    series, target = options.series, options.target
+    order = catalogues.order(catalogue)
+    wanted = request(catalogue, series, target)
+    closures = closure_roots(wanted)
+    patches = catalogue.patches.get(series.id, {})
+    check_patched(lock, patches)
+    recipes = catalogues.recipes_for(catalogue, series)
+    order = catalogues.order(catalogue)
+    services = {
+        n: narrow_service(catalogue, n, series, options.target)
+        for n, s in catalogue.services.items()
+        if s.exists_in(series.id, order)
+    }
+    exclude = {n: r.exclude for n, r in recipes.items()}
+    for service in services.values():
+        name = str(canonicalize_name(service.distribution))
+        exclude[name] = (*exclude.get(name, ()), *service.exclude)
+    leading_on = debian.held(catalogue.successors, series, target, order)
+    context = library.Context(
+        series,
+        target,
+        dirs.templates,
+        epoch_seconds(series),
+        catalogue.lintian,
+        patches,
+        tuple(s for s in leading_on if not s.service),
+        exclude,
+    )
+    clients = [d.name for d in wanted.drivers if d.client]
+    built = {
+        d.name: wheels.cache_key(d, lock, target, recipes.get(n), patches.get(n, ()))
+        for n, d in graph.by_name(lock).items()
+        if not d.artifacts[0].is_wheel
+    }
+    libraries = library.plan(
+        context, lock, _service_epochs(catalogue, lock), closures, clients, built
+    )
+    memory = _memory_path(dirs, context, lock, libraries)
+    shared = _recall_shared(memory)
+    if set(options.services) != set(series.versions):
+        others = [*(d.name for d in wanted.drivers if not d.services), *(s.owner for s in shared)]
+        lock = _restrict_lock(lock, {n: closures[n] for n in options.services}, others)
+        libraries = _restrict_packages(
+            context, libraries, lock, set(closures) - set(options.services)
+        )
+    work = Work(
+        options=options,
+        dirs=dirs,
+        catalogue=catalogue,
+        lock=lock,
+        context=context,
+        services={s: services[s] for s in options.services},
+        libraries=libraries,
+        library_actions={},
+        service_actions={},
+        recipes=recipes,
+        unlocked={w.artifact.file for w in unlocked},
+        memory=memory,
+        plain=libraries,
+        plain_services=services,
+        public=publish.foresee(
+            options.repo,
+            name_suite(options).name,
+            dirs.keys,
+            key=options.key,
+            new_key=options.new_key,
+            trusted=trusted_keys(options),
+        ),
+    )
+    return decide_actions(share_files(work, shared))
+
+
+def narrow_service(catalogue: Catalogue, name: str, series: Series, target: Target) -> Service:
+    """Return what a service is in a series, on a target."""
+    order = catalogues.order(catalogue)
+    narrowed = catalogue.services[name].for_series(series.id, order)
+    return debian.on_target(narrowed, catalogue.successors, series, target, order)
+
+
+def _memory_path(
+    dirs: Dirs, context: library.Context, lock: Lock, libraries: Sequence[library.Package]
+) -> Path:
+    """Return where it is kept which files wheels of a lock share: no lock says what is in them."""
+    sources = [d.artifacts[0].sha256 for d in lock.distributions if d.kind == "service"]
+    exclude = repr(sorted(context.exclude.items()))
+    digest = sha256_text(*(p.inputs for p in libraries), *sources, exclude)
+    return dirs.wheels / "shared" / f"{digest[:32]}.json"
+
+
+def _recall_shared(memory: Path) -> tuple[tree.Shared, ...]:
+    try:
+        rows = json.loads(memory.read_text(encoding="utf-8"))
+        return tuple(tree.Shared(path, owner, tuple(others)) for path, owner, others in rows)
+    except (OSError, ValueError, TypeError):
+        return ()  # it is found out again when the tree is laid out
+
+
+def share_files(work: Work, shared: Sequence[tree.Shared]) -> Work:
+    """Have each of the files that wheels share in one package; its others depend on that."""
+    prefix = f"{work.options.series.tree.lstrip('/')}/"
+    names = graph.by_name(work.lock)
+    shared = tuple(s for s in shared if s.owner in names)
+    services = {}
+    for name in work.services:
+        service = work.plain_services[name]
+        own = str(canonicalize_name(service.distribution))
+        lost = (s.path.removeprefix(prefix) for s in shared if own in s.others)
+        exclude = (*service.exclude, *(e for path in lost if (e := glob.escape(path))))
+        services[name] = dataclasses.replace(service, exclude=exclude)
+    here = {p.name for p in work.libraries}
+    libraries = tuple(library.shared(work.context, p, shared) for p in work.plain if p.name in here)
+    return dataclasses.replace(work, services=services, libraries=libraries, shared=shared)
+
+
+def check_patched(lock: Lock, patches: Mapping[str, Sequence[Patch]]) -> None:
+    """Raise DataError where what is patched is locked as a wheel, which nothing is built from."""
+    known = graph.by_name(lock)
+    for name in patches:
+        if name not in known:
+            log.warning(f"{lock.series} has patches on {name}, which is not in its lock")
+        elif (artifact := known[name].artifacts[0]).is_wheel:
+            raise DataError(
+                f"{name} has patches in {lock.series}, and its lock has a wheel: {artifact.file}",
+                hint="a patch is applied to an sdist: lock that, or remove the patches",
+            )
+
+
+def closure_roots(wanted: resolve.Request) -> dict[str, list[str]]:
+    """Return the roots of each service's closure: its distribution, and its drivers."""
+    return {
+        name: [distribution, *(d.name for d in wanted.drivers if name in d.services)]
+        for name, distribution in wanted.services.items()
+    }
+
+
+def _restrict_packages(
+    context: library.Context,
+    libraries: Sequence[library.Package],
+    lock: Lock,
+    left_out: Collection[str],
+) -> tuple[library.Package, ...]:
+    """Return the packages of what a restricted lock still has."""
+    names = graph.by_name(lock)
+    closures = {f"{context.prefix}closure-{service}" for service in left_out}
+    return tuple(
+        p
+        for p in libraries
+        if p.name not in closures
+        and (p.distribution is None or canonicalize_name(p.distribution.name) in names)
+    )
+
+
+def decide_actions(work: Work) -> Work:
+    """Return `work` with what is done for each package, from what is published and cached."""
+    options, suite = work.options, name_suite(work.options)
+    lost = publish.lost(options.repo, suite)
+    binaries = known_versions(publish.published(options.repo, suite), {e.key for e in lost})
+    # the packages of a service are made together, from its source
+    of_sources = {(e.source, e.source_version, "source") for e in lost}
+    sources = known_versions(publish.published_sources(options.repo, suite), of_sources)
+
+    def is_cached(inputs: str, revision: int) -> bool:
+        return caches.is_sound(cache_directory(work.dirs, inputs, revision))
+
+    def decided(package: library.Package) -> Action:
+        known = binaries.get(package.name, [])
+        return decide(package.name, package.inputs, package.at, known, is_cached)
+
+    with ThreadPoolExecutor() as threads:  # what the cache has is read whole
+        library_actions = {a.package: a for a in threads.map(decided, work.libraries)}
+    service_actions = {}
+    for name, service in work.services.items():
+        version = partial(
+            full_version,
+            options.series.versions[name],
+            options.target.release,
+            epoch=service.epoch,
+        )
+        inputs = _hash_service_inputs(work, service)
+        service_actions[name] = decide(name, inputs, version, sources.get(name, []), is_cached)
+    decided_work = dataclasses.replace(
+        work,
+        libraries=tuple(
+            dataclasses.replace(p, revision=library_actions[p.name].revision)
+            for p in work.libraries
+        ),
+        library_actions=library_actions,
+        service_actions=service_actions,
+    )
+    return plan_own(decided_work)
+
+
+def plan_own(work: Work) -> Work:
+    """Return `work` with the packages that are of no release, and what is done for each.
+
+    They are the one with the repository's key, the command of a node, and the roles of nodes.
+    """
+    options, suite, templates = work.options, name_suite(work.options), work.dirs.templates
+    series, target = options.series, options.target
+    lost = {e.key for e in publish.lost(options.repo, suite)}
+    published = known_versions(publish.published(options.repo, suite), lost)
+    upgrade = catalogues.upgrade_facts(work.catalogue, series)
+    own = (
+        archive.archive_package(
+            series, target, work.public, options.url, templates, upgrade=upgrade
+        ),
+        node.node_package(series, target, templates, _describe_debian(work)),
+        *_choose_roles(work),
+    )
+    actions = (
+        decide(p.name, p.inputs(), p.version, published.get(p.name, []), lambda *_: False)
+        for p in own
+    )
+    return dataclasses.replace(work, own=own, own_actions={a.package: a for a in actions})
+
+
+def _describe_debian(work: Work) -> Mapping[str, object]:
+    """Return what nodes are told of Debian's own packages of the services."""
+    catalogue, series, target = work.catalogue, work.options.series, work.options.target
+    services = [narrow_service(catalogue, name, series, target) for name in series.versions]
+    versions = {id_: each.versions for id_, each in catalogue.series.items()}
+    return debian.known(services, catalogue.successors, versions, target)
+
+
+def _choose_roles(work: Work) -> list[Plain]:
+    """Return the role packages all of whose parts this build has."""
+    options, catalogue = work.options, work.catalogue
+    built = {p.name for s in work.services.values() for p in s.packages}
+    built |= {p.name for p in work.libraries} | {node.NAME}
+    ours = {p.name for s in catalogue.services.values() for p in s.packages}
+    ours |= {"openstackclient", node.NAME}
+    roles = roles_for(catalogue.roles, options.series.id, catalogues.order(catalogue))
+    return role_packages(
+        roles, options.series, options.target, work.dirs.templates, ours=ours, built=built
+    )
+
+
+def trusted_keys(options: Options) -> bytes:
+    """Return the public keys nodes are told of beside the repository's."""
+    return options.trust_key.read_bytes() if options.trust_key else b""
+
+
+def known_versions(
+    entries: Mapping[str, Sequence[publish.Entry]], lost: Collection[tuple[str, str, str]]
+) -> dict[str, list[Known]]:
+    """Return what the repository has of each package; `lost` are keys of entries."""
+    return {
+        name: [Known(e.version, e.inputs, e.key in lost) for e in rows]
+        for name, rows in entries.items()
+    }
+
+
+def _service_epochs(catalogue: Catalogue, lock: Lock) -> dict[str, int]:
+    """Return the Debian epoch of each service's code package, by distribution."""
+    locked = {canonicalize_name(d.name) for d in lock.distributions if d.kind == "service"}
+    names = {canonicalize_name(s.distribution): s.epoch for s in catalogue.services.values()}
+    return {n: e for n, e in names.items() if n in locked}
+
+
+def _restrict_lock(
+    lock: Lock, closures: Mapping[str, Sequence[str]], others: Sequence[str]
+) -> Lock:
+    """Return the lock without what only left-out services need."""
+    roots = [r for names in closures.values() for r in names]
+    kept = graph.closure(lock, [*roots, *others])
+    rows = tuple(d for d in lock.distributions if canonicalize_name(d.name) in kept)
+    return dataclasses.replace(lock, distributions=rows)
+
+
+def library_depends(
+    context: library.Context,
+    catalogue: Catalogue,
+    lock: Lock,
+    service: Service,
+    shared: Sequence[tree.Shared] = (),
+) -> tuple[str, ...]:
+    """Return the Depends of the package that holds a service's Python code."""
+    known = graph.by_name(lock)
+    name = canonicalize_name(service.distribution)
+    needed = graph.requirements(known[name], (), known)
+    rows = library.depends(context, needed, _service_epochs(catalogue, lock))
+    owners = [library.package_name(context, s.owner) for s in shared if name in s.others]
+    named = {row.split(" ")[0] for row in rows}
+    return (context.base, *rows, *dict.fromkeys(o for o in owners if o not in named))
+
+
+def _hash_service_inputs(work: Work, service: Service) -> str:
+    """Return a checksum of what a service's packages are made from.
+
+    Its sample files depend on the bits of those distributions of its closure that bring
+    options or policies, and on no other's.
+    """
+    name = canonicalize_name(service.distribution)
+    distribution, recipe = graph.by_name(work.lock)[name], work.recipes.get(name)
+    patches = work.context.patches.get(name, ())
+    generators = [
+        d.artifacts[0].sha256
+        for d in graph.closure(work.lock, [service.distribution]).values()
+        if d.options and d.kind != "service"
+    ]
+    target = work.context.target
+    room = sorted((work.context.templates / "service").iterdir())
+    return sha256_text(
+        wheels.cache_key(distribution, work.lock, target, recipe, patches),
+        repr(service),
+        *library_depends(work.context, work.catalogue, work.lock, service, work.shared),
+        *generators,
+        *(p.read_text(encoding="utf-8") for p in room if p.is_file()),
+        service_package.RECIPE,
+        str(work.context.epoch_seconds),
+        f"{target.compression} {target.compression_level}",
+    )

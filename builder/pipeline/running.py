@@ -1,0 +1,83 @@
+"""Carry a build out: everything its plan says, then one publication of it all."""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import (
+    ThreadPoolExecutor,
+)
+from typing import TYPE_CHECKING
+
+from builder import log, publish
+from builder.fetch import files as fetch
+from builder.files import (
+    area_of_a_run,
+    sweep,
+)
+from builder.pipeline.actions import summary
+from builder.pipeline.building import check_machine, explain_failure, make_packages
+from builder.pipeline.locking import find_unlocked, read_lock, with_artifacts
+from builder.pipeline.planning import decide_actions, plan, plan_own
+from builder.pipeline.publishing import choose_signer, publish_suite
+from builder.pipeline.values import Options, Result, Work
+from builder.pipeline.vouching import vouch
+from builder.run import run as execute
+
+if TYPE_CHECKING:
+    from builder.dirs import Dirs
+    from builder.model.values import (
+        Catalogue,
+    )
+
+
+def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: str) -> Result:
+    """Carry a build out: everything the plan says, then one publication of it all."""
+    lock = read_lock(catalogue, dirs, options)
+    unlocked = find_unlocked(catalogue, lock, options.services)
+    # What a package is made from decides whether it is built, so these come before the plan.
+    known, failure = fetch.identify(
+        unlocked, dirs.downloads, tarballs=options.tarballs, offline=options.offline
+    )
+    if failure is not None and not options.keep_going:
+        left = [w for w in unlocked if w.artifact.file not in known]
+        raise explain_failure(failure, catalogue, options, left)
+    work = plan(catalogue, dirs, options, with_artifacts(lock, known), unlocked)
+    result = Result(work.lock, failures=[failure] if failure else [])
+    log.info(f"plan for {options.series.id} on {options.target.suite}: {summary(work.actions)}")
+    if all(a.verb == "keep" for a in work.release_actions):
+        result.tarballs = vouch(work, offline=True)
+        signer = choose_signer(work)
+        work = plan_own(dataclasses.replace(work, public=signer.public))
+        return publish_suite(work, result, {}, {}, signer)
+    check_machine(work, suite_of_machine)
+    with publish.locked(options.repo, f"building {options.series.id} for {options.target.suite}"):
+        signer = choose_signer(work)
+        signer.prove()  # now, rather than when all is built
+        # decided again: another build may have published while this one waited
+        work = decide_actions(dataclasses.replace(work, public=signer.public))
+        return _build(work, result, suite_of_machine, signer)
+
+
+def _build(work: Work, result: Result, suite_of_machine: str, signer: publish.Signer) -> Result:
+    for room in (work.dirs.downloads, work.dirs.wheels, *work.dirs.debs.glob("*")):
+        sweep(room)
+    with area_of_a_run(work.dirs.work) as area:
+        work, debs, packages = make_packages(work, result, suite_of_machine, area)
+        with ThreadPoolExecutor(1) as aside:
+            # ten thousands of files take as long to remove as a suite takes to publish
+            aside.submit(execute, ["rm", "-rf", "--", *area.glob("[!.]*")])
+            return publish_suite(work, result, debs, packages, signer)
+
+
+def facts(result: Result) -> dict[str, object]:
+    """Return what a run did, for its report (the keys are documented in README.md)."""
+    tarballs = {t.distribution: dataclasses.asdict(t) for t in result.tarballs}
+    return {
+        "missing": result.missing,
+        "absent": result.absent,
+        "tarballs": {
+            name: {k: v for k, v in row.items() if k != "distribution"}
+            for name, row in tarballs.items()
+        },
+        "packages": [dataclasses.asdict(row) for row in result.rows],
+    }

@@ -1,0 +1,58 @@
+"""What vouches for the services' release tarballs."""
+
+from __future__ import annotations
+
+from builder import log
+from builder.errors import FetchError
+from builder.fetch import files as fetch
+from builder.fetch import signatures
+from builder.pipeline.values import Check, Tarball, Work
+
+
+def vouch(work: Work, *, offline: bool) -> tuple[Tarball, ...]:
+    """Return what vouches for the services' tarballs; say it of each.
+
+    Raises FetchError for one that is signed and not with the series' key: with or without
+    --keep-going, nothing is published then.
+    """
+    options, cache = work.options, work.dirs.downloads
+    rows = [d for d in work.lock.distributions if d.kind == "service" and d.artifacts[0].sha256]
+    files = {w.artifact.file: w for w in fetch.wanted(rows)}
+    here = [w for w in files.values() if fetch.cached(cache, w.artifact).exists()]
+    found = fetch.signatures(here, cache, tarballs=options.tarballs, offline=offline)
+    for file in [f for f in found if not fetch.is_sound(files[f].artifact, cache)]:
+        del found[file]  # a damaged file is no bad signature
+    own = work.catalogue.root / "keys" / f"{options.series.signing_key}.asc"
+    keys = [p for p in (own, options.keyring) if p and (p == options.keyring or p.exists())]
+    tarballs = []
+    with signatures.keyring(options.series.signing_key, keys if found else ()) as ring:
+        for file, item in files.items():
+            check, note = _vouch_for(work, item, found.get(file), ring)
+            artifact = item.artifact
+            tarballs.append(Tarball(item.distribution, file, artifact.sha256, check, note))
+            if options.keyring and check != "signed and verified":
+                log.warning(f"{file}: {check} ({note})")  # it was named for more
+            else:
+                log.detail(f"  {file}: {check} ({note})")
+    return tuple(tarballs)
+
+
+def _vouch_for(
+    work: Work,
+    item: fetch.Wanted,
+    signature: fetch.Signature | None,
+    ring: signatures.Keyring | None,
+) -> tuple[Check, str]:
+    """Return what vouches for a tarball, and why it is no more than that."""
+    key = work.options.series.signing_key
+    if signature and ring:
+        tarball = fetch.cached(work.dirs.downloads, item.artifact)
+        try:
+            signatures.verify(tarball, signature.path, signature.place, ring)
+        except FetchError:
+            signature.path.unlink()  # so that another is looked for the next time
+            raise
+        return "signed and verified", f"key {key}"
+    note = f"no key {key} to check its signature with" if signature else "no signature found"
+    locked = not work.options.constraints and item.artifact.file not in work.unlocked
+    return ("hash-locked" if locked else "neither"), note

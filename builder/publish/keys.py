@@ -1,0 +1,157 @@
+"""Which key a suite is signed with: the one its nodes know, unless a person says another.
+
+A suite remembers its key by its signature and the public key at the top of the repository.
+A suite that is new takes the key of the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from builder import log
+from builder.errors import PublishError
+from builder.publish.layout import Layout, suite_layouts
+from builder.publish.signer import RESTORE, Signer, fingerprint_of, fingerprints, merged
+from builder.publish.state import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def key_of(layout: Layout) -> str:
+    """Return the fingerprint of the key a suite is signed with; empty for one never published."""
+    state = load(layout)
+    if state is None:
+        return ""
+    return state.fingerprint or fingerprint_of(layout.inrelease, public_key(layout))
+
+
+def public_key(layout: Layout) -> bytes:
+    """Return the suite's public key at the top of the repository; nothing where it is lost."""
+    try:
+        return (layout.repo / f"{layout.suite}.asc").read_bytes()
+    except OSError:
+        return b""
+
+
+def known_keys(repo: Path, suite: str) -> tuple[str, ...]:
+    """Return the keys `suite` may be signed with: its own, or those of the other suites."""
+    own = key_of(Layout(repo, suite))
+    if own:
+        return (own,)
+    found = (key_of(layout) for layout in suite_layouts(repo))
+    return tuple(dict.fromkeys(key for key in found if key))
+
+
+def choose(
+    repo: Path,
+    suite: str,
+    keys: Path,
+    *,
+    key: str = "",
+    new_key: bool = False,
+    trusted: bytes = b"",
+) -> Signer:
+    """Return the signer for `suite`: of `key`, else of the key the repository remembers.
+
+    What nodes get has the public keys `trusted` (armoured or not) beside the signer's, and
+    keeps those it had until the suite is signed with a new key. `keys` is the directory of the
+    keys we make. In a new repository it is the newest of them, made on first use. `new_key`
+    allows another key than the remembered one; without `key` it is the newest in `keys`, and
+    one is made where that is the remembered one.
+    Raises PublishError for a key that is not there, or is not the repository's.
+    """
+    signer = _known_signer(repo, suite, keys, key, new_key=new_key)
+    if signer is None:
+        signer = Signer.make(keys, another=new_key and Signer.recorded(keys) is not None)
+    return _with_trusted(signer, repo, suite, trusted, new_key=new_key)
+
+
+def foresee(
+    repo: Path,
+    suite: str,
+    keys: Path,
+    *,
+    key: str = "",
+    new_key: bool = False,
+    trusted: bytes = b"",
+) -> bytes:
+    """Return the public keys that nodes get of what `choose` returns; empty if it makes a key."""
+    signer = _known_signer(repo, suite, keys, key, new_key=new_key)
+    if signer is None:
+        return b""
+    return _with_trusted(signer, repo, suite, trusted, new_key=new_key).public
+
+
+def _with_trusted(
+    signer: Signer, repo: Path, suite: str, trusted: bytes, *, new_key: bool
+) -> Signer:
+    """Return the signer with what else nodes trust in its public keys."""
+    before = public_key(Layout(repo, suite))
+    kept = not new_key and before not in {b"", signer.public}
+    if kept and signer.fingerprint not in fingerprints(before):
+        kept = False
+    if not (kept or trusted):
+        return signer
+    return replace(signer, public=merged(signer.public, before if kept else b"", trusted))
+
+
+def _known_signer(repo: Path, suite: str, keys: Path, key: str, *, new_key: bool) -> Signer | None:
+    """Return the signer for a suite, or None where a key is to be made."""
+    known = known_keys(repo, suite)
+    if key:
+        bare, own = key.replace(" ", "").upper().removeprefix("0X"), Signer.recorded(keys)
+        ours = own is not None and len(bare) >= 8 and own.fingerprint.endswith(bare)
+        given = own if own and ours else Signer.existing(key)
+        check(repo, suite, given, new_key=new_key, quiet=True)
+        return given
+    newest = Signer.recorded(keys)
+    if new_key:
+        return None if newest is not None and newest.fingerprint in known else newest
+    if not known:
+        return newest
+    if newest and newest.fingerprint in known:
+        return newest
+    if len(known) > 1:
+        raise PublishError(
+            f"the suites of {repo} are signed with {len(known)} keys",
+            details=known,
+            hint=f"say which one {suite} gets: --key ID",
+        )
+    try:
+        return Signer.find(known[0], keys)
+    except PublishError as error:
+        raise PublishError(
+            f"{suite} is signed with the key {known[0]}, and this is not to be used here: "
+            f"{error.message}",
+            details=[f"looked in {keys} and the GnuPG home of this user", *error.details],
+            hint=RESTORE if "no secret key" in error.message else error.hint,
+        ) from error
+
+
+def check(repo: Path, suite: str, signer: Signer, *, new_key: bool, quiet: bool = False) -> None:
+    """Raise PublishError when `signer` is not the repository's and no new one is asked for.
+
+    What a new one means for nodes is said, unless `quiet`.
+    """
+    known = known_keys(repo, suite)
+    if not known or signer.fingerprint in known:
+        return
+    if not fingerprints(signer.public).isdisjoint(known):
+        return  # what signed is a subkey of it
+    if new_key and quiet:
+        return
+    if new_key:
+        log.warning(
+            f"{suite} was signed with {', '.join(known)}, now with {signer.fingerprint}: nodes "
+            f"refuse it until they have {suite}.asc"
+        )
+        return
+    what = f"{suite} is" if key_of(Layout(repo, suite)) else f"the suites of {repo} are"
+    raise PublishError(
+        f"{what} signed with {', '.join(known)}, not with {signer.fingerprint}: nodes would "
+        "refuse it",
+        hint="sign with the key they know, or change it with --new-key and give them the new "
+        f"{suite}.asc",
+    )

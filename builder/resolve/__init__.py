@@ -1,0 +1,1 @@
+"""Resolve: versions and constraints become a lock."""

@@ -1,0 +1,130 @@
+"""Read upper-constraints and a user's overrides: requirements, one a line, as pip reads them.
+
+pip's format for requirements files, less what a list of versions has no need of: options, files
+in files, URLs and extras are refused. A page that came in place of the list is, too.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder import index, web
+from builder.errors import DataError, FetchError
+from builder.model import reading
+from builder.model.shapes import requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from packaging.requirements import Requirement
+
+LARGEST = 8 << 20
+LONGEST = 1000  # characters of a line
+TIMEOUT = 30
+COMMENT = re.compile(r"(^|\s+)#.*$")
+
+
+def read(source: str, what: str) -> str:
+    """Return the text of `what`, in a file or at a URL: it is made of requirements.
+
+    Raises DataError with file and line, FetchError where a server does not give it.
+    """
+    where = index.public(source)
+    if re.match(r"https?://", where):
+        try:
+            raw = web.get(where, timeout=TIMEOUT, largest=LARGEST)
+        except web.NoAnswerError as error:
+            raise FetchError(
+                f"cannot read {what} from {where}",
+                details=[str(error)],
+                hint=web.hint(error.status, "name a copy with --constraints FILE"),
+            ) from error
+    else:
+        raw = file_bytes(Path(where))
+    text = decoded(raw, where)
+    parse(text, where)
+    return text
+
+
+def file_bytes(path: Path) -> bytes:
+    """Return what a file holds, or a pipe (a shell's `<(...)`)."""
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {getattr(error, 'strerror', '') or error}") from error
+    if len(raw) > LARGEST:
+        raise DataError(f"{path}: more than {LARGEST} bytes")
+    return raw
+
+
+def decoded(raw: bytes, where: str) -> str:
+    """Return bytes as text, without the mark some editors begin it with."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not a text file (UTF-8)") from error
+    if "\0" in text:
+        raise DataError(f"{where}: not a text file")
+    if text.lstrip()[:1] == "<":
+        raise DataError(
+            f"{where}: a page (HTML or XML), not a list of requirements",
+            hint="ask for the file itself: its raw or plain form",
+        )
+    return text
+
+
+def parse(text: str, where: str) -> list[str]:
+    """Return the requirements of a text; DataError with the line of one that is none."""
+    found = []
+    for number, line in lines(text):
+        if problem := _problem(line):
+            raise DataError(f"{where}:{number}: {problem}: {reading.shown(index.hidden(line))}")
+        found.append(line)
+    if not found:
+        raise DataError(f"{where}: no requirement in it")
+    return found
+
+
+def lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield lines without comments, those joined that end in a backslash, and their numbers."""
+    parts: list[str] = []
+    first = 0
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = COMMENT.sub("", raw)
+        first = first if parts else number
+        if line.endswith("\\"):
+            parts.append(line[:-1])
+            continue
+        if whole := "".join([*parts, line]).strip():
+            yield first, whole
+        parts = []
+    if whole := "".join(parts).strip():
+        yield first, whole
+
+
+def _problem(line: str) -> str:
+    """Return why a line is no requirement that says a version, or nothing."""
+    if line.startswith("-"):
+        return "options and other files are not read here"
+    if re.search(r"\s--?\w", line):
+        return "options of a requirement are not read here"
+    if "://" in line or re.match(r"[\w.-]+\s*(\[[^\]]*\])?\s*@", line):
+        return "a version is wanted, not a URL"
+    found = _requirement(line) if len(line) <= LONGEST else None
+    if found is None:
+        return "not a requirement"
+    return "an extra has no place here" if found.extras else ""
+
+
+def _requirement(line: str) -> Requirement | None:
+    """Return what a line says, None where that is no requirement (PEP 508)."""
+    try:
+        found = requirement(line)
+        if found.marker:
+            found.marker.evaluate({"extra": ""})
+    except (ValueError, RecursionError, KeyError):
+        return None
+    return found

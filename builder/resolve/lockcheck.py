@@ -1,0 +1,172 @@
+"""What a lock says that cannot be so: found before anything is fetched or built from it.
+
+A lock is data as much as a file of `projects/` is. Its form is a matter of `builder.model.reading`;
+here its parts are held against each other, and against what is to be built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import TYPE_CHECKING
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from builder.model import reading
+from builder.model.shapes import requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from builder.model.values import Artifact, Distribution, Lock
+
+OUR_OWN = frozenset({"base", "archive"})  # packages of ours that are of no distribution
+SDIST_ENDING = re.compile(r"\.(tar\.gz|tgz|tar\.bz2|zip)$")
+
+
+def check(lock: Lock) -> list[tuple[str, str]]:
+    """Return what a lock says that cannot be so: the place in the file, and what is wrong there.
+
+    Names are there once, a requirement names what is in the lock at a version it takes, and
+    a file is one of the distribution it stands with.
+    """
+    # a requirement that cannot be read has no place in a closure
+    return list(_check_rows(lock)) or list(_check_closure(lock))
+
+
+def _check_rows(lock: Lock) -> Iterator[tuple[str, str]]:
+    for rows, key in ((lock.distributions, "distributions"), (lock.build, "build")):
+        seen: dict[str, int] = {}
+        for i, row in enumerate(rows):
+            place, name = f"{key}[{i}]", canonicalize_name(row.name)
+            if name in seen:
+                yield f"{place}.name", f"{row.name} is {key}[{seen[name]}] already"
+            seen[name] = i
+            if (row.kind == "build") != (key == "build"):
+                yield f"{place}.kind", f"{row.kind!r} has no place in {key}"
+            for at, problem in _check_row(row, name):
+                yield f"{place}.{at}", problem
+
+
+def _check_closure(lock: Lock) -> Iterator[tuple[str, str]]:
+    known = _by_name(lock)
+    asked = _asked(lock, known)
+    for i, row in enumerate(lock.distributions):
+        wanted = [(f"requires[{n}]", text) for n, text in enumerate(row.requires)]
+        for extra in sorted(asked.get(canonicalize_name(row.name), ())):
+            wanted += [(f"extras.{extra}[{n}]", t) for n, t in enumerate(row.extras.get(extra, ()))]
+        for at, text in wanted:
+            if problem := _unmet(text, known):
+                yield f"distributions[{i}].{at}", problem
+
+
+def _check_row(row: Distribution, name: str) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a distribution alone; `name` is its normalised name."""
+    if name in OUR_OWN or name.startswith("closure-"):
+        yield "name", f"{row.name} would be packaged under a name of our own"
+    yield from _check_artifacts(row, name)
+    for extra in row.extras:
+        if extra != canonicalize_name(extra):
+            yield f"extras.{extra}", f"its normalised name is wanted: {canonicalize_name(extra)}"
+    everything = [("requires", row.requires), *((f"extras.{e}", t) for e, t in row.extras.items())]
+    for key, texts in everything:
+        for n, text in enumerate(texts):
+            if problem := _no_requirement(text):
+                yield f"{key}[{n}]", problem
+
+
+def _check_artifacts(row: Distribution, name: str) -> Iterator[tuple[str, str]]:
+    if not row.artifacts:
+        yield "artifacts", "a file at least is wanted"
+    for n, artifact in enumerate(row.artifacts):
+        if problem := _misplaced(artifact, name, row.version):
+            yield f"artifacts[{n}].file", problem
+        if not artifact.sha256 and row.kind != "service":
+            yield f"artifacts[{n}].sha256", "only a service's release tarball may be without one"
+
+
+def _misplaced(artifact: Artifact, name: str, version: str) -> str:
+    """Return why a file is not one of a distribution (PEP 427, PEP 625), or nothing."""
+    said = f"{artifact.file} is no file of {name} {version}"
+    try:
+        if artifact.is_wheel:
+            found, of_version, _, _ = parse_wheel_filename(artifact.file)
+            return "" if found == name and of_version == Version(version) else said
+    except (InvalidWheelFilename, InvalidVersion) as error:
+        return str(error)
+    # An sdist's name was free before PEP 625, and its version's spelling still is.
+    stem = canonicalize_name(SDIST_ENDING.sub("", artifact.file))
+    return "" if stem.startswith(f"{name}-") else said
+
+
+def _no_requirement(text: str) -> str:
+    """Return why a text is no requirement a lock can have, or nothing."""
+    try:
+        found = requirement(text)
+    except (ValueError, RecursionError):
+        return f"a requirement (PEP 508) is wanted, not {reading.shown(text)}"
+    if found.url or found.marker:
+        part = "URL" if found.url else "marker"
+        return (
+            f"{reading.shown(text)} has a {part}: a lock has what holds on its target, and is there"
+        )
+    return ""
+
+
+def _unmet(text: str, known: Mapping[str, Distribution]) -> str:
+    """Return why a requirement has no answer in the lock, or nothing."""
+    wanted = requirement(text)
+    found = known.get(canonicalize_name(wanted.name))
+    if found is None:
+        return f"nothing in the lock is {wanted.name}, which {text!r} asks for"
+    if not wanted.specifier.contains(found.version, prereleases=True):
+        return f"{text!r} does not take {found.name} {found.version}"
+    return ""
+
+
+def _asked(lock: Lock, known: Mapping[str, Distribution]) -> dict[str, set[str]]:
+    """Return the extras a requirement names, by distribution, and those these name in turn."""
+    asked: dict[str, set[str]] = {}
+    queue = deque(text for d in lock.distributions for text in d.requires)
+    while queue:
+        wanted = requirement(queue.popleft())
+        name = canonicalize_name(wanted.name)
+        for extra in map(canonicalize_name, wanted.extras):
+            if name in known and extra not in asked.setdefault(name, set()):
+                asked[name].add(extra)
+                queue.extend(known[name].extras.get(extra, ()))
+    return asked
+
+
+def check_for(
+    lock: Lock,
+    services: Mapping[str, str],
+    others: Iterable[str],
+    loads: Callable[[str], bool],
+) -> Iterator[tuple[str, str]]:
+    """Yield what in a lock does not go with what is to be built: place, and what is wrong there.
+
+    `services` maps the distribution of each service to its version, `others` are further
+    distributions that have to be there, and `loads` says whether a wheel loads on the target.
+    """
+    wanted = {canonicalize_name(n): v for n, v in services.items()}
+    known = _by_name(lock)
+    for i, row in enumerate(lock.distributions):
+        place, version = f"distributions[{i}]", wanted.get(canonicalize_name(row.name))
+        if (row.kind == "service") != (version is not None):
+            right = "library" if version is None else "service"
+            yield f"{place}.kind", f"{row.name} is a {right}, not a {row.kind}"
+        elif version is not None and Version(version) != Version(row.version):
+            yield f"{place}.version", f"{row.name} is {version} in this series"
+        elif version is not None and row.artifacts[0].is_wheel:
+            yield f"{place}.artifacts[0].file", "a service is built from an sdist"
+        elif row.artifacts[0].is_wheel and not loads(row.artifacts[0].file):
+            yield f"{place}.artifacts[0].file", "a wheel of these tags does not load on the target"
+    for name in [*services, *others]:
+        if canonicalize_name(name) not in known:
+            yield "distributions", f"{name} is missing"
+
+
+def _by_name(lock: Lock) -> dict[str, Distribution]:
+    return {canonicalize_name(d.name): d for d in lock.distributions}

@@ -1,0 +1,224 @@
+"""Where the command begins: three processes, so that whatever kills it leaves none behind.
+
+The process that a person started waits, and passes on the signals it gets. Its child, the
+keeper, has a session of its own and is the subreaper of all there is below
+(PR_SET_CHILD_SUBREAPER, prctl(2)): when the first process is gone, however it died, or the
+work has ended, it kills what is left, those that went into the background included. Its child
+does the work; a terminal's signals come to that one alone, and by way of the other two.
+
+Only small modules of the standard library are imported before all this is set up.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import NoReturn
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PAUSING = (signal.SIGTSTP, signal.SIGCONT)
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+# What is called with the exit code when the worker is ended by a signal.
+at_end: list[Callable[[int], None]] = []
+SECONDS_TO_END = 30.0  # what is told to end has these to remove its files, then it is killed
+
+
+def main() -> None:
+    """Run the command line in a process that ends with this one, and end as it does."""
+    _standard_streams()
+    if sys.getfilesystemencoding() != "utf-8":
+        from builder import run  # noqa: PLC0415 - it takes a while
+
+        run.in_utf8()
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*ENDING, *PAUSING))
+    alive, held = os.pipe()
+    keeper = os.fork()
+    if keeper:
+        os.close(alive)
+        os._exit(_waited(keeper))
+    os.close(held)
+    _keep(alive)
+    # from here on it is the process that works
+    from builder import cli  # noqa: PLC0415 - an interrupt while it is imported is met already
+
+    cli.main()
+
+
+def _standard_streams() -> None:
+    """Open what the caller has closed of 0, 1 and 2, so that no other file gets their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
+def _waited(keeper: int) -> int:
+    """Be the first process: pass signals on to the keeper; return the exit code."""
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        _send(keeper, number)
+        if number == signal.SIGTSTP:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    _handle(pass_on, *ENDING, *PAUSING)
+    return _code(os.waitpid(keeper, 0)[1])
+
+
+def _keep(alive: int) -> None:
+    """Be the keeper of the first process; return in the process that is to work, alone.
+
+    That one has the other end of the pipe `alive`, which the kernel closes when it ends.
+    """
+    os.setsid()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    keeper = os.getpid()
+    working, held = os.pipe()  # likewise, of the worker; no program it starts inherits it
+    worker = os.fork()
+    if worker == 0:
+        os.close(alive)
+        os.close(working)
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != keeper:
+            os._exit(1)
+        _handle(lambda number, _frame: _end(number), *ENDING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PAUSING)
+        return
+    os.close(held)
+    os._exit(_kept(worker, working, alive))
+
+
+def _kept(worker: int, working: int, alive: int) -> int:
+    """Wait for the end of the worker, or of the first process; leave nothing below.
+
+    `working` and `alive` are pipes that are at their ends when those are gone.
+    """
+    told: list[float] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        if number in ENDING:
+            told.append(time.monotonic())
+            _send(worker, number)
+        else:
+            stop = number == signal.SIGTSTP
+            for pid in descendants(os.getpid()):
+                _send(pid, signal.SIGSTOP if stop else signal.SIGCONT)
+
+    _handle(pass_on, *ENDING, *PAUSING)
+    poll = select.poll()
+    poll.register(working, select.POLLIN)
+    poll.register(alive, select.POLLIN)
+    while (ready := {fd for fd, _ in poll.poll(500)}) != {working}:
+        if alive in ready:  # the first process is gone
+            poll.unregister(alive)
+            _send(worker, signal.SIGCONT)
+            pass_on(signal.SIGTERM, None)
+        if told and time.monotonic() - told[0] > SECONDS_TO_END:
+            _send(worker, signal.SIGKILL)
+    status = os.waitpid(worker, 0)[1]
+    _end_all()
+    if os.WIFSIGNALED(status):
+        text = f"error: it was killed (signal {os.WTERMSIG(status)})\n"
+        if os.WTERMSIG(status) == signal.SIGKILL and not told:
+            text += "hint: the kernel kills what takes too much memory; --jobs 1 takes less\n"
+        _write(text)
+    return _code(status)
+
+
+def _end_all() -> None:
+    """Kill all descendants, until there are none."""
+    while True:
+        for pid in descendants(os.getpid()):
+            _send(pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.005)
+
+
+def _end(number: int) -> NoReturn:
+    """End the worker for a signal: no process of it and none of its temporary files stay.
+
+    Nothing is unwound: threads that wait for a download or a compiler would hold that up.
+    What becomes visible does so by a rename, so nothing is half there.
+    """
+    _handle(signal.SIG_IGN, *ENDING)
+    _write(f"{signal.Signals(number).name}: ended; what was ready before is in the cache\n")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # threads may complain of what is killed now
+    for pid in descendants(os.getpid()):
+        _send(pid, signal.SIGKILL)
+    for call in at_end[::-1]:
+        with suppress(OSError):
+            call(128 + number)
+    os._exit(128 + number)
+
+
+def descendants(ancestor: int) -> list[int]:
+    """Return the processes below one, by what /proc says of each one's parent (proc(5))."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - names alone
+        if entry.isdecimal():
+            with suppress(OSError, ValueError, IndexError):
+                # the name, in parentheses, may have anything in it
+                text = Path(f"/proc/{entry}/stat").read_bytes().rpartition(b")")[2]
+                children.setdefault(int(text.split()[1]), []).append(int(entry))
+    found, todo = [], [ancestor]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the one that started it ends, however it does."""
+    parent = os.getppid()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process (prctl(2)) that takes one value."""
+    ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+def _handle(handler: object, *numbers: signal.Signals) -> None:
+    """Set a handler; what the caller has ignored (nohup, a job of a script) stays ignored."""
+    for number in numbers:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)  # type: ignore[arg-type]
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+def _send(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _code(status: int) -> int:
+    """Return the exit code of a shell for a status of waitpid(2)."""
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def _write(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, text.encode())

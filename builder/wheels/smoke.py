@@ -1,0 +1,286 @@
+"""Smoke tests: what is packaged is tried in its target, in the tree of its closure.
+
+Every wheel has to have the version of the lock, and all machine code in it has to load: its
+modules are imported, its libraries loaded. What was built here is imported whole; of a
+service, the modules of all entry points are imported, and a program of it is asked for
+its version. All of it is as it is packaged: what is left out of a package is not in the
+tree, and no module may import it. What passed is not tried again until it or something it
+needs changes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.metadata import PathDistribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from builder.errors import BuildError
+from builder.files import sha256_text
+from builder.model import graph
+from builder.roots import BUILD
+from builder.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from importlib.metadata import EntryPoints
+
+    from builder.model.values import Lock, Recipe, Wheel
+    from builder.roots import Root
+
+# What runs in the target.
+SCRIPT = Path(__file__).parents[1] / "payload/smoke.py"
+TEMPEST = "tempest.test_plugins"  # entry points that need tempest, which no service does
+PROGRAMS = ("console_scripts", "gui_scripts")
+IDENTIFIER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+ROW = ("modules", "libraries", "passed", "program", "gone", "sources")
+STAMPS = "tried"  # below the directory of built wheels
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What a wheel has in the tree, and what is left out of it; paths are relative to the tree.
+
+    `binaries` are those of `files` that are machine code of the target's.
+    """
+
+    files: tuple[str, ...]
+    binaries: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A wheel to try: what of it, as `smoke.py` reads it.
+
+    `modules` are imported; `libraries` (relative to the tree) are loaded, and imported where
+    they are modules, but for those of `passed`; the program is asked for its version, where
+    there is one. `sources` are looked through for imports of what is `gone`. `stamp` is the
+    file that says that it passed in the closure it has now.
+    """
+
+    wheel: Wheel
+    stamp: Path
+    modules: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+    program: str = ""
+    gone: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+def _subject(
+    wheel: Wheel,
+    stamp: Path,
+    installed: Installed,
+    site: str,
+    *,
+    programs: Sequence[str],
+    passed: Sequence[str],
+) -> Subject:
+    """Return how a wheel is tried: all of it but what is `passed`, for a reason.
+
+    The first of `programs` that a service has is asked for its version.
+    """
+    libraries = tuple(f for f in installed.binaries if ".so" in f.rpartition("/")[2])
+    if not wheel.built:
+        return Subject(wheel, stamp, libraries=libraries, passed=tuple(passed))
+    files = [f.removeprefix(f"{site}/") for f in installed.files if f.startswith(f"{site}/")]
+    left = [f.removeprefix(f"{site}/") for f in installed.left_out if f.startswith(f"{site}/")]
+    gone, program = _gone(left), ""
+    modules = _top_level(files)
+    if wheel.distribution.kind == "service":
+        points = _entry_points(wheel.path)
+        wanted = {p.module for p in points if p.group != TEMPEST and not p.extras}
+        # what only tests want, such as their options, goes with them; a program stays
+        kept = {p.module for p in points if p.group in PROGRAMS}
+        modules |= {m for m in wanted if m in kept or not _within(m, gone)}
+        scripts = points.select(group="console_scripts").names
+        program = next((p for p in programs if p in scripts), "")
+    return Subject(
+        wheel,
+        stamp,
+        tuple(sorted(modules.difference(passed))),
+        libraries,
+        tuple(passed),
+        program,
+        gone,
+        tuple(f"{site}/{f}" for f in files if f.endswith(".py")) if gone else (),
+    )
+
+
+def _passed(recipe: Recipe, site: str) -> tuple[str, ...]:
+    """Return the modules, and the libraries relative to the tree, that are not tried."""
+    return (*recipe.not_imported, *(p.replace("{site}", site) for p in recipe.not_loaded))
+
+
+def _entry_points(wheel: Path) -> EntryPoints:
+    with zipfile.ZipFile(wheel) as archive:
+        info = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        directory = zipfile.Path(archive, info.removesuffix("METADATA"))
+        return PathDistribution(directory).entry_points
+
+
+def _top_level(names: Sequence[str]) -> set[str]:
+    found = set()
+    for name in names:
+        parts = name.split("/")
+        if parts[1:] == ["__init__.py"]:
+            found.add(parts[0])
+        elif len(parts) == 1 and name.endswith(".py"):
+            found.add(name.removesuffix(".py"))
+    return {name for name in found if IDENTIFIER.fullmatch(name)}
+
+
+def _gone(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the modules that are left out, but for those in a package that is."""
+    modules = {
+        n.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for n in names
+        if n.endswith(".py")
+    }
+    return tuple(sorted(m for m in modules if m.rpartition(".")[0] not in modules))
+
+
+def _within(module: str, packages: Sequence[str]) -> bool:
+    return any(f"{module}.".startswith(f"{package}.") for package in packages)
+
+
+def untried(
+    lock: Lock,
+    ready: Sequence[Wheel],
+    *,
+    installed: Mapping[str, Installed],
+    site: str,
+    programs: Mapping[str, Sequence[str]],
+    recipes: Mapping[str, Recipe],
+    stamps: Path,
+) -> list[Subject]:
+    """Return how SCRIPT is to try what has not passed, and has all it needs.
+
+    `installed` is what each wheel has, by canonical name, in a tree whose site-packages are
+    `site`, relative to it. `programs` has those of a service that know --version, by its
+    distribution. `stamps` is the directory where it is kept that something passed.
+    """
+    bits = {str(canonicalize_name(w.distribution.name)): w.sha256 for w in ready}
+    text, found = SCRIPT.read_text(encoding="utf-8"), []
+    for wheel in ready:
+        name = str(canonicalize_name(wheel.distribution.name))
+        closure = graph.closure(lock, [name])
+        if bits.keys() >= closure.keys():
+            recipe = recipes.get(name)
+            subject = _subject(
+                wheel,
+                stamps,
+                installed[name],
+                site,
+                programs=programs.get(wheel.distribution.name, ()),
+                passed=_passed(recipe, site) if recipe else (),
+            )
+            digest = sha256_text(text, repr(subject), *(f"{n} {bits[n]}" for n in closure))
+            stamp = stamps / digest[:32]
+            if not stamp.exists():
+                found.append(replace(subject, stamp=stamp))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where wheels are tried: a tree staged below `staged`, which is `tree` on a node.
+
+    In the build root `root`, where there is one, it is at `tree`. `work` is a directory that
+    is not there yet, for what this process and those in the target tell each other; there
+    SCRIPT runs, what it prints is in `log`.
+    """
+
+    staged: Path
+    tree: str
+    work: Path
+    log: Path
+    root: Root | None = None
+
+    def run(self, number: int, rows: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
+        """Have the target try `rows`; return what it found."""
+        work, here = self.work / str(number), self.staged / self.tree.lstrip("/")
+        work.mkdir(parents=True)
+        (work / "subjects.json").write_text(json.dumps(rows), encoding="utf-8")
+        (work / SCRIPT.name).write_bytes(SCRIPT.read_bytes())
+        seen, tree = (BUILD, self.tree) if self.root else (work, str(here))
+        argv = [f"{tree}/bin/python", str(seen / SCRIPT.name), str(seen), tree]
+        if self.root:
+            self.root.run(argv, work, log=self.log, shown={here: tree})
+        else:
+            run(argv, cwd=work, env={"HOME": str(work)}, log=self.log)
+        found: list[dict[str, Any]] = json.loads((work / "found.json").read_text(encoding="utf-8"))
+        return found
+
+
+def check(subjects: Sequence[Subject], place: Place, jobs: int) -> list[Failure]:
+    """Try wheels, `jobs` at once; return what is wrong with those that do not work."""
+    # the services first, which take nearly all of the time, so that the jobs share them
+    longest = sorted(subjects, key=lambda s: -len(s.modules))
+    rows = [
+        {"name": s.wheel.distribution.name} | {key: getattr(s, key) for key in ROW} for s in longest
+    ]
+    place.log.unlink(missing_ok=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        parts = pool.map(place.run, range(jobs), [rows[n::jobs] for n in range(jobs)])
+        found = {row["name"]: row for part in parts for row in part}
+    failures = []
+    for one in subjects:
+        distribution = one.wheel.distribution
+        if errors := _errors(one, found[distribution.name]):
+            message = f"{distribution.name} {distribution.version}: what is packaged does not work"
+            error = BuildError(message, details=errors, hint=f"log: {place.log}", log=place.log)
+            failures.append(Failure(distribution.name, error))
+        else:
+            one.stamp.parent.mkdir(parents=True, exist_ok=True)
+            one.stamp.touch()
+    return failures
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is wrong with a distribution's wheel."""
+
+    distribution: str
+    error: BuildError
+
+
+def all_of(failures: Sequence[Failure]) -> BuildError:
+    """Return one error that says what all of them say."""
+    if len(failures) == 1:
+        return failures[0].error
+    names = ", ".join(f.distribution for f in failures)
+    details = [f"{f.distribution}: {line}" for f in failures for line in f.error.details]
+    return BuildError(
+        f"what is packaged does not work: {names}",
+        details=details,
+        hint=failures[0].error.hint,
+        log=failures[0].error.log,
+    )
+
+
+def _errors(one: Subject, found: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with a wheel, by what was found in the target."""
+    wanted = one.wheel.distribution.version
+    errors = [str(line) for line in found["errors"]]
+    if found["version"] is not None and not _same(found["version"], wanted):
+        errors.append(f"its metadata has version {found['version']}, the lock {wanted}")
+    if one.program and not errors and wanted not in found["said"]:
+        errors.append(f"{one.program} --version says {found['said'].strip()!r}")
+    return errors
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other

@@ -1,0 +1,379 @@
+"""openstack-node status: verdicts, exit status, what a program reads."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from nodeside import BOOTSTRAP, SYNC, service, unit, write
+from openstack_node import cli, databases, manifest, status, system, units
+
+NAME = "toy-api.service"
+NOW = time.time()
+CONNECTION = "[database]\nconnection = mysql+pymysql://toy:SECRET@db/toy\n"
+
+
+def state(**values):
+    known = {"load": "loaded", "enabled": "enabled", "since": NOW - 300, "started": 4e9}
+    return system.UnitState(NAME, **{**known, **values})
+
+
+def verdict(tmp_path, found):
+    toy = service(tmp_path)
+    return units.judge(toy, toy.units[0], found)
+
+
+@pytest.mark.parametrize(
+    ("found", "level", "words"),
+    [
+        (state(active="active"), "ok", "active for 5 min"),
+        (state(active="inactive", result="exec-condition"), "warning", "waits for [database]"),
+        (state(active="inactive"), "critical", "stopped"),
+        (state(active="failed"), "critical", "failed"),
+        (state(active="activating", since=NOW), "note", "activating"),
+        (state(active="activating"), "warning", "activating for 5 min"),
+        (
+            state(active="activating", restarts=3),
+            "critical",
+            "activating for 5 min, after 3 tries that failed",
+        ),
+        (state(active="deactivating", pending=True), "note", "finishes its work for 5 min, then"),
+        (
+            state(active="activating", sub="auto-restart", exit_status=3),
+            "critical",
+            "ended with status 3, is tried again",
+        ),
+        (state(enabled="disabled"), "note", "disabled, not running"),
+        (state(active="active", enabled="disabled"), "warning", "disabled, but running"),
+        (state(load="not-found"), "critical", "not there"),
+        (None, "unknown", "systemd does not run here"),
+    ],
+)
+def test_a_units_verdict(tmp_path, monkeypatch, found, level, words):
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    judged = verdict(tmp_path, found)
+    assert judged[0] == level
+    assert judged[1].startswith(words)
+
+
+def test_a_unit_its_defaults_file_does_not_choose_is_well(tmp_path):
+    toy = service(tmp_path, units=[unit("toy-api", [])], chosen=[NAME])
+    found = state(active="inactive", result="exec-condition", condition=False)
+    level, text, hints = units.judge(toy, toy.units[0], found)
+    assert (level, hints) == ("note", [])
+    assert text == "not started: its defaults file does not choose it"
+
+
+def test_a_configuration_newer_than_its_daemon_is_told(tmp_path):
+    toy = service(tmp_path)
+    path = write(toy, CONNECTION)
+    level, text, hints = units.judge(toy, toy.units[0], state(active="active", started=1.0))
+    assert level == "warning"
+    assert path in text
+    assert "setup toy" in hints[0]
+
+
+# A process with two children of its own command line, as uWSGI and oslo.service have them: at a
+# SIGHUP they are started anew, the first process is not.
+FORKS = """
+import os, signal, sys, time
+def begin():
+    global pids
+    pids = []
+    for _ in range(2):
+        pid = os.fork()
+        if not pid:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            while True:
+                time.sleep(60)
+        pids.append(pid)
+def again(*_):
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    begin()
+    print("again", flush=True)
+signal.signal(signal.SIGHUP, again)
+begin()
+print("up", flush=True)
+while True:
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def forking():
+    """A daemon with two workers, which are started anew at a SIGHUP."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as daemon:
+        assert daemon.stdout.readline() == "up\n"
+        yield daemon
+        os.killpg(daemon.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("kind", "level"), [("uwsgi", "ok"), ("daemon", "note")])
+def test_a_reload_by_signal_shows_by_the_workers(tmp_path, forking, kind, level):
+    toy = service(tmp_path)
+    path = Path(write(toy, CONNECTION))
+    api = dataclasses.replace(toy.units[0], kind=kind)
+    later = time.time() + 0.2
+    os.utime(path, (later, later))
+    found = state(active="active", started=later - 100, main_pid=forking.pid)
+    assert units.judge(toy, api, found)[0] == "warning"
+    # Times of processes are in hundredths.
+    while time.time() < later + 0.1:
+        time.sleep(0.05)
+    forking.send_signal(signal.SIGHUP)
+    assert forking.stdout.readline() == "again\n"
+    judged = units.judge(toy, api, found)
+    assert judged[0] == level
+    if level == "note":
+        assert judged[1].endswith(f"reloaded after {path} was changed")
+        assert judged[2][0].endswith(f"waits for: systemctl restart {NAME}")
+
+
+def test_a_reload_by_systemd_is_no_change_since(tmp_path):
+    toy = service(tmp_path)
+    path = Path(write(toy, CONNECTION))
+    agent = dataclasses.replace(toy.units[0], kind="daemon")
+    written = path.stat().st_mtime
+    found = state(active="active", started=written - 9, reloaded=written + 9)
+    assert units.judge(toy, agent, found)[0] == "note"
+    found = dataclasses.replace(found, reloaded=written - 5)
+    assert units.judge(toy, agent, found)[0] == "warning"
+
+
+@pytest.mark.parametrize(("changed", "reloaded"), [("2000000", False), ("3000000", True)])
+def test_a_reload_is_what_changes_an_active_unit(changed, reloaded):
+    block = {
+        "Id": "a.service", "LoadState": "loaded", "ActiveState": "active", "SubState": "running",
+        "UnitFileState": "enabled", "Result": "success", "ConditionResult": "yes",
+        "ActiveEnterTimestampMonotonic": "2000000", "StateChangeTimestampMonotonic": changed,
+        "MainPID": "7", "Type": "notify",
+    }  # fmt: skip
+    found = system._state(block, 1000.0)
+    assert found.reloaded == (1003.0 if reloaded else 0)
+    assert (found.main_pid, found.kind) == (7, "notify")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200000, "2 days")],
+)
+def test_times_are_told_in_words(seconds, words):
+    assert units.span(seconds) == words
+
+
+@pytest.fixture
+def shown(tmp_path, monkeypatch, capsys):
+    """Return what `status` prints of a service whose database, unit and files are given."""
+    toy = service(tmp_path, setup=[SYNC, BOOTSTRAP])
+    write(toy, CONNECTION)
+    monkeypatch.setattr(system, "is_root", lambda: True)
+    monkeypatch.setattr(manifest, "load", lambda _names: [toy])
+
+    def show(*words, schema="current", unit="active", done=True, **answer):
+        found = databases.Schema("main", schema, "", "toy", "db", "toy")
+        reply = databases.Answer({"main": found}, {1: done}, **answer)
+        monkeypatch.setattr(databases, "ask", lambda _toy, _files, **_places: reply)
+        monkeypatch.setattr(system, "unit_states", lambda _names: {NAME: state(active=unit)})
+        code = cli.main(["status", *words])
+        out = capsys.readouterr().out
+        assert "SECRET" not in out
+        return code, out
+
+    show.toy = toy
+    return show
+
+
+def test_all_well_is_0(shown):
+    code, out = shown()
+    assert code == 0
+    assert out.startswith("toy  2099.1  1.0-1\n")
+    assert out.endswith("OK: 1 service\n")
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "words"),
+    [
+        ({"schema": "behind"}, 1, "is behind the code"),
+        ({"schema": "ahead"}, 1, "is of a later release"),
+        ({"schema": "empty"}, 2, "openstack-node setup toy"),
+        ({"schema": "denied"}, 2, "refuses the user toy or its password"),
+        ({"schema": "unreachable"}, 2, "cannot be reached"),
+        ({"unit": "failed"}, 2, "failed"),
+        ({"done": False}, 2, "make the first user: not done"),
+        ({"unreadable": ["/etc/toy/x"]}, 2, "the user toy cannot read it"),
+        ({"writable": ["/etc/toy"]}, 1, "the user toy can write in it"),
+        ({"error": "no answer within 45 s"}, 3, "no answer within 45 s"),
+        (
+            {"cells": [{"uuid": "1-2", "name": "cell1", "database": True, "transport": False}]},
+            1,
+            "nova-manage cell_v2 update_cell --cell_uuid 1-2",
+        ),
+        (
+            {
+                "cells": [
+                    {"uuid": "1-2", "name": "a", "database": True, "transport": False},
+                    {"uuid": "1-3", "name": "b", "database": False, "transport": False},
+                ]
+            },
+            1,
+            "cell a: registered with another address than [DEFAULT] transport_url",
+        ),
+        (
+            {
+                "cells": [
+                    {"uuid": u, "name": u, "database": False, "transport": False} for u in "ab"
+                ]
+            },
+            0,
+            "OK",
+        ),
+        (
+            {
+                "cells": [
+                    {
+                        "uuid": "1",
+                        "name": "a",
+                        "database": True,
+                        "transport": True,
+                        "template": True,
+                    }
+                ]
+            },
+            1,
+            "cell a: its address is a template that does not fit the address in the files",
+        ),
+    ],
+)
+def test_monitoring_gets_its_exit_status_and_a_person_words(shown, found, code, words):
+    ended, out = shown(**found)
+    assert ended == code
+    assert words in out
+
+
+@pytest.mark.usefixtures("shown")
+def test_a_systemd_that_does_not_answer_is_3(monkeypatch, capsys):
+    def silent(_names):
+        raise system.NodeError("systemctl show failed")
+
+    monkeypatch.setattr(system, "unit_states", silent)
+    assert cli.main(["status"]) == 3
+    assert "systemctl show failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "words"),
+    [
+        ("current", 0, "db:5672 answers"),
+        ("unreachable", 2, "start rabbitmq-server, or correct [DEFAULT] transport_url in"),
+        ("denied", 2, "rabbitmqctl add_user openstack PASSWORD"),
+    ],
+)
+def test_a_broker_that_cannot_be_used_is_told(shown, found, code, words):
+    broker = databases.Schema("rabbit", found, "", "openstack", "db:5672", "/")
+    ended, out = shown(broker=broker)
+    assert ended == code
+    assert words in out
+
+
+def test_the_worst_counts(shown):
+    write(shown.toy, CONNECTION + "[no]\na = 1\n")
+    code, out = shown(unit="failed")
+    assert code == 2
+    assert "critical: 1, warning: 1" in out
+
+
+def test_programs_read_json(shown):
+    code, out = shown("--json", schema="behind")
+    data = json.loads(out)
+    (found,) = data["services"]
+    assert (code, data["status"], found["status"]) == (1, "warning", "warning")
+    assert {f["kind"] for f in found["findings"]} == {"unit", "database"}
+    assert found["series"] == "2099.1"
+
+
+TABLE = """\
++----------------------------+
+| Upgrade Check Results      |
++----------------------------+
+| Check: Cells v2            |
+| Result: Success            |
+| Details: None              |
++----------------------------+
+| Check: Placement API       |
+| Result: Failure            |
+| Details: No credentials,   |
+|   set [placement].         |
++----------------------------+
+"""
+
+
+def checked(tmp_path, monkeypatch, code):
+    toy = service(tmp_path, upgrade_check=["toy-status", "upgrade", "check"])
+    script = tmp_path / "tree/bin/toy-status"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.touch()
+    monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(code, TABLE))
+    schema = databases.Schema("main", "current")
+    return status._upgrade_check(toy, databases.Answer({"main": schema}))
+
+
+def test_the_services_own_check_says_what_fails(tmp_path, monkeypatch):
+    (line,) = checked(tmp_path, monkeypatch, 2)
+    assert line.level == "warning"
+    assert line.hints == ["Placement API: No credentials, set [placement]."]
+    assert checked(tmp_path, monkeypatch, 0)[0].level == "ok"
+    assert checked(tmp_path, monkeypatch, None)[0].level == "unknown"
+
+
+def test_without_root_nothing_is_known(monkeypatch, capsys):
+    monkeypatch.setattr(system, "is_root", lambda: False)
+    assert cli.main(["status"]) == 3
+    assert "sudo openstack-node status" in capsys.readouterr().err
+
+
+def test_a_wrong_word_is_no_verdict(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["stauts"])
+    assert ended.value.code == 3
+    assert "stauts" in capsys.readouterr().err
+
+
+def test_a_command_that_hangs_is_given_up():
+    done = system.run(["sleep", "5"], seconds=0.1)
+    assert done.code is None
+
+
+def test_commands_do_not_see_the_callers_secrets(monkeypatch):
+    monkeypatch.setenv("OS_BOOTSTRAP_PASSWORD", "PW")
+    assert "PW" not in system.run(["env"], seconds=5).out
+    assert "passed=1" in system.run(["env"], seconds=5, env={"passed": "1"}).out
+
+
+def test_systemds_answer_is_read(monkeypatch, tmp_path):
+    answer = (
+        "Id=a.service\nLoadState=loaded\nActiveState=inactive\nSubState=dead\n"
+        "UnitFileState=enabled\nResult=exec-condition\nConditionResult=yes\nJob=\n"
+        "\nId=b.service\nLoadState=loaded\nActiveState=active\nSubState=running\n"
+        "UnitFileState=enabled\nResult=success\nConditionResult=yes\nJob=12\n"
+        "ActiveEnterTimestampMonotonic=1000000\n"
+    )
+    monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(0, answer))
+    monkeypatch.setattr(os.path, "isdir", lambda _path: True)
+    found = system.unit_states(["a.service", "b.service"])
+    assert found["a.service"].waits
+    assert found["b.service"].pending
+    assert found["b.service"].since > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_is_shown_without_its_password():
+    assert system.masked("at mysql+pymysql://u:pw@db/x") == "at mysql+pymysql://u:***@db/x"
