@@ -1,8 +1,9 @@
 """Patches of a series on what its upstreams published: quilt series of `projects/patches/`.
 
 `projects/patches/<series>/<distribution>/series` names the patches in order, one file a line;
-`#` begins a comment (quilt(1)). Each begins with a DEP-3 header and is applied with -p1, as
-dpkg-source does it: without fuzz, and never backwards.
+`#` begins a comment (quilt(1)). A patch that another series has as well is named where it lies,
+`../../<series>/<distribution>/<name>.patch`. Each begins with a DEP-3 header and is applied with
+-p1, as dpkg-source does it: without fuzz, and never backwards.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ SERIES = "series"
 APPLY = ("patch", "-p1", "--unified", "--fuzz=0", "--batch", "--forward", "--remove-empty-files")
 OUTPUT = ("--no-backup-if-mismatch", "--reject-file=-")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.patch")
+_OF_ANOTHER = re.compile(r"\.\./\.\./[A-Za-z0-9.]+/(?P<distribution>[a-z0-9-]+)/[^/]+")
 _DESCRIPTION = re.compile(r"^(?:Description|Subject):\s*(\S.*?)\s*$", re.MULTILINE)
 
 
@@ -41,7 +43,11 @@ def load(root: Path) -> Mapping[str, Mapping[str, tuple[Patch, ...]]]:
 
 
 def _directories(parent: Path) -> list[Path]:
-    return sorted(p for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
+    """Return the directories of one that holds nothing else."""
+    found = sorted(parent.iterdir()) if parent.is_dir() else []
+    if strays := [p for p in found if not p.is_dir()]:
+        raise DataError(f"{strays[0]}: only directories belong here")
+    return found
 
 
 def _read(directory: Path) -> tuple[Patch, ...]:
@@ -53,15 +59,26 @@ def _read(directory: Path) -> tuple[Patch, ...]:
     if not series.is_file():
         raise DataError(f"{series}: no such file", hint="it names the patches, one a line")
     lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in _text(series).splitlines()]
-    names = [line for line in lines if line]
-    there = {p.name for p in directory.glob("*.patch")}
-    for name in names:
-        if name not in there or names.count(name) > 1:
-            what = "is named twice" if name in there else "is no patch (*.patch) of this directory"
-            raise DataError(f"{series}: {name!r} {what}")
-    if left := sorted(there - set(names)):
+    paths = [_path(directory, line) for line in lines if line]
+    names = [path.name for path in paths]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{series}: {twice[0]!r} is named twice")
+    if left := sorted({p.name for p in directory.glob("*.patch")} - set(names)):
         raise DataError(f"{series}: {', '.join(left)} is not named in it")
-    return tuple(_patch(directory / name) for name in names)
+    return tuple(_patch(path) for path in paths)
+
+
+def _path(directory: Path, line: str) -> Path:
+    """Return the file a line of a series names: one beside it, or one of another series."""
+    path = directory / line
+    shared = _OF_ANOTHER.fullmatch(line)
+    of_another = shared is not None and shared["distribution"] == directory.name
+    if line not in {p.name for p in directory.glob("*.patch")} and not (
+        of_another and path.is_file()
+    ):
+        what = "is no patch (*.patch) of this directory, nor of another series"
+        raise DataError(f"{directory / SERIES}: {line!r} {what}")
+    return path.parent.resolve() / path.name
 
 
 def _patch(path: Path) -> Patch:

@@ -49,10 +49,10 @@ def test_it_builds_into_the_directory_it_is_called_in(command):
 
 
 def files(directory):
-    """Return the files below a directory, those behind links as well, with their contents."""
+    """Return the files below a directory, with their contents."""
     return {
         str(Path(parent, name).relative_to(directory)): Path(parent, name).read_bytes()
-        for parent, _, names in os.walk(directory, followlinks=True)
+        for parent, _, names in os.walk(directory)
         for name in names
         if not name.endswith(".pyc")  # pip compiles what it installs
     }

@@ -59,6 +59,8 @@ def test_no_directory_is_no_patches(tmp_path):
         ({"series": "", "two_patch": CHANGE}, "series: two.patch is not named in it"),
         ({"series": "two.patch\n" * 2, "two_patch": CHANGE}, "'two.patch' is named twice"),
         ({"series": "../two.patch\n", "two_patch": CHANGE}, "'../two.patch' is no patch"),
+        ({"series": "../../ocata/thing/two.patch\n"}, "two.patch' is no patch"),
+        ({"series": "../../zed/other/two.patch\n"}, "two.patch' is no patch"),
         ({"series": "two.patch -p0\n", "two_patch": CHANGE}, "'two.patch -p0' is no patch"),
         ({"series": "two.patch\n", "two_patch": "--- a/x\n"}, "has no Description"),
         ({"series": "two.patch\n", "two_patch": b"\xff"}, "not UTF-8"),
@@ -68,6 +70,25 @@ def test_a_series_that_does_not_fit_its_directory_is_named(room, files, message)
     with pytest.raises(DataError, match=message) as raised:
         room(**files)
     assert "patches/zed/thing" in raised.value.message
+
+
+def test_a_patch_of_another_series_is_named_where_it_lies(room, tmp_path):
+    other = tmp_path / "patches/ocata/thing"
+    other.mkdir(parents=True)
+    (other / "series").write_text("two.patch\n")
+    (other / "two.patch").write_text(TWO.text)
+    series = "../../ocata/thing/two.patch\nthree.patch\n"
+    found = room(series=series, three_patch=THREE.text)
+    assert found["zed"]["thing"] == (TWO, replace(THREE, description="Say two"))
+    assert found["ocata"]["thing"] == (TWO,)
+
+
+def test_a_file_where_a_directory_belongs_is_named(tmp_path):
+    """As a checkout has for a link where the file system knows none."""
+    (tmp_path / "zed").mkdir()
+    (tmp_path / "zed/thing").write_text("../ocata/thing")
+    with pytest.raises(DataError, match="zed/thing: only directories belong here"):
+        patches.load(tmp_path)
 
 
 def test_a_directory_has_the_canonical_name(tmp_path):
