@@ -18,7 +18,7 @@ TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg gpgv lib
 TEST_TOOLS = buildah curl ethtool iproute2 iputils-ping lintian locales mmdebstrap openssh-client procps \
 	systemd-container unzip util-linux
 
-.PHONY: repo old-series upgrade-series test test-unit test-acceptance test-upgrades test-adopt prove prove-tempest lint format tools test-tools bench clean
+.PHONY: repo old-series upgrade-series test test-unit test-acceptance prove proven lint format tools test-tools bench clean
 
 repo: tools
 	$(BIN)/build-debs $(SERIES)
@@ -56,32 +56,13 @@ upgrade-series: tools
 	$(BIN)/build-debs 2025.1
 	$(BIN)/build-debs 2025.2
 
-# A cloud on its way through all pairs of series (two hours), and ten power cuts. What passed is
-# written into docs/upgrades.md.
-test-upgrades: export UPGRADES_TABLE = docs/upgrades.md
-test-upgrades: test-tools repo upgrade-series
-	$(BIN)/build-debs 2024.1
-	CHAIN=2025.1,2025.2,2026.1 $(BIN)/pytest tests/node/test_upgrade.py
-	CHAIN=2024.1,2025.1,2026.1 $(BIN)/pytest tests/node/test_upgrade.py
-	POWER_CUTS=10 $(BIN)/pytest tests/node/test_faults.py
+# What takes too long for every run: all of tests/prove/cells.toml (hours), or make prove CELL=tempest.
+# What passed is written into docs/proven.md; `make proven` says which rows are stale.
+prove: test-tools
+	$(BIN)/python tests/prove/prove.py $(CELL)
 
-# Debian's own packages, and clouds of them on Debian 12 and 13, come to ours; Debian's puppet
-# modules set a cloud of ours up (an hour and a half).
-test-adopt: test-tools repo
-	$(BIN)/build-debs 2023.1 --target bookworm
-	$(BIN)/build-debs 2026.1 --target trixie
-	$(BIN)/pytest tests/node/test_debian.py tests/node/test_adopt.py tests/node/test_puppet.py
-
-# What takes too long for every run, one cell at a time: make prove CELL=tempest
-CELLS = tempest
-prove:
-	$(if $(filter $(CELL),$(CELLS)),,$(error CELL is one of: $(CELLS)))
-	$(MAKE) prove-$(CELL)
-
-# OpenStack's own tests, against the cloud of docs/install.md.
-prove-tempest: export TEMPEST_TABLE = docs/tempest.md
-prove-tempest: test-tools repo
-	$(BIN)/pytest tests/node/test_tempest.py
+proven: test-tools
+	@$(BIN)/python tests/prove/prove.py --state
 
 bench: test-tools repo old-series
 	$(PYTHON) benchmarks/build.py

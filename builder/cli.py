@@ -51,7 +51,9 @@ class Verbs(click.Group):
         if not difflib.get_close_matches(word.lower(), self.commands, cutoff=VERB_LIKE):
             return
         _, catalogue = setting()
-        releases = {*catalogue.series, *(s.name.lower() for s in catalogue.series.values())}
+        from builder.catalogue import load  # noqa: PLC0415 - `--help` needs it not
+
+        releases = load.series_words(catalogue)
         if word.lower() not in releases:
             near = nearest(word, {*self.commands, *releases})
             raise UsageError(f"{word!r} is neither a verb nor a release; nearest: {near}")
@@ -407,7 +409,7 @@ def diff(before: str, after: str, target: str | None, repo: Path | None, as_json
 
 @cli.command(name="list")
 def list_releases() -> None:
-    """List the releases, their state, targets and locks."""
+    """List the releases, their state, targets, locks, and what is proven on each target."""
     dirs, catalogue = setting()
     made = {p.stem for p in dirs.locks.glob("*.json")}
     for series in sorted(catalogue.series.values(), key=lambda s: s.date):
@@ -415,11 +417,13 @@ def list_releases() -> None:
             f"{t}{'' if f'{series.id}-{t}' in made else ' (no lock)'}" for t in series.targets
         ]
         slurp = "slurp" if series.slurp else "-"
-        click.echo(
-            "\t".join(
-                [series.id, series.name, series.date, slurp, series.status, ", ".join(targets)]
-            )
-        )
+        proofs = [p for p in catalogue.proofs if p.series == series.id]
+        proven = [
+            f"{target}: {', '.join(p.cell for p in proofs if p.target == target)}"
+            for target in dict.fromkeys(p.target for p in proofs)
+        ]
+        row = [series.id, series.name, series.date, slurp, series.status, ", ".join(targets)]
+        click.echo("\t".join([*row, "; ".join(proven) or "-"]))
 
 
 @cli.command(name="update-series")

@@ -198,7 +198,11 @@ def _archive(suite: str, packages: list[str], machine: str, cache: Path, days: f
     cache.mkdir(parents=True, exist_ok=True)
     archive = cache / f"{suite}-{digest}.tar.zst"
     with (cache / f"{archive.name}.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info(f"waiting for another build, which makes the build root of {suite}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         state = _state(archive)
         if state != "sound" or is_old(archive, days):
             if state == "damaged":

@@ -18,6 +18,7 @@ from builder.model.values import (
     Driver,
     LintianOverride,
     Overrides,
+    Proof,
     Recipe,
     Series,
     Target,
@@ -58,6 +59,11 @@ class _SuccessorFile:
 
 
 @dataclass(frozen=True, slots=True)
+class _ProofFile:
+    proof: tuple[Proof, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _UpgradeFile:
     step: tuple[UpgradeStep, ...] = ()
 
@@ -87,6 +93,7 @@ def load(root: Path) -> Catalogue:
         patches=patches.load(root / "patches"),
         upgrade_steps=reading.load(upgrades, _UpgradeFile).step if upgrades.exists() else (),
         successors=reading.load(successors, _SuccessorFile).package if successors.exists() else (),
+        proofs=load_proofs(root),
     )
     _check(catalogue)
     return catalogue
@@ -95,6 +102,12 @@ def load(root: Path) -> Catalogue:
 def load_services(root: Path) -> Mapping[str, Service]:
     """Read the services alone; regeneration of the series needs them before there are any."""
     return _load_each(root / "services", Service, "name")
+
+
+def load_proofs(root: Path) -> tuple[Proof, ...]:
+    """Read what was proven, of `root` (`projects/`)."""
+    path = root / "proven.toml"
+    return reading.load(path, _ProofFile).proof if path.exists() else ()
 
 
 def load_overrides(path: Path) -> Overrides:
@@ -132,6 +145,7 @@ def _check(catalogue: Catalogue) -> None:
         file = catalogue.root / "upgrades.toml"
         _known(step.to, catalogue.series, file, f"step[{i}].to")
         _known(step.service, catalogue.services, file, f"step[{i}].service")
+    _check_proofs(catalogue)
     _check_successors(catalogue)
     for i, driver in enumerate(catalogue.drivers):
         file, where = catalogue.root / "drivers.toml", f"driver[{i}] ({driver.name})"
@@ -152,6 +166,13 @@ def _check_bounds(value: object, series: Iterable[str], file: Path, where: str) 
         elif isinstance(item, tuple) and item and dataclasses.is_dataclass(item[0]):
             for i, entry in enumerate(item):
                 _check_bounds(entry, series, file, f"{place}[{i}]")
+
+
+def _check_proofs(catalogue: Catalogue) -> None:
+    file = catalogue.root / "proven.toml"
+    for i, proof in enumerate(catalogue.proofs):
+        _known(proof.series, catalogue.series, file, f"proof[{i}].series")
+        _known(proof.target, catalogue.targets, file, f"proof[{i}].target")
 
 
 def _check_successors(catalogue: Catalogue) -> None:
@@ -220,9 +241,13 @@ def upgrade_facts(catalogue: Catalogue, series: Series) -> Mapping[str, object]:
 
 def find_series(catalogue: Catalogue, word: str) -> Series:
     """Return the series of this id or code name, in any case; UsageError when there is none."""
+    return _find(series_words(catalogue), word, "series")
+
+
+def series_words(catalogue: Catalogue) -> dict[str, Series]:
+    """Return the series by each word for one: its code name and its id, in lower case."""
     names = {series.name.lower(): series for series in catalogue.series.values()}
-    names |= {id_.lower(): series for id_, series in catalogue.series.items()}
-    return _find(names, word, "series")
+    return names | {id_.lower(): series for id_, series in catalogue.series.items()}
 
 
 def find_service(catalogue: Catalogue, word: str) -> Service:

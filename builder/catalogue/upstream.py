@@ -10,7 +10,7 @@ import json
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,9 +103,7 @@ def regenerate(source: str, root: Path, only: Collection[str] | None = None) -> 
         found = list(pool.map(partial(_versions, origin), names, parts))
     texts = {}
     for row, part, versions in zip(wanted, parts, found, strict=True):
-        series = _series(row, versions, _existing(root, rows, row))
-        here = {name: v for name, v in series.versions.items() if name in part}
-        text = render(replace(series, versions=here))
+        text = render(_series(row, part, versions, _existing(root, rows, row)))
         # what a server says becomes the name of a file, and is read again by every build
         reading.build(tomllib.loads(text), Series, f"{origin.place}: {row.name}")
         texts[root / "series" / f"{row.id}.toml"] = text
@@ -206,8 +204,12 @@ def _existing(root: Path, rows: list[_Row], row: _Row) -> Series | None:
     return None
 
 
-def _series(row: _Row, versions: Mapping[str, str], old: Series | None) -> Series:
-    kept: Mapping[str, str] = old.versions if old and old.id == row.id else {}
+def _series(
+    row: _Row, part: Collection[str], versions: Mapping[str, str], old: Series | None
+) -> Series:
+    """Return a series with the versions of the services that are `part` of it."""
+    before: Mapping[str, str] = old.versions if old and old.id == row.id else {}
+    kept = {name: version for name, version in before.items() if name in part}
     if old is None or old.id != row.id:
         log.warning(f"{row.id}: new series; check its python and targets")
     return Series(

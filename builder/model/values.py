@@ -247,6 +247,23 @@ class UpgradeStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """What was proven of a series on a target by what CI has no time for (`make prove`).
+
+    `inputs` is a checksum of all that decided the outcome, `took` how long it was.
+    """
+
+    cell: Line
+    series: SeriesId
+    target: SuiteName
+    what: Line
+    date: Date
+    version: Version
+    took: Line
+    inputs: Line
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """All of `projects/`, read once and frozen.
 
@@ -265,6 +282,7 @@ class Catalogue:
     patches: Mapping[str, Mapping[str, tuple[Patch, ...]]] = field(default_factory=dict)
     upgrade_steps: tuple[UpgradeStep, ...] = ()
     successors: tuple[Successor, ...] = ()
+    proofs: tuple[Proof, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,7 @@ from builder.debs import library, tree
 from builder.debs.service.package import build_source_package
 from builder.errors import BuildError, FetchError
 from builder.fetch import files as fetch
-from builder.files import (
-    write_atomically,
-)
+from builder.files import write_atomically
 from builder.model import graph
 from builder.model.values import (
     Catalogue,

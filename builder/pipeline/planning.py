@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import json
-from concurrent.futures import (
-    ThreadPoolExecutor,
-)
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,9 +20,7 @@ from builder.debs.service import package as service_package
 from builder.debs.versions import full_version
 from builder.errors import DataError
 from builder.fetch import files as fetch
-from builder.files import (
-    sha256_text,
-)
+from builder.files import sha256_text
 from builder.model import graph
 from builder.model.service import roles_for
 from builder.pipeline.actions import Action, Known, decide
@@ -72,7 +68,6 @@ def plan(
 ) -> Work:
     """Return all a run knows before it changes anything; `unlocked` as `find_unlocked` has them."""
     series, target = options.series, options.target
-    order = catalogues.order(catalogue)
     wanted = request(catalogue, series, target)
     closures = closure_roots(wanted)
     patches = catalogue.patches.get(series.id, {})
@@ -132,12 +127,7 @@ def plan(
         plain=libraries,
         plain_services=services,
         public=publish.foresee(
-            options.repo,
-            name_suite(options).name,
-            dirs.keys,
-            key=options.key,
-            new_key=options.new_key,
-            trusted=trusted_keys(options),
+            options.repo, name_suite(options).name, dirs.keys, **key_wish(options)
         ),
     )
     return decide_actions(share_files(work, shared))
@@ -260,7 +250,7 @@ def decide_actions(work: Work) -> Work:
         library_actions=library_actions,
         service_actions=service_actions,
     )
-    return plan_own(decided_work)
+    return _plan_own(decided_work, binaries)
 
 
 def plan_own(work: Work) -> Work:
@@ -268,10 +258,14 @@ def plan_own(work: Work) -> Work:
 
     They are the one with the repository's key, the command of a node, and the roles of nodes.
     """
-    options, suite, templates = work.options, name_suite(work.options), work.dirs.templates
-    series, target = options.series, options.target
+    options, suite = work.options, name_suite(work.options)
     lost = {e.key for e in publish.lost(options.repo, suite)}
-    published = known_versions(publish.published(options.repo, suite), lost)
+    return _plan_own(work, known_versions(publish.published(options.repo, suite), lost))
+
+
+def _plan_own(work: Work, published: Mapping[str, Sequence[Known]]) -> Work:
+    options, templates = work.options, work.dirs.templates
+    series, target = options.series, options.target
     upgrade = catalogues.upgrade_facts(work.catalogue, series)
     own = (
         archive.archive_package(
@@ -308,9 +302,10 @@ def _choose_roles(work: Work) -> list[Plain]:
     )
 
 
-def trusted_keys(options: Options) -> bytes:
-    """Return the public keys nodes are told of beside the repository's."""
-    return options.trust_key.read_bytes() if options.trust_key else b""
+def key_wish(options: Options) -> publish.KeyWish:
+    """Return which key is asked for, and the public keys nodes are told of beside it."""
+    trusted = options.trust_key.read_bytes() if options.trust_key else b""
+    return {"key": options.key, "new_key": options.new_key, "trusted": trusted}
 
 
 def known_versions(

@@ -11,10 +11,8 @@ from builder.files import (
     scratch,
     sha256_file,
 )
-from builder.model.values import (
-    SourcePackage,
-)
-from builder.pipeline.planning import trusted_keys
+from builder.model.values import SourcePackage
+from builder.pipeline.planning import key_wish
 from builder.pipeline.values import Result, Row, Work, cache_directory, name_suite
 
 if TYPE_CHECKING:
@@ -27,14 +25,8 @@ if TYPE_CHECKING:
 def choose_signer(work: Work) -> publish.Signer:
     """Return what signs the suite: the key it has, or the one the options name."""
     options = work.options
-    return publish.choose(
-        options.repo,
-        name_suite(options).name,
-        work.dirs.keys,
-        key=options.key,
-        new_key=options.new_key,
-        trusted=trusted_keys(options),
-    )
+    suite = name_suite(options).name
+    return publish.choose(options.repo, suite, work.dirs.keys, **key_wish(options))
 
 
 def publish_suite(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import (
-    ThreadPoolExecutor,
-)
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from builder import log, publish
@@ -25,9 +23,7 @@ from builder.run import run as execute
 
 if TYPE_CHECKING:
     from builder.dirs import Dirs
-    from builder.model.values import (
-        Catalogue,
-    )
+    from builder.model.values import Catalogue
 
 
 def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: str) -> Result:
@@ -47,7 +43,8 @@ def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: st
     if all(a.verb == "keep" for a in work.release_actions):
         result.tarballs = vouch(work, offline=True)
         signer = choose_signer(work)
-        work = plan_own(dataclasses.replace(work, public=signer.public))
+        if signer.public != work.public:
+            work = plan_own(dataclasses.replace(work, public=signer.public))
         return publish_suite(work, result, {}, {}, signer)
     check_machine(work, suite_of_machine)
     with publish.locked(options.repo, f"building {options.series.id} for {options.target.suite}"):

@@ -6,7 +6,7 @@ says why it is written the way it is.
 """
 
 from builder.publish.contents import Entry, PoolFile
-from builder.publish.keys import choose, foresee
+from builder.publish.keys import KeyWish, choose, foresee
 from builder.publish.locking import locked
 from builder.publish.manage import (
     SuiteSummary,
@@ -28,6 +28,7 @@ from builder.publish.signer import Signer
 
 __all__ = [
     "Entry",
+    "KeyWish",
     "PoolFile",
     "Published",
     "Signer",

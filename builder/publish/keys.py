@@ -7,7 +7,7 @@ A suite that is new takes the key of the others.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from builder import log
 from builder.errors import PublishError
@@ -44,43 +44,40 @@ def known_keys(repo: Path, suite: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(key for key in found if key))
 
 
-def choose(
-    repo: Path,
-    suite: str,
-    keys: Path,
-    *,
-    key: str = "",
-    new_key: bool = False,
-    trusted: bytes = b"",
-) -> Signer:
-    """Return the signer for `suite`: of `key`, else of the key the repository remembers.
+class KeyWish(TypedDict, total=False):
+    """What a person may ask of the key that signs a suite."""
 
-    What nodes get has the public keys `trusted` (armoured or not) beside the signer's, and
-    keeps those it had until the suite is signed with a new key. `keys` is the directory of the
-    keys we make. In a new repository it is the newest of them, made on first use. `new_key`
-    allows another key than the remembered one; without `key` it is the newest in `keys`, and
-    one is made where that is the remembered one.
+    key: str
+    """A fingerprint or an address; without one it is the key the repository remembers."""
+    new_key: bool
+    """Allow another key than the remembered one."""
+    trusted: bytes
+    """Public keys, armoured or not, that nodes get beside the signer's."""
+
+
+def choose(repo: Path, suite: str, keys: Path, **wish: Unpack[KeyWish]) -> Signer:
+    """Return the signer for `suite`: of the key asked for, else of the one it remembers.
+
+    Nodes keep the public keys they have until the suite is signed with a new one. `keys` is the
+    directory of the keys we make. In a new repository it is the newest of them, made on first
+    use. With `new_key` and no `key` it is the newest in `keys`, and one is made where that is
+    the remembered one.
     Raises PublishError for a key that is not there, or is not the repository's.
     """
-    signer = _known_signer(repo, suite, keys, key, new_key=new_key)
+    new_key = wish.get("new_key", False)
+    signer = _known_signer(repo, suite, keys, wish.get("key", ""), new_key=new_key)
     if signer is None:
         signer = Signer.make(keys, another=new_key and Signer.recorded(keys) is not None)
-    return _with_trusted(signer, repo, suite, trusted, new_key=new_key)
+    return _with_trusted(signer, repo, suite, wish.get("trusted", b""), new_key=new_key)
 
 
-def foresee(
-    repo: Path,
-    suite: str,
-    keys: Path,
-    *,
-    key: str = "",
-    new_key: bool = False,
-    trusted: bytes = b"",
-) -> bytes:
+def foresee(repo: Path, suite: str, keys: Path, **wish: Unpack[KeyWish]) -> bytes:
     """Return the public keys that nodes get of what `choose` returns; empty if it makes a key."""
-    signer = _known_signer(repo, suite, keys, key, new_key=new_key)
+    new_key = wish.get("new_key", False)
+    signer = _known_signer(repo, suite, keys, wish.get("key", ""), new_key=new_key)
     if signer is None:
         return b""
+    trusted = wish.get("trusted", b"")
     return _with_trusted(signer, repo, suite, trusted, new_key=new_key).public
 
 

@@ -1,6 +1,6 @@
 """Lay out the binary packages of a service: debian/assemble.py PLAN WHEEL.
 
-PLAN (JSON) says what goes where; see `builder/debs/source.py`, which writes it. The
+PLAN (JSON) says what goes where; see `builder/debs/service/assembly.py`, which writes it. The
 sample configurations of a service import the service, which costs seconds: one process of
 the tree's Python (samples.py) makes them all.
 """

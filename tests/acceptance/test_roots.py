@@ -4,6 +4,7 @@ and what a build that is killed leaves behind.
 The root is that of `build-debs pike`; its tarball is in the cache when that ran before.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -137,6 +138,20 @@ def test_one_of_today_is_made_once(packages, cache, tmp_path):
     made = cache.stat().st_mtime_ns
     opened(cache.parent, packages, tmp_path / "area")
     assert cache.stat().st_mtime_ns == made
+
+
+def test_a_build_that_waits_for_another_s_root_says_so(packages, cache, tmp_path, monkeypatch):
+    said = []
+    with cache.with_name(f"{cache.name}.lock").open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        def hear(text):
+            said.append(text)
+            fcntl.flock(held, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(roots.log, "info", hear)
+        opened(cache.parent, packages, tmp_path / "area")
+    assert said[0] == "waiting for another build, which makes the build root of bullseye"
 
 
 def test_an_old_one_is_made_anew_and_used_when_no_mirror_answers(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from repository import Repository
 
 INSTALL = Path(__file__).resolve().parents[2] / "docs/install.md"
+AGENTS = Path(__file__).with_name("agents.py")
 SSH = ("openssh-client", "openssh-server")
 SERVICES = ("keystone", "glance", "placement", "nova", "neutron", "cinder")
 PATTERNS = shlex.join(f"{service}*.service" for service in SERVICES)
@@ -248,22 +249,8 @@ def wait_for_units(node: Node, seconds: int = 300) -> None:
 
 def wait_for_agents(cloud: Cloud, seconds: int = 300) -> None:
     """Wait until all agents and compute hosts report."""
-
-    def down() -> list[str]:
-        done = cloud.controller.run(
-            ". /root/admin-openrc; openstack network agent list -f json &&"
-            " openstack compute service list -f json",
-            check=False,
-        )
-        if done.returncode != 0:
-            return ["the APIs"]
-        rows = [
-            row for part in re.split(r"(?<=\])\n(?=\[)", done.stdout) for row in json.loads(part)
-        ]
-        well = (True, "up", ":-)")  # the last is an old client's word for alive
-        return [row["Binary"] for row in rows if row.get("Alive", row.get("State")) not in well]
-
-    wait_until("all agents to report", lambda: not down(), seconds, 2)
+    command = f". /root/admin-openrc; exec python3 - {seconds}"
+    cloud.controller.run(command, stdin=AGENTS.read_text(), seconds=seconds + 120)
 
 
 def change_suite(node: Node, old: str, new: str) -> None:

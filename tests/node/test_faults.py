@@ -25,7 +25,7 @@ OLD, NEW = "2025.2", "2026.1"
 SLURP = "2025.1"  # from which NEW is one step as well
 PACKAGES = ("keystone", "cinder-api", "cinder-scheduler")
 SERVICES = ("keystone", "cinder")
-POINTS = int(os.environ.get("POWER_CUTS") or 2)  # `make test-upgrades` has ten
+POINTS = int(os.environ.get("POWER_CUTS") or 2)  # `make prove CELL=power-cuts` has ten
 SETTINGS = """
 [DEFAULT]
 transport_url = rabbit://openstack:PASS@{1}

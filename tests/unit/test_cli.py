@@ -339,6 +339,17 @@ def test_list_shows_each_release_with_its_targets_and_locks(cloud, call):
     assert first[:5] == ["2099.1", "zenith", "2024-04-03", "slurp", "maintained"]
     assert "no lock" not in first[5]
     assert second[5] == "bookworm (no lock), trixie (no lock)"
+    assert first[6] == second[6] == "-"
+
+
+def test_list_shows_what_is_proven(own, call):
+    cloud, data = own
+    (data / "projects/proven.toml").write_text(
+        "[[proof]]\n"
+        'cell = "tempest"\nseries = "2099.1"\ntarget = "bookworm"\nwhat = "Tempest"\n'
+        'date = "2026-11-29"\nversion = "1.0"\ntook = "60 min"\ninputs = "abc"\n'
+    )
+    assert call(cloud, "list")[1].splitlines()[0].split("\t")[6] == "bookworm: tempest"
 
 
 def test_a_repository_that_cannot_be_written_is_one_error(own, call, tmp_path):

@@ -22,9 +22,16 @@ class Server(ThreadingHTTPServer):
 @contextmanager
 def web_server(handler):
     """Serve with that handler; give the address, without a slash at its end."""
-    with Server(("127.0.0.1", 0), handler) as server:
+    with running(Server(("127.0.0.1", 0), handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
+
+
+@contextmanager
+def running(server):
+    """Have a server answer for a block."""
+    with server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield server
         finally:
             server.shutdown()

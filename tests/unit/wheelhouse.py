@@ -14,13 +14,12 @@ import json
 import re
 import subprocess
 import tarfile
-import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
-from web import Server
+from web import Server, running
 
 from builder.model.values import Artifact, Distribution, Lock, Series, Target
 from builder.model.values import Wheel as ReadyWheel
@@ -305,14 +304,8 @@ def cut_short(data, length):
 def serving(json_api=True):
     """Run an index for a block."""
     index = Index(json_api)
-    thread = threading.Thread(target=index.server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with running(index.server):
         yield index
-    finally:
-        index.server.shutdown()
-        index.server.server_close()
-        thread.join()
 
 
 # A build backend (PEP 517) of the standard library alone: no test needs a real one.

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 from nodeside import service, unit
 from openstack_node import arrival, system
+from web import running
 
 NAME = "toy-api.service"
 
@@ -78,11 +79,8 @@ def answering(*statuses, address="127.0.0.1", secure=None):
     with Server((address, 0), Handler) as server:
         if secure:
             server.socket = secure.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+        with running(server):
+            yield server.server_address[1]
 
 
 HERE = os.getpid()
