@@ -21,6 +21,7 @@ With --detail, each run's dpkg.log and terminal output are kept there.
 
 import argparse
 import os
+import shlex
 import signal
 import statistics
 import subprocess
@@ -132,7 +133,8 @@ def main():
 
 def booted(lab, name, repository, *, ours):
     """Return a node with the servers, and our repository if it is for that."""
-    node = lab.node(name, extra=SERVERS)
+    node = lab.node(name)
+    node.run(f"apt-get update && apt-get install -y {shlex.join(SERVERS)}")
     # The images of the tests have shortcuts that a user's machine has not.
     node.run("rm -f /etc/dpkg/dpkg.cfg.d/99mmdebstrap")
     node.run("sed -i /Install-Recommends/d /etc/apt/apt.conf.d/99mmdebstrap")

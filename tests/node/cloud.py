@@ -167,8 +167,8 @@ def running(repository: Repository, blocks: list[document.Block], scratch: Path)
 
 def _build(lab: Lab, suite: str, share: Path, blocks: list[document.Block]) -> Cloud:
     """Boot two empty nodes of a Debian and run the blocks on them."""
-    controller = lab.node("controller", suite, address="10.0.0.11", extra=SSH, provider=True)
-    compute = lab.node("compute1", suite, address="10.0.0.31", extra=SSH, provider=True)
+    controller = lab.node("controller", suite, address="10.0.0.11", provider=True)
+    compute = lab.node("compute1", suite, address="10.0.0.31", provider=True)
     cloud = Cloud(lab, controller, compute, share)
     _introduce(cloud)
     image = guest.build()
@@ -190,6 +190,7 @@ def _introduce(cloud: Cloud) -> None:
     key = cloud.share.parent / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     for node in cloud.nodes.values():
+        node.run(f"apt-get update && apt-get install -y {shlex.join(SSH)}")
         node.run("install -d -m 0700 /root/.ssh")
         node.write("/root/.ssh/authorized_keys", key.with_suffix(".pub").read_text())
         node.write("/root/.ssh/config", "StrictHostKeyChecking accept-new\n")

@@ -464,16 +464,15 @@ class Lab:
         suite: str = "bookworm",
         *,
         address: str = "",
-        extra: tuple[str, ...] = (),
         provider: bool = False,
     ) -> Node:
         """Return a new node that runs.
 
-        `extra`: Debian packages its image has besides the base. `provider`: whether it has
-        a second interface, eth1, without an address, on the provider network.
+        `provider`: whether it has a second interface, eth1, without an address, on the provider
+        network.
         """
         address = address or f"{NETWORK}.{10 + len(self.nodes)}"
-        node = Node(self, name, images.image(suite, extra), address, provider=provider)
+        node = Node(self, name, images.image(suite), address, provider=provider)
         self.nodes.append(node)
         node.boot()
         return node

@@ -1,4 +1,4 @@
-"""Root file systems for nodes: Debian as mmdebstrap makes it, once per suite and package set.
+"""Root file systems for nodes: Debian as mmdebstrap makes it, once per suite.
 
 The mirrors are those the host's own apt uses; nothing here names one.
 """
@@ -111,12 +111,11 @@ def _settings() -> list[str]:
     return _output("apt-config", "dump").splitlines()
 
 
-def image(suite: str, extra: tuple[str, ...] = ()) -> Path:
-    """Return the root of `suite` with BASE and `extra`, bootstrapped on first use."""
+def image(suite: str) -> Path:
+    """Return the root of `suite` with BASE, bootstrapped on first use."""
     found = sources(suite)
-    packages = tuple(sorted({*BASE, *extra}))
     hooks = [_hook(line) for line in _customise(suite, found)]
-    identity = repr((suite, packages, found, hooks, followed_options()))
+    identity = repr((suite, BASE, found, hooks, followed_options()))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     images = cache_dir() / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -124,7 +123,7 @@ def image(suite: str, extra: tuple[str, ...] = ()) -> Path:
     with (images / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.is_dir():
-            _bootstrap(root, suite, packages, found, hooks)
+            _bootstrap(root, suite, found, hooks)
     return root
 
 
@@ -143,9 +142,7 @@ def _customise(suite: str, found: list[Source]) -> list[str]:
     ]
 
 
-def _bootstrap(
-    root: Path, suite: str, packages: tuple[str, ...], found: list[Source], hooks: list[str]
-) -> None:
+def _bootstrap(root: Path, suite: str, found: list[Source], hooks: list[str]) -> None:
     if shutil.which("mmdebstrap") is None:
         raise RuntimeError("mmdebstrap is not installed: apt-get install mmdebstrap")
     options = [
@@ -160,7 +157,7 @@ def _bootstrap(
             *("mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--format=directory"),
             # Lists stay: a node's apt-get update then only asks whether they are current.
             *("--skip=cleanup/apt/lists", "--dpkgopt=force-unsafe-io"),
-            f"--include={','.join(packages)}",
+            f"--include={','.join(BASE)}",
             *(f"--aptopt={option}" for option in options),
             *hooks,
             *(suite, str(target), "-"),
