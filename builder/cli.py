@@ -308,11 +308,25 @@ def _check_writable(dirs: Dirs) -> None:
 @cli.command()
 @click.argument("release")
 @TARGET
+@click.option(
+    "--service",
+    "services",
+    multiple=True,
+    metavar="NAME[==VERSION]",
+    help="Resolve this service alone, new or not; the rows of all others stay (repeatable).",
+)
 @CONSTRAINTS
 @TARBALLS
 @verbosity
-def lock(release: str, target: str | None, constraints: str | None, tarballs: str | None) -> None:
+def lock(
+    release: str,
+    target: str | None,
+    services: tuple[str, ...],
+    constraints: str | None,
+    tarballs: str | None,
+) -> None:
     """Resolve RELEASE again and write its lock below projects/locks/."""
+    from builder.catalogue import upstream  # noqa: PLC0415
     from builder.pipeline import locking  # noqa: PLC0415
     from builder.resolve import lockfile as locks  # noqa: PLC0415
 
@@ -324,10 +338,20 @@ def lock(release: str, target: str | None, constraints: str | None, tarballs: st
     if path.exists():
         with suppress(DataError):  # a damaged one is what this verb is the remedy for
             old = {d.name: d.version for d in locks.read(path).distributions}
+    known = series
     with log.waiting(f"lock {series.id} on {suite.suite}"):
+        series = locking.with_versions(catalogue, series, services)
         made = locking.make_lock(
-            catalogue, dirs, series, suite, constraints=constraints, tarballs=tarballs
+            catalogue,
+            dirs,
+            series,
+            suite,
+            services=[word.partition("==")[0].lower() for word in services],
+            constraints=constraints,
+            tarballs=tarballs,
         )
+    if series != known:
+        upstream.write_series(dirs.projects, series)
     changed = locks.write(made, path)
     new = {d.name: d.version for d in made.distributions}
     for name in sorted(old.keys() | new.keys(), key=str.lower):

@@ -310,6 +310,32 @@ def overrides_for(catalogue: Catalogue, series: Series) -> Overrides:
     return catalogue.overrides.get(series.id, Overrides())
 
 
+def drivers_for(catalogue: Catalogue, series: Series) -> tuple[Driver, ...]:
+    """Return what upstream leaves to the operator in `series`: each once, with its services.
+
+    Those of `drivers.toml` come first, then those of the services' own files.
+    """
+    names = order(catalogue)
+    everywhere = tuple(sorted(series.versions))
+    rows = [
+        dataclasses.replace(d, services=everywhere if d.every else d.services)
+        for d in catalogue.drivers
+        if holds(d, series.id, names)
+    ]
+    rows += [
+        Driver(d.name, d.reason, services=(service,))
+        for service in everywhere
+        for d in catalogue.services[service].drivers
+        if holds(d, series.id, names)
+    ]
+    found: dict[str, Driver] = {}
+    for row in rows:
+        first = found.setdefault(str(canonicalize_name(row.name)), row)
+        services = tuple(dict.fromkeys([*first.services, *row.services]))
+        found[str(canonicalize_name(row.name))] = dataclasses.replace(first, services=services)
+    return tuple(found.values())
+
+
 def recipes_for(catalogue: Catalogue, series: Series) -> dict[str, Recipe]:
     """Return the recipes that hold in `series`, by normalised name of the distribution."""
     names = order(catalogue)

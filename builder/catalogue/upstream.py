@@ -115,6 +115,13 @@ def regenerate(source: str, root: Path, only: Collection[str] | None = None) -> 
     return changed
 
 
+def write_series(root: Path, series: Series) -> None:
+    """Write a series' file below `root` (`projects/`)."""
+    text = render(series)
+    reading.build(tomllib.loads(text), Series, series.id)
+    files.write_atomically(root / "series" / f"{series.id}.toml", text.encode())
+
+
 def _rows(origin: Source) -> list[_Row]:
     """Read upstream's list of series, oldest first, without those before FIRST and future ones."""
     for path in STATUS_FILES:

@@ -14,6 +14,7 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import requests
+from packaging.version import InvalidVersion, Version
 from urllib3.exceptions import HTTPError
 
 from builder import index, log, web
@@ -30,6 +32,7 @@ from builder.model.values import Artifact, Fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import date
 
     from pypi_simple import DistributionPackage
 
@@ -355,6 +358,27 @@ class Client:
                 row = Artifact(package.filename, digest, package.size or 0)
                 found.setdefault(package.version, []).append(row)
         return found
+
+    def newest_of(self, distribution: str, day: date) -> str:
+        """Return the newest version of the major release that was the newest on a day.
+
+        That is a service's version in the series released that day. Empty where there was none
+        yet, or the index does not say when a file came (PEP 700).
+        """
+        found = {}
+        try:
+            packages = self.packages(distribution)
+        except _UnavailableError:
+            return ""
+        for package in packages:
+            with suppress(InvalidVersion):
+                version = Version(package.version or "")
+                if package.upload_time and not version.is_prerelease:
+                    found[version] = package.upload_time.date()
+        then = max((v for v, uploaded in found.items() if uploaded <= day), default=None)
+        if then is None:
+            return ""
+        return str(max(v for v in found if v.major == then.major))
 
     def download(self, url: str, artifact: Artifact, cache: Path) -> Artifact:
         """Download `url` into the cache if its bytes are those of `artifact`; return what it is."""

@@ -241,6 +241,7 @@ class Package:
     `groups`: further groups the service's user is put into.
     `apparmor`: profiles of other packages, by their file in /etc/apparmor.d, that take in
     the rules this package has as `/usr/share/<package>/apparmor/<profile>`.
+    `roles`: role packages that depend on this one, beside those `projects/roles.toml` says.
     `takes_over`: packages of Debian's own build of the service that have files of this one.
     What follows from that depends on the target (debs/debian.py).
     `transitional`, `aliases`: of a package that only leads on from Debian's (`Successor`).
@@ -261,6 +262,7 @@ class Package:
     scripts: tuple[Script, ...] = ()
     groups: tuple[AccountName, ...] = ()
     apparmor: tuple[FileName, ...] = ()
+    roles: tuple[PackageName, ...] = field(default=(), repr=False)
     takes_over: tuple[PackageName, ...] = ()
     transitional: bool = False
     aliases: Mapping[DaemonName, DaemonName] = field(default_factory=lambda: NO_STRINGS)
@@ -659,6 +661,16 @@ class Records:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceDriver:
+    """A distribution that upstream leaves to the operator and a service needs (`[[drivers]]`)."""
+
+    name: DistributionName
+    reason: Line
+    since: SeriesBound = ""
+    until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A service of OpenStack.
 
@@ -673,6 +685,7 @@ class Service:
     `tmpfiles`: further lines of tmpfiles.d(5).
     `exclude`: paths (globs, `*` crosses no `/`) of the wheel's tree, below `{tree}`, that
     are not packaged; `{site}` is its site-packages.
+    `drivers`: distributions upstream leaves to the operator that join its closure.
     `adopts`: whether nodes with Debian's own packages of it can move here: the target's are
     of an earlier version (set by debs/debian.py, in no project file).
     """
@@ -702,6 +715,7 @@ class Service:
     settings: tuple[Setting, ...] = ()
     dynamic: tuple[Dynamic, ...] = ()
     records: tuple[Records, ...] = ()
+    drivers: tuple[ServiceDriver, ...] = field(default=(), repr=False)
     adopts: bool = False
     since: SeriesBound = ""
     until: SeriesBound = ""

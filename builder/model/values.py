@@ -149,12 +149,14 @@ class Series:
 class Driver:
     """A distribution upstream leaves to the operator, and why it is in.
 
-    It joins the closure of `services`; `client` puts it into the command line client's.
+    It joins the closure of `services`, or with `every` that of all; a service's file says itself
+    what it needs alone. `client` puts it into the command line client's.
     """
 
     name: DistributionName
-    reason: str
+    reason: Line
     services: tuple[ServiceName, ...] = ()
+    every: bool = False
     client: bool = False
     since: SeriesBound = ""
     until: SeriesBound = ""
@@ -326,7 +328,10 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """The closure of a series on a target; `build` is what builds the sdists among it."""
+    """The closure of a series on a target; `build` is what builds the sdists among it.
+
+    `inputs`: checksums of what it was made from. `asked`: of what each service asked for.
+    """
 
     series: SeriesId
     target: SuiteName
@@ -334,6 +339,7 @@ class Lock:
     inputs: Mapping[OptionName, Sha256]
     distributions: tuple[Distribution, ...]
     build: tuple[Distribution, ...] = field(default=())
+    asked: Mapping[ServiceName, Sha256] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

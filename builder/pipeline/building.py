@@ -320,7 +320,9 @@ def _conflict_error(work: Work, rows: Sequence[Distribution], paths: Sequence[st
 
 def _leave_out(work: Work, result: Result, lost: AbstractSet[str]) -> Work:
     """Leave out the distributions `lost`, and the services whose closure one of them is in."""
-    roots = closure_roots(request(work.catalogue, work.options.series, work.options.target))
+    roots = closure_roots(
+        request(work.catalogue, work.options.series, work.options.target), work.lock
+    )
     closures = {n: graph.closure(work.lock, roots[n]) for n in work.services}
     needed = {n: sorted(closures[n].keys() & lost) for n in closures}
     gone = {n for n in needed if needed[n] and work.service_actions[n].verb != "keep"}

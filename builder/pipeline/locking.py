@@ -6,6 +6,7 @@ import calendar
 import dataclasses
 import time
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,13 +14,13 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder import log, roots
 from builder.catalogue import load as catalogues
-from builder.errors import DataError, ResolveError
+from builder.errors import DataError, ResolveError, UsageError
 from builder.fetch import files as fetch
 from builder.files import (
     area_of_a_run,
     sha256_file,
 )
-from builder.model.service import holds
+from builder.model import graph
 from builder.model.values import (
     Artifact,
     Catalogue,
@@ -42,10 +43,12 @@ if TYPE_CHECKING:
     from builder.pipeline.values import Options
 
 
+TRAILING = 14  # days after a series in which the last of its services come out
+
+
 def request(catalogue: Catalogue, series: Series, target: Target) -> resolve.Request:
     """Return what a lock of `series` on `target` is resolved from."""
-    order = catalogues.order(catalogue)
-    drivers = tuple(d for d in catalogue.drivers if holds(d, series.id, order))
+    drivers = catalogues.drivers_for(catalogue, series)
     services = {s: catalogue.services[s].distribution for s in series.versions}
     rows = catalogues.overrides_for(catalogue, series)
     return resolve.Request(series, target, services, drivers, rows.override, rows.build)
@@ -87,16 +90,108 @@ def make_lock(
     series: Series,
     target: Target,
     *,
+    services: Collection[str] = (),
     constraints: str | None = None,
     user: Sequence[str] = (),
     tarballs: str | None = None,
 ) -> Lock:
-    """Resolve a lock again, from the live constraints or those given."""
+    """Resolve a lock again, from the live constraints or those given.
+
+    With `services` it is the committed lock in which these alone are resolved, again or for the
+    first time: what others need as well keeps its rows, and ResolveError says where that cannot be.
+    """
     text = resolve.read_constraints(constraints, series)
     directory = Path(tarballs) if tarballs and "://" not in tarballs else None
     wanted = request(catalogue, series, target)
-    with log.step(f"resolve {series.id} on {target.suite}"):
-        return _refuse_unsound(_resolver(catalogue, dirs, wanted).resolve(text, user, directory))
+    if not services:
+        with log.step(f"resolve {series.id} on {target.suite}"):
+            made = _resolver(catalogue, dirs, wanted).resolve(text, user, directory)
+        return _refuse_unsound(made)
+    lock = committed_lock(dirs, series, target)
+    _refuse_stale(lock_path(dirs, series, target), lock, wanted, ())
+    wanted = _as_locked(wanted, lock, services)
+    kept = _rows_of_others(wanted, lock, services)
+    pinned = [f"{d.name}==={d.version}" for d in (*lock.build, *kept.values())]
+    text = "\n".join(resolve.layered(text, pinned))
+    with log.step(f"resolve {', '.join(services)} of {series.id} on {target.suite}"):
+        made = _resolver(catalogue, dirs, wanted).resolve(text, user, directory)
+    return _refuse_unsound(_with_services(lock, made, kept, services))
+
+
+def _with_services(
+    lock: Lock, made: Lock, kept: Mapping[str, Distribution], services: Collection[str]
+) -> Lock:
+    """Return `made`, with all of `lock` that is not of `services` as it was."""
+    tools = {(d.name, d.version): d for d in lock.build}
+    return dataclasses.replace(
+        made,
+        inputs=lock.inputs,
+        asked={**lock.asked, **{name: made.asked[name] for name in services}},
+        distributions=tuple(_kept_row(kept, row) for row in made.distributions),
+        build=tuple(tools.get((d.name, d.version), d) for d in made.build),
+    )
+
+
+def with_versions(catalogue: Catalogue, series: Series, words: Sequence[str]) -> Series:
+    """Return the series with a version of each service `words` name, as NAME or NAME==VERSION.
+
+    Where neither the word nor the series has one, it is the newest of the major release that was
+    on the index when the series came out. UsageError where there is none.
+    """
+    versions, ids = dict(series.versions), catalogues.order(catalogue)
+    for word in words:
+        name, _, version = word.partition("==")
+        service = catalogues.find_service(catalogue, name)
+        if not service.exists_in(series.id, ids):
+            raise UsageError(f"{service.name} is not part of {series.id}: see its since and until")
+        day = date.fromisoformat(series.date) + timedelta(days=TRAILING)
+        found = version or versions.get(service.name)
+        found = found or fetch.Client().newest_of(service.distribution, day)
+        if not found:
+            raise UsageError(
+                f"{series.id} has no version of {service.name}, and the package index tells none",
+                hint=f"name it, as in --service {service.name}==1.0.0, or run update-series",
+            )
+        versions[service.name] = found
+    return dataclasses.replace(series, versions=dict(sorted(versions.items())))
+
+
+def _as_locked(wanted: resolve.Request, lock: Lock, services: Collection[str]) -> resolve.Request:
+    """Return the request with the services a lock has, at its versions, and the given ones."""
+    locked = graph.by_name(lock)
+    versions = {}
+    for name, version in wanted.series.versions.items():
+        row = locked.get(canonicalize_name(wanted.services[name]))
+        if name in services or row is not None:
+            versions[name] = row.version if row and name not in services else version
+    return dataclasses.replace(
+        wanted,
+        series=dataclasses.replace(wanted.series, versions=versions),
+        services={name: wanted.services[name] for name in versions},
+        drivers=tuple(
+            d
+            for d in wanted.drivers
+            if not d.services or {*d.services} & {*services} or canonicalize_name(d.name) in locked
+        ),
+    )
+
+
+def _rows_of_others(
+    wanted: resolve.Request, lock: Lock, services: Collection[str]
+) -> dict[str, Distribution]:
+    """Return the rows of a lock that more than `services` need, by normalised name."""
+    locked = graph.by_name(lock)
+    roots = [d for s, d in wanted.services.items() if s not in services]
+    roots += [d.name for d in wanted.drivers if not d.services or {*d.services} - {*services}]
+    return graph.closure(lock, [r for r in roots if canonicalize_name(r) in locked])
+
+
+def _kept_row(kept: Mapping[str, Distribution], row: Distribution) -> Distribution:
+    """Return the row others have of a distribution, with the extras that are new."""
+    old = kept.get(canonicalize_name(row.name))
+    if old is None or old.version != row.version:
+        return row
+    return dataclasses.replace(old, extras={**row.extras, **old.extras})
 
 
 def _refuse_unsound(lock: Lock) -> Lock:
@@ -276,19 +371,57 @@ def read_lock(catalogue: Catalogue, dirs: Dirs, options: Options) -> Lock:
         )
     lock = committed_lock(dirs, series, target)
     wanted = request(catalogue, series, target)
-    if lock.inputs.get("request") != wanted.digest():
-        raise DataError(
-            f"{path.name} was made for other versions, drivers or overrides than projects/ has",
-            hint=f"refresh it with: build-debs lock {series.id} --target {target.suite}",
-        )
-    services = {d: series.versions[s] for s, d in wanted.services.items()}
-    others = [d.name for d in wanted.drivers]
-    locks.refuse(path, lockcheck.check_for(lock, services, others, _loads_on(target)))
+    _refuse_stale(path, lock, wanted, options.services)
+    others = [
+        d.name for d in wanted.drivers if not d.services or {*d.services} & {*options.services}
+    ]
+    versions = _versions_to_check(lock, wanted, options.services)
+    locks.refuse(path, lockcheck.check_for(lock, versions, others, _loads_on(target)))
     if options.override:
         user = resolve.read_overrides(options.override)
         with log.step(f"resolve {series.id} with {options.override.name}"):
             return _refuse_unsound(_resolver(catalogue, dirs, wanted).override(lock, user))
     return lock
+
+
+def _versions_to_check(
+    lock: Lock, wanted: resolve.Request, services: Collection[str]
+) -> dict[str, str]:
+    """Return the version a lock has to have of each service's distribution.
+
+    For one that is not to be built, that is what it has; or nothing.
+    """
+    locked = {canonicalize_name(d.name): d.version for d in lock.distributions}
+    found = {}
+    for service, distribution in wanted.services.items():
+        here = locked.get(canonicalize_name(distribution))
+        version = wanted.series.versions[service] if service in services else here
+        if version is not None:
+            found[distribution] = version
+    return found
+
+
+def _refuse_stale(
+    path: Path, lock: Lock, wanted: resolve.Request, services: Collection[str]
+) -> None:
+    """Raise DataError where what is to be built was locked for another request, or not at all."""
+    series, target = wanted.series, wanted.target
+    command = f"build-debs lock {series.id} --target {target.suite}"
+    if lock.inputs.get("request") != wanted.digest():
+        raise DataError(
+            f"{path.name} was made for other drivers or overrides than projects/ has",
+            hint=f"refresh it with: {command}",
+        )
+    asked = wanted.asked()
+    stale = [name for name in services if lock.asked.get(name) != asked[name]]
+    if stale:
+        new = [name for name in stale if name not in lock.asked]
+        what = "has no" if new else "was made for another version or other drivers of"
+        raise DataError(
+            f"{path.name} {what} {', '.join(new or stale)}",
+            hint=f"add it with: {command} {' '.join(f'--service {n}' for n in new or stale)}; "
+            "or build others with --project",
+        )
 
 
 def _loads_on(target: Target) -> Callable[[str], bool]:

@@ -69,7 +69,7 @@ def plan(
     """Return all a run knows before it changes anything; `unlocked` as `find_unlocked` has them."""
     series, target = options.series, options.target
     wanted = request(catalogue, series, target)
-    closures = closure_roots(wanted)
+    closures = closure_roots(wanted, lock)
     patches = catalogue.patches.get(series.id, {})
     check_patched(lock, patches)
     recipes = catalogues.recipes_for(catalogue, series)
@@ -188,12 +188,16 @@ def check_patched(lock: Lock, patches: Mapping[str, Sequence[Patch]]) -> None:
             )
 
 
-def closure_roots(wanted: resolve.Request) -> dict[str, list[str]]:
-    """Return the roots of each service's closure: its distribution, and its drivers."""
-    return {
+def closure_roots(wanted: resolve.Request, lock: Lock) -> dict[str, list[str]]:
+    """Return the roots of each locked service's closure: its distribution, and its drivers."""
+    locked = graph.by_name(lock)
+    roots = {
         name: [distribution, *(d.name for d in wanted.drivers if name in d.services)]
         for name, distribution in wanted.services.items()
+        if canonicalize_name(distribution) in locked
     }
+    # a driver may lack of a service that is stale, and so is not built
+    return {s: [n for n in names if canonicalize_name(n) in locked] for s, names in roots.items()}
 
 
 def _restrict_packages(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-FORMAT = 1
+FORMAT = 2
 SHOWN = 8  # problems of a lock that are told
 LARGEST = 32 << 20  # bytes
 REMEDY = "make it again with `build-debs lock`"
@@ -42,6 +42,7 @@ def _plain(lock: Lock) -> Lock:
     return dataclasses.replace(
         lock,
         inputs=dict(lock.inputs),
+        asked=dict(lock.asked),
         distributions=plain(lock.distributions),
         build=plain(lock.build),
     )

@@ -92,7 +92,8 @@ def lock(
     if user:
         inputs["override"] = sha256_text(*user)
     target = request.target
-    return Lock(request.series.id, target.suite, target.python, inputs, rows, tools)
+    where = (request.series.id, target.suite, target.python)
+    return Lock(*where, inputs, rows, tools, request.asked())
 
 
 def _check_exact(user: Iterable[str]) -> None:

@@ -56,12 +56,19 @@ class Request:
     """What builds sdists beyond what their pyproject.toml names."""
 
     def digest(self) -> str:
-        """Return a checksum of the request; a lock whose `inputs` has another is stale."""
-        rows = [f"{d}=={self.series.versions[s]}" for s, d in sorted(self.services.items())]
-        rows += [f"driver {d.name} {','.join(d.services)}" for d in self.drivers]
+        """Return a checksum of what is of no service; stale is a lock whose `inputs` differ."""
+        rows = sorted(f"driver {d.name}" for d in self.drivers if not d.services)
         rows += [f"override {o.requirement}" for o in self.overrides]
         rows += [f"build {o.requirement}" for o in self.build]
         return sha256_text(self.series.id, self.target.suite, self.target.python, *rows)
+
+    def asked(self) -> dict[str, str]:
+        """Return, by service, a checksum of what it asks for; stale where a lock has another."""
+        return {name: self._asked(name) for name in sorted(self.services)}
+
+    def _asked(self, service: str) -> str:
+        drivers = sorted(canonicalize_name(d.name) for d in self.drivers if service in d.services)
+        return sha256_text(self.services[service], self.series.versions[service], *drivers)
 
 
 def read_constraints(source: str | None, series: Series) -> str:
@@ -119,7 +126,9 @@ def resolve(
     inputs = {"request": request.digest(), "constraints": sha256_text(constraints)}
     if user:
         inputs["override"] = sha256_text(*user)
-    return Lock(request.series.id, request.target.suite, request.target.python, inputs, rows, build)
+    target = request.target
+    where = (request.series.id, target.suite, target.python)
+    return Lock(*where, inputs, rows, build, request.asked())
 
 
 def check_dependencies(user: Iterable[str], services: Collection[str]) -> None:

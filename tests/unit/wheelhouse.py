@@ -176,14 +176,15 @@ class Index:
     """A package index on 127.0.0.1: `add` files, and have requests fail as a test wants.
 
     `account` is the `user:password` it asks for, `sent` what it was sent; `elsewhere` is where
-    its pages say that the files are. `answers` maps a path to a list of functions of the
-    request handler, used up one a request before the file is served; `requests` are the paths
-    that were asked for.
+    its pages say that the files are, `uploaded` the day of each, where it matters. `answers` maps a
+    path to a list of functions of the request handler, used up one a request before the file is
+    served; `requests` are the paths that were asked for.
     """
 
     def __init__(self, json_api=True):
         self.files, self.answers, self.requests = {}, {}, []
         self.account, self.elsewhere, self.sent = "", "", []
+        self.uploaded = {}
         self.json_api = json_api
         index = self
 
@@ -248,7 +249,7 @@ class Index:
                 "url": f"{self.elsewhere or self.base}/files/{name}",
                 "hashes": {"sha256": sha256(self.files[name])},
                 "size": len(self.files[name]),
-                "upload-time": "2020-01-02T03:04:05Z",
+                "upload-time": f"{self.uploaded.get(name, '2020-01-02')}T03:04:05Z",
             }
             for name in names
         ]

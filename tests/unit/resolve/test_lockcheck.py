@@ -123,11 +123,11 @@ def top(**changes):
         (top(series="2099.2"), "series: 2099.2 is not 2099.1"),
         (top(target="trixie" if HERE == "bookworm" else "bookworm"), "target: "),
         (top(python="2.7.18"), "python: 2.7.18 is not"),
-        (top(inputs={}), "was made for other versions, drivers or overrides"),
+        (top(inputs={}), "was made for other drivers or overrides"),
         (top(inputs={"request": "x"}), "inputs.request: a sha256"),
         (top(distributions={}), "distributions: a list is wanted"),
         (top(format=True), "format True is not known"),
-        (top(format=2), "format 2 is not known"),
+        (top(format=1), "format 1 is not known"),
         (top(colour=1), "unknown key 'colour'"),
     ],
 )  # fmt: skip
