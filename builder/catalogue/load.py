@@ -130,8 +130,7 @@ def _load_each(directory: Path, cls: type[T], key: str) -> dict[str, T]:
 def _check(catalogue: Catalogue) -> None:
     """Check what a single file cannot know."""
     for service in catalogue.services.values():
-        file = catalogue.root / "services" / f"{service.name}.toml"
-        _check_bounds(service, catalogue.series, file, "")
+        _check_service(service, catalogue)
     for i, role in enumerate(catalogue.roles):
         file, where = catalogue.root / "roles.toml", f"role[{i}] ({role.name})"
         _check_bounds(role, catalogue.series, file, where)
@@ -166,6 +165,15 @@ def _check_bounds(value: object, series: Iterable[str], file: Path, where: str) 
         elif isinstance(item, tuple) and item and dataclasses.is_dataclass(item[0]):
             for i, entry in enumerate(item):
                 _check_bounds(entry, series, file, f"{place}[{i}]")
+
+
+def _check_service(service: Service, catalogue: Catalogue) -> None:
+    file = catalogue.root / "services" / f"{service.name}.toml"
+    _check_bounds(service, catalogue.series, file, "")
+    roles = sorted({role.name for role in catalogue.roles})
+    for i, package in enumerate(service.packages):
+        for name in package.roles:
+            _known(name, roles, file, f"packages[{i}].roles")
 
 
 def _check_proofs(catalogue: Catalogue) -> None:

@@ -786,10 +786,21 @@ class Service:
         return narrowed
 
 
-def roles_for(roles: Sequence[Package], series: str, order: Sequence[str]) -> list[Package]:
-    """Return what the role packages are in `series`; `order` is all ids, oldest first."""
-    held = (role for role in roles if holds(role, series, order))
-    return [_narrow(role, series, order).folded() for role in held]
+def roles_for(
+    roles: Sequence[Package], series: str, order: Sequence[str], services: Iterable[Service] = ()
+) -> list[Package]:
+    """Return what the role packages are in `series`; `order` is all ids, oldest first.
+
+    A role takes in the packages that name it, of `services` as they are in the series.
+    """
+    packages = [package for service in services for package in service.packages]
+    found = []
+    for role in roles:
+        if holds(role, series, order):
+            whole = _narrow(role, series, order).folded()
+            joined = tuple(p.name for p in packages if role.name in p.roles)
+            found.append(dataclasses.replace(whole, depends=(*whole.depends, *joined)))
+    return found
 
 
 def _check_uwsgi(threads: int, source: str, settings: Mapping[str, str]) -> None:

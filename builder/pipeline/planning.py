@@ -300,7 +300,9 @@ def _choose_roles(work: Work) -> list[Plain]:
     built |= {p.name for p in work.libraries} | {node.NAME}
     ours = {p.name for s in catalogue.services.values() for p in s.packages}
     ours |= {"openstackclient", node.NAME}
-    roles = roles_for(catalogue.roles, options.series.id, catalogues.order(catalogue))
+    series, order = options.series, catalogues.order(catalogue)
+    services = [catalogue.services[name].for_series(series.id, order) for name in series.versions]
+    roles = roles_for(catalogue.roles, series.id, order, services)
     return role_packages(
         roles, options.series, options.target, work.dirs.templates, ours=ours, built=built
     )

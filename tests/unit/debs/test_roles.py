@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,18 @@ def test_servers_are_connected_with_what_the_guide_of_the_series_has():
                 {f"neutron-{agent}-agent"} if role.name[10:] in {"compute", "network"} else set()
             )
             assert agents == wanted
+
+
+def test_a_package_joins_the_roles_it_names():
+    placement = CATALOGUE.services["placement"].for_series("2026.1", ORDER)
+    first, *others = placement.packages
+    named = replace(first, roles=("openstack-storage",))
+    joined = replace(placement, packages=(named, *others))
+    before = roles_for(CATALOGUE.roles, "2026.1", ORDER)
+    after = roles_for(CATALOGUE.roles, "2026.1", ORDER, [joined])
+    for old, new in zip(before, after, strict=True):
+        more = ("placement-common",) if old.name == "openstack-storage" else ()
+        assert new == replace(old, depends=(*old.depends, *more))
 
 
 def test_a_role_is_left_out_where_one_of_its_parts_is_not_built():
