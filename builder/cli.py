@@ -138,14 +138,33 @@ TARBALLS = click.option(
 )
 
 
+def _keep_overlays(ctx: click.Context, _: click.Parameter, value: tuple[Path, ...]) -> None:
+    ctx.meta[OVERLAYS] = value
+
+
+OVERLAYS = "overlays"
+OVERLAY = click.option(
+    "--overlay",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    multiple=True,
+    expose_value=False,
+    callback=_keep_overlays,
+    metavar="DIR",
+    help="Lay this directory over projects/ (repeatable, the last wins; BUILD_DEBS_OVERLAY).",
+)
+
+
 def setting() -> tuple[Dirs, Catalogue]:
-    """Return where things lie and the catalogue."""
+    """Return where things lie and the catalogue, with the overlays of the command line over it."""
     from builder import dirs  # noqa: PLC0415 - `--help` needs neither
     from builder.catalogue import load as catalogue  # noqa: PLC0415 - `--help` needs neither
+    from builder.catalogue.layers import Layers  # noqa: PLC0415 - `--help` needs neither
 
     os.umask(0o022)  # what is packaged is readable, whatever the caller's mask
-    places = dirs.locate()
-    return places, catalogue.load(places.projects)
+    places = dirs.locate(overlays=click.get_current_context().meta.get(OVERLAYS, ()))
+    for path in Layers((places.projects, *places.overlays)).told():
+        log.info(f"overlay: {path}")
+    return places, catalogue.load(places.projects, places.overlays)
 
 
 def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Series, Target]:
@@ -157,6 +176,7 @@ def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Seri
 
 
 @cli.command()
+@OVERLAY
 @click.argument("release")
 @click.option("--project", "projects", multiple=True, help="Build this service only (repeatable).")
 @TARGET
@@ -217,6 +237,7 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
     """Build RELEASE into a repository (the verb may be left out)."""
     from builder import reports  # noqa: PLC0415
     from builder.catalogue import load as catalogues  # noqa: PLC0415
+    from builder.catalogue.layers import Layers  # noqa: PLC0415
     from builder.debs.archive import check_url  # noqa: PLC0415
     from builder.pipeline import running  # noqa: PLC0415
     from builder.pipeline.values import Options  # noqa: PLC0415
@@ -248,6 +269,7 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
             "series": series.id,
             "target": suite.suite,
             "repository": str(options.repo),
+            "overlays": Layers((dirs.projects, *dirs.overlays)).told(),
         }
         if dry_run:
             _show_plan(catalogue, dirs, options)
@@ -298,14 +320,16 @@ def _summarise(result: Result, options: Options) -> None:
 
 def _check_writable(dirs: Dirs) -> None:
     """Raise UsageError for an installed copy, whose data a verb cannot write to."""
-    if dirs.installed:
+    if dirs.installed and not dirs.overlays:
         raise UsageError(
             f"{dirs.projects} belongs to an installed copy of build-debs, which stays as it is",
-            hint=f"copy {dirs.projects.parent} and name the copy in BUILD_DEBS_DATA",
+            hint="name a directory of your own with --overlay, or a copy of "
+            f"{dirs.projects.parent} in BUILD_DEBS_DATA",
         )
 
 
 @cli.command()
+@OVERLAY
 @click.argument("release")
 @TARGET
 @click.option(
@@ -334,6 +358,7 @@ def lock(
     _check_writable(dirs)
     series, suite = chosen(catalogue, release, target)
     path = locking.lock_path(dirs, series, suite)
+    output = dirs.written / "locks" / path.name
     old = {}
     if path.exists():
         with suppress(DataError):  # a damaged one is what this verb is the remedy for
@@ -351,8 +376,9 @@ def lock(
             tarballs=tarballs,
         )
     if series != known:
-        upstream.write_series(dirs.projects, series)
-    changed = locks.write(made, path)
+        upstream.write_versions(dirs.written, series, known)
+    output.parent.mkdir(exist_ok=True)
+    changed = locks.write(made, output)
     new = {d.name: d.version for d in made.distributions}
     for name in sorted(old.keys() | new.keys(), key=str.lower):
         if old.get(name) != new.get(name):
@@ -361,6 +387,7 @@ def lock(
 
 
 @cli.command()
+@OVERLAY
 @click.argument("release")
 @click.argument("distribution")
 @TARGET
@@ -396,6 +423,7 @@ def why(release: str, distribution: str, target: str | None) -> None:
 
 
 @cli.command()
+@OVERLAY
 @click.argument("before", metavar="FROM")
 @click.argument("after", metavar="TO")
 @TARGET
@@ -432,10 +460,11 @@ def diff(before: str, after: str, target: str | None, repo: Path | None, as_json
 
 
 @cli.command(name="list")
+@OVERLAY
 def list_releases() -> None:
     """List the releases, their state, targets, locks, and what is proven on each target."""
     dirs, catalogue = setting()
-    made = {p.stem for p in dirs.locks.glob("*.json")}
+    made = set(dirs.locks())
     for series in sorted(catalogue.series.values(), key=lambda s: s.date):
         targets = [
             f"{t}{'' if f'{series.id}-{t}' in made else ' (no lock)'}" for t in series.targets
@@ -451,6 +480,7 @@ def list_releases() -> None:
 
 
 @cli.command(name="update-series")
+@OVERLAY
 @click.argument("source")
 @click.argument("releases", nargs=-1)
 @verbosity
@@ -459,10 +489,10 @@ def update_series(source: str, releases: tuple[str, ...]) -> None:
     from builder import dirs  # noqa: PLC0415
     from builder.catalogue import upstream  # noqa: PLC0415
 
-    places = dirs.locate()
+    places = dirs.locate(overlays=click.get_current_context().meta[OVERLAYS])
     _check_writable(places)
     with log.waiting(f"read the releases of {source}"):
-        changed = upstream.regenerate(source, places.projects, releases or None)
+        changed = upstream.regenerate(source, places.projects, releases or None, places.overlays)
     for path in changed:
         click.echo(path.name)
     log.info(f"{len(changed)} series changed")

@@ -16,7 +16,7 @@ from builder.errors import DataError, UsageError
 from builder.files import unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,6 @@ class Dirs:
 
     projects: Path
     templates: Path
-    locks: Path
     cache: Path
     downloads: Path
     wheels: Path
@@ -43,12 +42,33 @@ class Dirs:
     repo: Path
     work: Path
     installed: bool = False
+    overlays: tuple[Path, ...] = ()
+
+    @property
+    def layers(self) -> tuple[Path, ...]:
+        """The directories of the data, the one with the last word first."""
+        return (*reversed(self.overlays), self.projects)
+
+    @property
+    def written(self) -> Path:
+        """Where data that a verb makes are written: the last overlay, or `projects`."""
+        return self.layers[0]
+
+    def lock(self, name: str) -> Path:
+        """Return the lock of that name: the last overlay's that has it, or the project's own."""
+        places = [root / "locks" / f"{name}.json" for root in self.layers]
+        return next((place for place in places if place.exists()), places[-1])
+
+    def locks(self) -> list[str]:
+        """Return the names of all locks."""
+        return sorted({p.stem for root in self.layers for p in (root / "locks").glob("*.json")})
 
 
-def locate(env: Mapping[str, str] = os.environ) -> Dirs:
+def locate(env: Mapping[str, str] = os.environ, overlays: Sequence[Path] = ()) -> Dirs:
     """Return the layout for this environment (XDG base directory specification).
 
-    Raises DataError when the project's data are not there. Nothing is created.
+    Those of BUILD_DEBS_OVERLAY, with colons between, lie below `overlays`. Raises DataError when
+    the project's data are not there. Nothing is created.
     """
     own = Path(__file__).resolve().parent
     installed = not env.get("BUILD_DEBS_DATA") and (own / "data").is_dir()
@@ -66,7 +86,6 @@ def locate(env: Mapping[str, str] = os.environ) -> Dirs:
     return Dirs(
         projects=data / "projects",
         templates=data / "debian-templates",
-        locks=data / "projects/locks",
         cache=cache,
         downloads=cache / "downloads",
         wheels=cache / "wheels",
@@ -77,7 +96,16 @@ def locate(env: Mapping[str, str] = os.environ) -> Dirs:
         repo=Path("repo").absolute() if installed else data / "repo",
         work=work_area(env),
         installed=installed,
+        overlays=(*_named_overlays(env), *(path.absolute() for path in overlays)),
     )
+
+
+def _named_overlays(env: Mapping[str, str]) -> list[Path]:
+    found = [Path(word).absolute() for word in env.get("BUILD_DEBS_OVERLAY", "").split(":") if word]
+    for path in found:
+        if not path.is_dir():
+            raise UsageError(f"BUILD_DEBS_OVERLAY: {path} is no directory")
+    return found
 
 
 def _check_places(env: Mapping[str, str]) -> None:

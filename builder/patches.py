@@ -31,13 +31,13 @@ _OF_ANOTHER = re.compile(r"\.\./\.\./[A-Za-z0-9.]+/(?P<distribution>[a-z0-9-]+)/
 _DESCRIPTION = re.compile(r"^(?:Description|Subject):\s*(\S.*?)\s*$", re.MULTILINE)
 
 
-def load(root: Path) -> Mapping[str, Mapping[str, tuple[Patch, ...]]]:
+def load(root: Path, layer: str = "") -> Mapping[str, Mapping[str, tuple[Patch, ...]]]:
     """Read the directory `projects/patches`: series id to canonical distribution name to patches.
 
-    Raises DataError that names the file.
+    `layer` is the name of the overlay it is of. Raises DataError that names the file.
     """
     return {
-        series.name: {d.name: _read(d) for d in _directories(series)}
+        series.name: {d.name: _read(d, layer) for d in _directories(series)}
         for series in _directories(root)
     }
 
@@ -50,7 +50,7 @@ def _directories(parent: Path) -> list[Path]:
     return found
 
 
-def _read(directory: Path) -> tuple[Patch, ...]:
+def _read(directory: Path, layer: str) -> tuple[Patch, ...]:
     """Read the patches on one distribution, in the order of its series."""
     canonical = canonicalize_name(directory.name)
     if directory.name != canonical:
@@ -65,7 +65,7 @@ def _read(directory: Path) -> tuple[Patch, ...]:
         raise DataError(f"{series}: {twice[0]!r} is named twice")
     if left := sorted({p.name for p in directory.glob("*.patch")} - set(names)):
         raise DataError(f"{series}: {', '.join(left)} is not named in it")
-    return tuple(_patch(path) for path in paths)
+    return tuple(_patch(path, layer) for path in paths)
 
 
 def _path(directory: Path, line: str) -> Path:
@@ -81,7 +81,7 @@ def _path(directory: Path, line: str) -> Path:
     return path.parent.resolve() / path.name
 
 
-def _patch(path: Path) -> Patch:
+def _patch(path: Path, layer: str) -> Patch:
     text = _text(path)  # a patch may have lines that end in CR LF
     if not _NAME.fullmatch(path.name):
         raise DataError(f"{path.name!r} in {path.parent}: a name such as fix-it.patch is wanted")
@@ -91,7 +91,7 @@ def _patch(path: Path) -> Patch:
         raise DataError(f"{path}: its header has no Description (DEP-3)")
     if not LINE.fits(found[1]):
         raise DataError(f"{path}: its Description has characters that cannot be printed")
-    return Patch(path.name, found[1], text)
+    return Patch(path.name, found[1], text, layer)
 
 
 def _text(path: Path) -> str:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from packaging.utils import canonicalize_name
 
-from builder import patches
+from builder.catalogue.layers import Layers, read
 from builder.errors import DataError, UsageError, nearest
-from builder.model import reading
 from builder.model.service import Package, Service, Successor, holds
 from builder.model.values import (
     Catalogue,
@@ -26,7 +25,7 @@ from builder.model.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -68,63 +67,62 @@ class _UpgradeFile:
     step: tuple[UpgradeStep, ...] = ()
 
 
-def load(root: Path) -> Catalogue:
+def load(root: Path, overlays: Sequence[Path] = ()) -> Catalogue:
     """Read the directory `root` (`projects/`) whole, and check that its files fit together.
 
-    Raises DataError that names the file and the key.
+    Over it lie `overlays`, the later over the earlier. Raises DataError that names the file and
+    the key.
     """
-    services = load_services(root)
-    targets = _load_each(root / "targets", Target, "suite")
-    series = _load_each(root / "series", Series, "id")
-    drivers, recipes = root / "drivers.toml", root / "recipes.toml"
-    lintian, roles = root / "lintian.toml", root / "roles.toml"
-    upgrades, successors = root / "upgrades.toml", root / "successors.toml"
-    overrides = {p.stem: load_overrides(p) for p in sorted((root / "overrides").glob("*.toml"))}
+    layers = Layers((root, *overlays))
+    layers.check()
+    overrides = layers.files("overrides")
     catalogue = Catalogue(
         root=root,
-        series=series,
-        targets=targets,
-        services=services,
-        drivers=reading.load(drivers, _DriverFile).driver if drivers.exists() else (),
-        overrides=overrides,
-        lintian=reading.load(lintian, _LintianFile).override if lintian.exists() else (),
-        recipes=reading.load(recipes, _RecipeFile).recipe if recipes.exists() else (),
-        roles=reading.load(roles, _RoleFile).role if roles.exists() else (),
-        patches=patches.load(root / "patches"),
-        upgrade_steps=reading.load(upgrades, _UpgradeFile).step if upgrades.exists() else (),
-        successors=reading.load(successors, _SuccessorFile).package if successors.exists() else (),
+        overlays=tuple(overlays),
+        series=_load_each(layers, "series", Series, "id"),
+        targets=_load_each(layers, "targets", Target, "suite"),
+        services=load_services(root, overlays),
+        drivers=layers.rows("drivers.toml", _DriverFile).driver,
+        overrides={name: read(paths, Overrides) for name, paths in overrides.items()},
+        lintian=layers.rows("lintian.toml", _LintianFile).override,
+        recipes=layers.rows("recipes.toml", _RecipeFile).recipe,
+        roles=layers.rows("roles.toml", _RoleFile).role,
+        patches=layers.patches(),
+        upgrade_steps=layers.rows("upgrades.toml", _UpgradeFile).step,
+        successors=layers.rows("successors.toml", _SuccessorFile).package,
         proofs=load_proofs(root),
     )
     _check(catalogue)
     return catalogue
 
 
-def load_services(root: Path) -> Mapping[str, Service]:
+def load_services(root: Path, overlays: Sequence[Path] = ()) -> Mapping[str, Service]:
     """Read the services alone; regeneration of the series needs them before there are any."""
-    return _load_each(root / "services", Service, "name")
+    return _load_each(Layers((root, *overlays)), "services", Service, "name")
 
 
 def load_proofs(root: Path) -> tuple[Proof, ...]:
     """Read what was proven, of `root` (`projects/`)."""
-    path = root / "proven.toml"
-    return reading.load(path, _ProofFile).proof if path.exists() else ()
+    return Layers((root,)).rows("proven.toml", _ProofFile).proof
 
 
-def load_overrides(path: Path) -> Overrides:
-    """Read a file of `[[override]]` and `[[build]]` rows."""
-    return reading.load(path, Overrides)
-
-
-def _load_each(directory: Path, cls: type[T], key: str) -> dict[str, T]:
-    """Read each `<key>.toml` of a directory; the file's name must be what its `key` says."""
+def _load_each(layers: Layers, room: str, cls: type[T], key: str) -> dict[str, T]:
+    """Read each `<key>.toml` of a room; the file's name must be what its `key` says."""
     found = {}
-    for path in sorted(directory.glob("*.toml")):
-        value = reading.load(path, cls)
+    for stem, paths in layers.files(room).items():
+        value = read(paths, cls)
         name = getattr(value, key)
-        if name != path.stem:
-            raise DataError(f"{path}: {key} is {name!r}, the file's name says {path.stem!r}")
-        found[path.stem] = value
+        if name != stem:
+            raise DataError(f"{paths[-1]}: {key} is {name!r}, the file's name says {stem!r}")
+        found[stem] = value
     return found
+
+
+def _file(catalogue: Catalogue, room: str, name: str = "") -> Path:
+    """Return the file of the data that has the last word: of a room, or a file of rows."""
+    ends = [f"{room}/{name}.toml", f"{room}/{name}"] if name else [f"{room}.toml"]
+    places = [root / end for root in (*catalogue.overlays[::-1], catalogue.root) for end in ends]
+    return next((place for place in places if place.exists()), places[-1])
 
 
 def _check(catalogue: Catalogue) -> None:
@@ -132,27 +130,27 @@ def _check(catalogue: Catalogue) -> None:
     for service in catalogue.services.values():
         _check_service(service, catalogue)
     for i, role in enumerate(catalogue.roles):
-        file, where = catalogue.root / "roles.toml", f"role[{i}] ({role.name})"
+        file, where = _file(catalogue, "roles"), f"role[{i}] ({role.name})"
         _check_bounds(role, catalogue.series, file, where)
     for series in catalogue.series.values():
-        _check_series(series, catalogue, catalogue.root / "series" / f"{series.id}.toml")
+        _check_series(series, catalogue, _file(catalogue, "series", series.id))
     for id_ in catalogue.overrides:
-        _known(id_, catalogue.series, catalogue.root / "overrides" / f"{id_}.toml", "file name")
+        _known(id_, catalogue.series, _file(catalogue, "overrides", id_), "file name")
     for id_ in catalogue.patches:
-        _known(id_, catalogue.series, catalogue.root / "patches" / id_, "directory name")
+        _known(id_, catalogue.series, _file(catalogue, "patches", id_), "directory name")
     for i, step in enumerate(catalogue.upgrade_steps):
-        file = catalogue.root / "upgrades.toml"
+        file = _file(catalogue, "upgrades")
         _known(step.to, catalogue.series, file, f"step[{i}].to")
         _known(step.service, catalogue.services, file, f"step[{i}].service")
     _check_proofs(catalogue)
     _check_successors(catalogue)
     for i, driver in enumerate(catalogue.drivers):
-        file, where = catalogue.root / "drivers.toml", f"driver[{i}] ({driver.name})"
+        file, where = _file(catalogue, "drivers"), f"driver[{i}] ({driver.name})"
         for name in driver.services:
             _known(name, catalogue.services, file, f"{where}.services")
         _check_bounds(driver, catalogue.series, file, where)
     for i, recipe in enumerate(catalogue.recipes):
-        file, where = catalogue.root / "recipes.toml", f"recipe[{i}] ({recipe.distribution})"
+        file, where = _file(catalogue, "recipes"), f"recipe[{i}] ({recipe.distribution})"
         _check_bounds(recipe, catalogue.series, file, where)
 
 
@@ -168,7 +166,7 @@ def _check_bounds(value: object, series: Iterable[str], file: Path, where: str) 
 
 
 def _check_service(service: Service, catalogue: Catalogue) -> None:
-    file = catalogue.root / "services" / f"{service.name}.toml"
+    file = _file(catalogue, "services", service.name)
     _check_bounds(service, catalogue.series, file, "")
     roles = sorted({role.name for role in catalogue.roles})
     for i, package in enumerate(service.packages):
@@ -177,14 +175,14 @@ def _check_service(service: Service, catalogue: Catalogue) -> None:
 
 
 def _check_proofs(catalogue: Catalogue) -> None:
-    file = catalogue.root / "proven.toml"
+    file = _file(catalogue, "proven")
     for i, proof in enumerate(catalogue.proofs):
         _known(proof.series, catalogue.series, file, f"proof[{i}].series")
         _known(proof.target, catalogue.targets, file, f"proof[{i}].target")
 
 
 def _check_successors(catalogue: Catalogue) -> None:
-    file = catalogue.root / "successors.toml"
+    file = _file(catalogue, "successors")
     for i, successor in enumerate(catalogue.successors):
         where = f"package[{i}] ({successor.name})"
         if successor.service:

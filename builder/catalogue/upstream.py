@@ -19,13 +19,14 @@ from packaging.version import Version
 
 from builder import files, index, log, web
 from builder.catalogue import load as catalogue
+from builder.catalogue.layers import Layers, read
 from builder.errors import DataError, FetchError, UsageError, nearest
 from builder.model import reading
 from builder.model.shapes import SERIES_ID
 from builder.model.values import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 # Before Ocata, service versions, placement and the constraints follow other rules.
 FIRST = "ocata"
@@ -82,17 +83,21 @@ class _Row:
     signing_key: str
 
 
-def regenerate(source: str, root: Path, only: Collection[str] | None = None) -> list[Path]:
+def regenerate(
+    source: str, root: Path, only: Collection[str] | None = None, overlays: Sequence[Path] = ()
+) -> list[Path]:
     """Rewrite the series files below `root` (`projects/`) and return those that changed.
 
-    `source` is a checkout or a URL (see Source); `only` limits it to these ids or names.
+    `source` is a checkout or a URL (see Source); `only` limits it to these ids or names. With
+    `overlays` over it the last of them gets the files that change.
     A series that had no file gets the python and targets of the one before it. A service has
     a version in the series it is part of (its `since` and `until`), whatever upstream released.
     """
     origin = Source(index.public(source) if "://" in source else source)
     rows = _rows(origin)
     wanted = _wanted(rows, only)
-    services = catalogue.load_services(root)
+    layers = Layers((root, *overlays))
+    services = catalogue.load_services(root, overlays)
     order = [row.id for row in rows]
     parts = [
         {n: s.deliverable for n, s in sorted(services.items()) if s.exists_in(row.id, order)}
@@ -103,23 +108,37 @@ def regenerate(source: str, root: Path, only: Collection[str] | None = None) -> 
         found = list(pool.map(partial(_versions, origin), names, parts))
     texts = {}
     for row, part, versions in zip(wanted, parts, found, strict=True):
-        text = render(_series(row, part, versions, _existing(root, rows, row)))
+        text = render(_series(row, part, versions, _existing(layers, rows, row)))
         # what a server says becomes the name of a file, and is read again by every build
         reading.build(tomllib.loads(text), Series, f"{origin.place}: {row.name}")
-        texts[root / "series" / f"{row.id}.toml"] = text
+        texts[row.id] = text
     changed = []
-    for file, text in texts.items():
-        if not file.exists() or file.read_text(encoding="utf-8") != text:
+    for id_, text in texts.items():
+        known = layers.files("series").get(id_)
+        if not known or known[-1].read_text(encoding="utf-8") != text:
+            file = layers.roots[-1] / "series" / f"{id_}.toml"
+            file.parent.mkdir(exist_ok=True)
             files.write_atomically(file, text.encode())
             changed.append(file)
     return changed
 
 
-def write_series(root: Path, series: Series) -> None:
-    """Write a series' file below `root` (`projects/`)."""
+def write_versions(root: Path, series: Series, before: Series) -> None:
+    """Write the versions of a series that are other than `before` into the layer `root`.
+
+    A layer that has no file of the series, or one of versions alone, gets these; else the whole.
+    """
+    file = root / "series" / f"{series.id}.toml"
+    raw: dict[str, Any] = reading.parse(file) if file.exists() else {"id": series.id}
     text = render(series)
-    reading.build(tomllib.loads(text), Series, series.id)
-    files.write_atomically(root / "series" / f"{series.id}.toml", text.encode())
+    if raw.keys() <= {"id", "versions"}:
+        rows: dict[str, str] = raw.get("versions", {})
+        rows |= {n: v for n, v in series.versions.items() if before.versions.get(n) != v}
+        lines = (f'{name} = "{version}"\n' for name, version in sorted(rows.items()))
+        text = f'id = "{series.id}"\n\n[versions]\n{"".join(lines)}'
+    reading.build(tomllib.loads(render(series)), Series, series.id)
+    file.parent.mkdir(exist_ok=True)
+    files.write_atomically(file, text.encode())
 
 
 def _rows(origin: Source) -> list[_Row]:
@@ -202,12 +221,12 @@ def _final(word: str) -> Version | None:
     return None if version.is_prerelease else version
 
 
-def _existing(root: Path, rows: list[_Row], row: _Row) -> Series | None:
-    """Return the series' own file, else that of the nearest series before it."""
+def _existing(layers: Layers, rows: list[_Row], row: _Row) -> Series | None:
+    """Return the series as it is, else the nearest before it."""
+    known = layers.files("series")
     for candidate in reversed(rows[: rows.index(row) + 1]):
-        file = root / "series" / f"{candidate.id}.toml"
-        if file.exists():
-            return reading.load(file, Series)
+        if candidate.id in known:
+            return read(known[candidate.id], Series)
     return None
 
 

@@ -73,7 +73,8 @@ class Package:
 
     def at(self, revision: int) -> str:
         """Return the whole Debian version of another revision."""
-        return full_version(self.upstream, self.target.release, revision, self.epoch)
+        layers = (patch.layer for patch in self.patches)
+        return full_version(self.upstream, self.target.release, revision, self.epoch, layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,7 @@ def _inputs(context: Context, package: Package, recipe: str, built: Mapping[str,
     control = (package.name, package.upstream, package.summary, *package.description)
     needs = [f"{k}: {', '.join(v)}" for k, v in package.relations.items()]
     own = (package.homepage, str(package.links), str(package.lintian))
-    patches = [f"{p.name}: {p.description}" for p in package.patches]
+    patches = [f"{p.name}: {p.description}{p.layer and f' ({p.layer})'}" for p in package.patches]
     exclude = [f"exclude: {e}" for e in context.left_out(row.name)] if row else []
     return sha256_text(recipe, source, *control, *needs, *own, *patches, *exclude)
 

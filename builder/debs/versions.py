@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from packaging.specifiers import Specifier
 
 _DIGIT_AS_LETTER = str.maketrans("0123456789", "ABCDEFGHIJ")
@@ -56,13 +58,24 @@ def _local_segment(segment: str) -> str:
     return f"a{segment.translate(_DIGIT_AS_LETTER)}~"
 
 
-def full_version(version: str | Version, release: int, revision: int, epoch: int = 0) -> str:
+def full_version(
+    version: str | Version, release: int, revision: int, epoch: int = 0, layers: Iterable[str] = ()
+) -> str:
     """Return upstream version and revision: `2:33.0.2-1+deb12.1` on Debian 12, revision 1.
 
     The Debian release comes before our revision, so that the package of the next Debian
-    always sorts above (an upgrade of the distribution then brings it).
+    always sorts above (an upgrade of the distribution then brings it). `layers` are the overlays
+    whose patches are in it, `2:33.0.2-1+deb12.1+site`: above the same revision without them, and
+    below the next.
     """
-    return f"{debian_version(version, epoch)}-1+deb{release}.{revision}"
+    site = "".join(f"+{layer}" for layer in dict.fromkeys(filter(None, layers)))
+    return f"{debian_version(version, epoch)}-1+deb{release}.{revision}{site}"
+
+
+def split_revision(version: str) -> tuple[str, int]:
+    """Return what of a `full_version` comes before its revision, and that; 0 where it has none."""
+    match = re.fullmatch(r"(.*\+deb\d+\.)(\d+)(?:\+[a-z0-9]+)*", version)
+    return (match[1], int(match[2])) if match else (version, 0)
 
 
 def relations(  # noqa: PLR0911 - one return an operator

@@ -39,13 +39,17 @@ def load(path: Path, cls: type[T]) -> T:
 
     Raises DataError naming the file and, for an unknown key, the key and the nearest valid one.
     """
+    return typing.cast("T", build(parse(path), cls, str(path)))
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds; DataError where it is none."""
     try:
-        raw = tomllib.loads(read_bytes(path).decode("utf-8"))
+        return tomllib.loads(read_bytes(path).decode("utf-8"))
     except RecursionError as error:
         raise DataError(f"{path}: not TOML: too many lists or tables in one another") from error
     except ValueError as error:  # TOML's own, of an encoding, or of a number of 5000 digits
         raise DataError(f"{path}: not TOML: {error}") from error
-    return typing.cast("T", build(raw, cls, str(path)))
 
 
 def read_bytes(path: Path, largest: int = LARGEST) -> bytes:

@@ -794,13 +794,13 @@ def roles_for(
     A role takes in the packages that name it, of `services` as they are in the series.
     """
     packages = [package for service in services for package in service.packages]
-    found = []
+    found = {}  # of two with one name the later is an overlay's
     for role in roles:
         if holds(role, series, order):
             whole = _narrow(role, series, order).folded()
             joined = tuple(p.name for p in packages if role.name in p.roles)
-            found.append(dataclasses.replace(whole, depends=(*whole.depends, *joined)))
-    return found
+            found[role.name] = dataclasses.replace(whole, depends=(*whole.depends, *joined))
+    return list(found.values())
 
 
 def _check_uwsgi(threads: int, source: str, settings: Mapping[str, str]) -> None:

@@ -228,11 +228,15 @@ class LintianOverride:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A patch on a distribution: its file's name, the first line of its Description, its text."""
+    """A patch on a distribution: its file's name, the first line of its Description, its text.
+
+    `layer` is the name of the overlay it is from, empty for one of the project's own.
+    """
 
     name: str
     description: str
     text: str
+    layer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +271,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All of `projects/`, read once and frozen.
+    """All of `projects/`, read once and frozen, with the `overlays` that lie over it.
 
     `patches` maps a series to canonical names of distributions to what is applied to them.
     """
@@ -285,6 +289,7 @@ class Catalogue:
     upgrade_steps: tuple[UpgradeStep, ...] = ()
     successors: tuple[Successor, ...] = ()
     proofs: tuple[Proof, ...] = ()
+    overlays: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from builder.debs.versions import split_revision
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -51,9 +53,9 @@ def decide(
     apt takes is what was asked for last. What the pool has lost is made again, bit by bit,
     under the revision it had.
     """
-    stem = version(1).removesuffix("1")
-    numbers = {k.version.removeprefix(stem): k for k in known if k.version.startswith(stem)}
-    revisions = {int(n): k for n, k in numbers.items() if n.isdecimal()}
+    stem, _ = split_revision(version(1))
+    numbers = ((split_revision(k.version), k) for k in known)
+    revisions = {n: k for (start, n), k in numbers if n and start == stem}
     newest = max(revisions, default=0)
     if newest and revisions[newest].inputs == inputs:
         if not revisions[newest].lost:

@@ -55,17 +55,17 @@ def request(catalogue: Catalogue, series: Series, target: Target) -> resolve.Req
 
 
 def lock_path(dirs: Dirs, series: Series, target: Target) -> Path:
-    """Return where the lock of a series on a target is kept."""
-    return dirs.locks / f"{series.id}-{target.suite}.json"
+    """Return the lock of a series on a target; the last overlay's that has one."""
+    return dirs.lock(f"{series.id}-{target.suite}")
 
 
 def committed_lock(dirs: Dirs, series: Series, target: Target) -> Lock:
     """Return the lock of a series on a target as it was made, stale or not."""
     path = lock_path(dirs, series, target)
     if not path.exists():
-        made = sorted(p.stem for p in dirs.locks.glob("*.json"))
         raise DataError(
-            f"no lock of {series.id} on {target.suite} (there is: {', '.join(made) or 'none'})",
+            f"no lock of {series.id} on {target.suite} "
+            f"(there is: {', '.join(dirs.locks()) or 'none'})",
             hint=f"make it with: build-debs lock {series.id} --target {target.suite}",
         )
     lock = locks.read(path)

@@ -242,6 +242,7 @@ def decide_actions(work: Work) -> Work:
             options.series.versions[name],
             options.target.release,
             epoch=service.epoch,
+            layers=[patch.layer for patch in _patches_of(work, service)],
         )
         inputs = _hash_service_inputs(work, service)
         service_actions[name] = decide(name, inputs, version, sources.get(name, []), is_cached)
@@ -358,6 +359,10 @@ def library_depends(
     return (context.base, *rows, *dict.fromkeys(o for o in owners if o not in named))
 
 
+def _patches_of(work: Work, service: Service) -> tuple[Patch, ...]:
+    return work.context.patches.get(canonicalize_name(service.distribution), ())
+
+
 def _hash_service_inputs(work: Work, service: Service) -> str:
     """Return a checksum of what a service's packages are made from.
 
@@ -366,7 +371,7 @@ def _hash_service_inputs(work: Work, service: Service) -> str:
     """
     name = canonicalize_name(service.distribution)
     distribution, recipe = graph.by_name(work.lock)[name], work.recipes.get(name)
-    patches = work.context.patches.get(name, ())
+    patches = _patches_of(work, service)
     generators = [
         d.artifacts[0].sha256
         for d in graph.closure(work.lock, [service.distribution]).values()
@@ -380,6 +385,7 @@ def _hash_service_inputs(work: Work, service: Service) -> str:
         *library_depends(work.context, work.catalogue, work.lock, service, work.shared),
         *generators,
         *(p.read_text(encoding="utf-8") for p in room if p.is_file()),
+        *(f"{p.name} of {p.layer}" for p in patches if p.layer),
         service_package.RECIPE,
         str(work.context.epoch_seconds),
         f"{target.compression} {target.compression_level}",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from builder import cache as caches
 from builder import log, publish
 from builder.debs import archive
+from builder.debs.versions import split_revision
 from builder.files import (
     scratch,
     sha256_file,
@@ -72,8 +73,8 @@ def _restore_lost(
     """
     debs, sources = [], []
     for entry in publish.lost(work.options.repo, suite):
-        number = entry.version.rpartition(".")[2]
-        place = cache_directory(work.dirs, entry.inputs, int(number) if number.isdecimal() else 0)
+        _, revision = split_revision(entry.version)
+        place = cache_directory(work.dirs, entry.inputs, revision)
         if not entry.inputs or not caches.is_sound(place):
             continue
         if entry.architecture != "source":

@@ -87,7 +87,8 @@ class View:
     def version(self) -> str:
         """The Debian version of its packages."""
         b = self.build
-        return full_version(b.version, b.target.release, b.revision, b.service.epoch)
+        layers = (patch.layer for patch in b.patches)
+        return full_version(b.version, b.target.release, b.revision, b.service.epoch, layers)
 
     @property
     def home(self) -> str:

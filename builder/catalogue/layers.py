@@ -1,0 +1,110 @@
+"""Layers of data: `projects/`, and over it the overlays of a site, with the same rooms.
+
+Later wins. A file that describes one thing (a service, a series, a target) may be in several
+layers: of a key in two of them the later's value holds, and tables are merged key by key. Files of
+rows (drivers, recipes, overrides, roles) are added up, the later rows last. Of two locks the
+later's is used. Patches come after those of the layers below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from builder import patches
+from builder.errors import DataError, nearest
+from builder.model import reading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from builder.model.values import Patch
+
+T = TypeVar("T")
+ROOMS = frozenset({"locks", "overrides", "patches", "series", "services", "targets"})
+FILES = frozenset(
+    f"{name}.toml"
+    for name in ("drivers", "lintian", "proven", "recipes", "roles", "successors", "upgrades")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The directories of the data, the lowest first."""
+
+    roots: tuple[Path, ...]
+
+    def files(self, room: str) -> dict[str, list[Path]]:
+        """Return the TOML files of a room by what they describe, those of lower layers first."""
+        found: dict[str, list[Path]] = {}
+        for root in self.roots:
+            for path in sorted((root / room).glob("*.toml")):
+                found.setdefault(path.stem, []).append(path)
+        return dict(sorted(found.items()))
+
+    def rows(self, name: str, cls: type[T]) -> T:
+        """Return a file of rows of all layers as one value of `cls`."""
+        found = [path for root in self.roots if (path := root / name).exists()]
+        return read(found, cls) if found else cls()
+
+    def patches(self) -> Mapping[str, Mapping[str, tuple[Patch, ...]]]:
+        """Return the patches by series and canonical name of a distribution."""
+        found: dict[str, dict[str, tuple[Patch, ...]]] = {}
+        for i, root in enumerate(self.roots):
+            layer = label(root) if i else ""
+            for series, by_name in patches.load(root / "patches", layer).items():
+                own = found.setdefault(series, {})
+                for name, more in by_name.items():
+                    own[name] = (*own.get(name, ()), *more)
+        return found
+
+    def check(self) -> None:
+        """Raise DataError for a name in an overlay that is none of the data's."""
+        for root in self.roots[1:]:
+            for path in sorted(root.iterdir()):
+                known = ROOMS if path.is_dir() else FILES
+                if path.name not in known and not path.name.startswith((".", "README")):
+                    raise DataError(
+                        f"{path}: an overlay has nothing of that name",
+                        hint=f"nearest: {nearest(path.name, known)}",
+                    )
+
+    def told(self) -> list[str]:
+        """Return the files the overlays bring, each with its overlay."""
+        return [
+            str(path)
+            for root in self.roots[1:]
+            for name in sorted(ROOMS | FILES)
+            for path in sorted([root / name, *(root / name).rglob("*")])
+            if path.is_file()
+        ]
+
+
+def label(root: Path) -> str:
+    """Return an overlay's name as it stands in versions: its directory's, letters and digits."""
+    kept = "".join(c for c in root.resolve().name.lower() if c.isascii() and c.isalnum())
+    return kept or "local"
+
+
+def read(paths: Sequence[Path], cls: type[T]) -> T:
+    """Read files of several layers as one value; DataError names the file that does not fit."""
+    raw: dict[str, Any] = {}
+    value: Any = None
+    for path in paths:
+        raw = _merge(raw, reading.parse(path), rows=cls.__name__.endswith(("File", "Overrides")))
+        value = reading.build(raw, cls, str(path))
+    return value  # type: ignore[no-any-return]
+
+
+def _merge(old: Mapping[str, Any], new: Mapping[str, Any], *, rows: bool) -> dict[str, Any]:
+    merged = dict(old)
+    for key, value in new.items():
+        before = merged.get(key)
+        if rows and isinstance(before, list) and isinstance(value, list):
+            merged[key] = [*before, *value]
+        elif isinstance(before, dict) and isinstance(value, dict):
+            merged[key] = {**before, **value}
+        else:
+            merged[key] = value
+    return merged
