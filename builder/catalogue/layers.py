@@ -8,6 +8,7 @@ later's is used. Patches come after those of the layers below.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from builder.model.values import Patch
 
 T = TypeVar("T")
+LIKE = 0.7  # how near a name has to be to be taken for a mistyped one (difflib's ratio)
 ROOMS = frozenset({"locks", "overrides", "patches", "series", "services", "targets"})
 FILES = frozenset(
     f"{name}.toml"
@@ -60,11 +62,15 @@ class Layers:
         return found
 
     def check(self) -> None:
-        """Raise DataError for a name in an overlay that is none of the data's."""
+        """Raise DataError for a name in an overlay that looks like one of the data's, and is none.
+
+        A site may have other things beside: a repository, notes.
+        """
         for root in self.roots[1:]:
             for path in sorted(root.iterdir()):
                 known = ROOMS if path.is_dir() else FILES
-                if path.name not in known and not path.name.startswith((".", "README")):
+                close = difflib.get_close_matches(path.name, known, cutoff=LIKE)
+                if path.name not in known and (close or path.suffix == ".toml"):
                     raise DataError(
                         f"{path}: an overlay has nothing of that name",
                         hint=f"nearest: {nearest(path.name, known)}",

@@ -89,10 +89,11 @@ NO_SETTING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """The system user and group of the service (`[user]`); both are called `name`.
+    """The system user and group of the service (`[user]`).
 
-    `uid`: fixed id of user and group, 0 for a dynamic one (Debian has fixed ones where
-    files live on shared storage). `home`: default `/var/lib/<name>`; made with `home_mode`.
+    `name`: of both. `uid`: fixed id of user and group, 0 for a dynamic one (Debian has fixed ones
+    where files live on shared storage). `home`: default `/var/lib/<name>`. `home_mode`: the mode
+    it is made with. `shell`: what the account logs in with.
     """
 
     name: AccountName
@@ -108,7 +109,8 @@ class Directory:
 
     `/etc/<service>`, its `<service>.conf.d`, `/var/lib/<service>`, `/var/log/<service>`,
     `/run/<service>` and `/run/lock/<service>` are made for every service and not listed.
-    `owner` and `group` default to the service's; `package` to the common package.
+    `path`: absolute. `owner`, `group`: default the service's. `mode`: octal, with a leading 0.
+    `package`: whose directory it is; default the common package.
     `purge`: `remove` with all it holds, `empty` when nothing is in it, `keep` (and say so).
     """
 
@@ -128,6 +130,7 @@ class Preset:
 
     Goes below the option's own commented default; a live line of the file is replaced.
     Entries of the same section and option are set as several lines (multi-valued options).
+    `section`, `option`, `value`: as in the file.
     """
 
     section: SectionName
@@ -139,7 +142,10 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class FileWhen:
-    """Where a file's source is in some series (`[[files.when]]`), in place of its own."""
+    """Where a file's source is in some series (`[[files.when]]`), in place of its own.
+
+    `config_generator`, `policy_generator`, `from_`: as those of the file.
+    """
 
     config_generator: RelativePath = ""
     policy_generator: RelativePath = ""
@@ -153,14 +159,19 @@ class File:
     """A file a package brings (`[[files]]`); exactly one of the four sources is given.
 
     `path`: relative to `/etc/<service>`, or absolute. What ends below `/etc` is installed
-    pristine below `/usr/share/<package>/` and copied by ucf, with `owner`, `group`
-    (default: the service's) and `mode`; anything else is shipped as it is, 0644 root:root.
-    A path that ends in `/` takes several files (not below `/etc`).
+    pristine below `/usr/share/<package>/` and copied by ucf, with an owner, group and mode;
+    anything else is shipped as it is, 0644 root:root. A path that ends in `/` takes several
+    files (not below `/etc`).
+    `owner`, `group`: of a file below `/etc`; the group's default is the service's. `mode`: octal,
+    with a leading 0.
 
     `config_generator`: input file of oslo-config-generator, in the tarball.
     `policy_generator`: input file of oslopolicy-sample-generator, in the tarball.
     `from_` (key `from`): a file of the tarball, or a glob.
     `text`: the text itself.
+    `package`: whose file it is; default the common package.
+    `presets`: options set in it.
+    `when`: other sources in some series.
     `adopt`: what becomes of a file of that name that Debian's own package left and nobody
     changed: it stays (`keep`: the options in it are what a cloud runs by) or gives way to
     ours (`replace`: it belongs to the code). Default: `replace` for a file of the tarball.
@@ -212,7 +223,8 @@ class File:
 class When:
     """What is otherwise with a package in some series (`[[packages.when]]`).
 
-    `description` takes the place of the package's own; all else is added.
+    `description`: takes the place of the package's own. `depends`, `recommends`, `suggests`,
+    `conflicts`, `replaces`, `breaks`, `provides`, `scripts`: are added to the package's.
     """
 
     description: Text = ""
@@ -232,10 +244,11 @@ class When:
 class Package:
     """A binary package (`[[packages]]`).
 
-    `summary`: the synopsis. `description`: paragraphs of its own; the service's follows.
-    Relation fields are lists of Debian relations. A package of this service needs no
-    version (the exact one is added), and the common package, the Python code and the
-    locked closure no entry: each package depends on the common one, that on the rest.
+    `name`: of the package. `summary`: the synopsis. `description`: paragraphs of its own; the
+    service's follows. `pre_depends`, `depends`, `recommends`, `suggests`, `conflicts`, `replaces`,
+    `breaks`, `provides`: Debian relations. A package of this service needs no version (the exact
+    one is added), and the common package, the Python code and the locked closure no entry: each
+    package depends on the common one, that on the rest.
     `meta`: has no files; depends on what it lists and nothing else.
     `scripts`: console scripts linked into /usr/bin.
     `groups`: further groups the service's user is put into.
@@ -245,6 +258,7 @@ class Package:
     `takes_over`: packages of Debian's own build of the service that have files of this one.
     What follows from that depends on the target (debs/debian.py).
     `transitional`, `aliases`: of a package that only leads on from Debian's (`Successor`).
+    `when`: what is otherwise in some series.
     """
 
     name: PackageName
@@ -308,7 +322,10 @@ class Successor:
 
 @dataclass(frozen=True, slots=True)
 class Wsgi:
-    """Where a WSGI application is: `module` (`a.b:application`) or a `script` of the tree's bin."""
+    """Where a WSGI application is (`[[daemons.wsgi]]`): in a module, or a script.
+
+    `module`: such as `a.b:application`. `script`: a name in the tree's bin.
+    """
 
     module: WsgiModule = ""
     script: Script = ""
@@ -329,8 +346,8 @@ Sandbox = Literal["strict", "host"]
 class DaemonWhen:
     """What is otherwise with a daemon in some series (`[[daemons.when]]`).
 
-    `threads` (with its source) and `kill_mode` take the place of the daemon's own; `after`,
-    `uwsgi` and `settings` are added.
+    `threads`, `threads_source`, `kill_mode`: take the place of the daemon's own. `after`, `uwsgi`,
+    `settings`: are added.
     """
 
     threads: int = 0
@@ -350,9 +367,12 @@ class DaemonWhen:
 class Daemon:
     """A systemd unit `<name>.service` (`[[daemons]]`).
 
-    `kind`: `daemon` runs `script` with `args`; `uwsgi` serves the entry of `wsgi` that
-    holds in the series on `port`, tuned by `/etc/<service>/<name>-uwsgi.ini`; `oneshot` runs
-    `script` once and remains. `script`: a name in the tree's bin, or an absolute path.
+    `name`: of the unit, and of its script where none is given. `package`: whose unit it is.
+    `description`: the unit's own. `user`: default the service's.
+    `kind`: `daemon` runs its script; `uwsgi` serves a WSGI application, tuned by
+    `/etc/<service>/<name>-uwsgi.ini`; `oneshot` runs its script once and remains. `args`: of the
+    script. `wsgi`: where the application is in which series. `port`: what it is served on.
+    `script`: a name in the tree's bin, or an absolute path.
     `type`: systemd's; default notify (oneshot for a oneshot). oslo.service says READY.
     `start`: `now` is enabled and (re)started on installation; `boot` only enabled;
     `manual` neither.
@@ -360,7 +380,7 @@ class Daemon:
     privileges, no devices; `host` has no mount namespace at all: mounts and network
     namespaces it makes must be seen by others, and it calls sudo.
     `after`: units (besides network, database, message broker and memcached);
-    `wants`, `part_of`, `conditions` (lines such as `ConditionPathExists=/x`): as systemd's.
+    `wants`, `part_of`: as systemd's. `conditions`: lines such as `ConditionPathExists=/x`.
     `needs`: options that must be set in a file of /etc/<service> before it is started, as
     it can only fail without them; default `connection` for uwsgi, which would load the
     application in each of its processes to find that out. An unset one is no failure.
@@ -368,13 +388,15 @@ class Daemon:
     `defaults`: a file of variables, which need not be there (Debian's /etc/default/<name>).
     `only_if`: a shell command that sees them; where it fails the unit is not started, which
     is a choice and no fault (systemd's `$$` for `$`, no single quotes).
+    `pre_start`: commands run before it, each a line. `environment`: variables. `read_write`:
+    directories a strict unit may write to beside its own. `when`: what is otherwise in some series.
     `settings`: further lines of the unit's [Service] section, which win over the others. No
     `SuccessExitStatus=` may have what the gate of a unit ends with.
     `timeout_stop`, `restart_seconds`: seconds. `log_file`: below /var/log/<service>, of a
     uwsgi application (others take their script's name).
     `fewest_processes`: how many a uwsgi application has on the smallest of nodes.
-    `threads`: requests at once in one process. More than one needs `threads_source`, the
-    document of upstream's that says that the application is safe so: keystone answered with
+    `threads`: requests at once in one process. `threads_source`: where there is more than one,
+    the document of upstream's that says that the application is safe so: keystone answered with
     another user's token. `uwsgi`: further settings, which the ini of a node may change (a name
     with an empty value is left out).
     """
@@ -486,10 +508,11 @@ class Daemon:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command run once as `user` (default: the service's) after installation (`[[steps]]`).
+    """A command run once after installation (`[[steps]]`).
 
-    `command`: a script of the tree's bin and its arguments. `unless_exists`: the path that
-    says it has been done. `package`: whose postinst runs it (default: the common one).
+    `user`: who runs it; default the service's. `command`: a script of the tree's bin and its
+    arguments. `unless_exists`: the path that says it has been done. `package`: whose postinst
+    runs it; default the common one.
     """
 
     command: tuple[Word, ...]
@@ -526,6 +549,7 @@ class Node:
 class Schema:
     """A database of the service (`[[schemas]]`): where its address is, what its code wants.
 
+    `name`: by which `[[setup]]` and `[[records]]` call it.
     `section`, `option`: what holds the address. `suffix`: goes behind the name of the
     database in that address. `migrations`: the directory of revisions, below
     site-packages. `table`: where the database keeps its revision; `migrate_version` is
@@ -596,8 +620,9 @@ class Upgrade:
 class Setting:
     """Options a daemon cannot do its work without (`[[settings]]`); their lack is told.
 
-    They are looked for in what the daemons of `package` read, unless the section has an
-    `auth_section`, by which another one has them.
+    They are looked for in what the daemons of a package read, unless the section has an
+    `auth_section`, by which another one has them. `package`: whose daemons. `section`, `options`:
+    what is looked for.
     """
 
     package: PackageName
@@ -633,10 +658,10 @@ class Records:
     `section/option`, after how many seconds the service takes one for dead; `seconds`: its
     default. `remove`: the command that takes a row away, with `{id}`, `{host}`, `{daemon}`.
 
-    `floor`: the oldest version beside which daemons of this series start; or `floor_file` (below
-    site-packages) has it, in the table `floor_table` at the key `floor_key`, both constants of
-    the module. `floor_daemon`: it is for these alone. `unless`: the option, `section/option`,
-    with which they start all the same.
+    `floor`: the oldest version beside which daemons of this series start. `floor_file`: a module
+    below site-packages that has it instead. `floor_table`: a constant of the module.
+    `floor_key`: the key in that constant. `floor_daemon`: it is for these alone. `unless`: the
+    option, `section/option`, with which they start all the same.
     """
 
     query: Text
@@ -662,7 +687,10 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class ServiceDriver:
-    """A distribution that upstream leaves to the operator and a service needs (`[[drivers]]`)."""
+    """A distribution that upstream leaves to the operator and a service needs (`[[drivers]]`).
+
+    `name`: on the package index. `reason`: why it is in, for `build-debs why`.
+    """
 
     name: DistributionName
     reason: Line
@@ -685,6 +713,8 @@ class Service:
     `tmpfiles`: further lines of tmpfiles.d(5).
     `exclude`: paths (globs, `*` crosses no `/`) of the wheel's tree, below `{tree}`, that
     are not packaged; `{site}` is its site-packages.
+    `homepage`: a URL. `user`, `packages`, `directories`, `files`, `daemons`, `steps`, `node`,
+    `schemas`, `setup`, `upgrade`, `settings`, `dynamic`, `records`: the tables below.
     `drivers`: distributions upstream leaves to the operator that join its closure.
     `adopts`: whether nodes with Debian's own packages of it can move here: the target's are
     of an earlier version (set by debs/debian.py, in no project file).

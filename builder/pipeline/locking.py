@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder import log, roots
 from builder.catalogue import load as catalogues
-from builder.errors import DataError, ResolveError, UsageError
+from builder.errors import DataError, FetchError, ResolveError, UsageError
 from builder.fetch import files as fetch
 from builder.files import (
     area_of_a_run,
@@ -100,10 +100,10 @@ def make_lock(
     With `services` it is the committed lock in which these alone are resolved, again or for the
     first time: what others need as well keeps its rows, and ResolveError says where that cannot be.
     """
-    text = resolve.read_constraints(constraints, series)
     directory = Path(tarballs) if tarballs and "://" not in tarballs else None
     wanted = request(catalogue, series, target)
     if not services:
+        text = resolve.read_constraints(constraints, series)
         with log.step(f"resolve {series.id} on {target.suite}"):
             made = _resolver(catalogue, dirs, wanted).resolve(text, user, directory)
         return _refuse_unsound(made)
@@ -112,10 +112,27 @@ def make_lock(
     wanted = _as_locked(wanted, lock, services)
     kept = _rows_of_others(wanted, lock, services)
     pinned = [f"{d.name}==={d.version}" for d in (*lock.build, *kept.values())]
-    text = "\n".join(resolve.layered(text, pinned))
+    text = "\n".join(resolve.layered(_constraints_of_more(constraints, series), pinned))
     with log.step(f"resolve {', '.join(services)} of {series.id} on {target.suite}"):
         made = _resolver(catalogue, dirs, wanted).resolve(text, user, directory)
     return _refuse_unsound(_with_services(lock, made, kept, services))
+
+
+def _constraints_of_more(constraints: str | None, series: Series) -> str:
+    """Return the constraints for what a service brings that no other has.
+
+    A lock pins all others. Without a file, and where upstream does not answer, there are none.
+    """
+    try:
+        return resolve.read_constraints(constraints, series)
+    except FetchError as error:
+        if constraints is not None:
+            raise
+        log.warning(
+            f"{error.message}: what no other service has is taken at its newest version; "
+            "--constraints FILE pins it"
+        )
+        return ""
 
 
 def _with_services(

@@ -99,8 +99,9 @@ def _subject(
     if wheel.distribution.kind == "service":
         points = _entry_points(wheel.path)
         wanted = {p.module for p in points if p.group != TEMPEST and not p.extras}
-        # what only tests want, such as their options, goes with them; a program stays
-        kept = {p.module for p in points if p.group in PROGRAMS}
+        # what only tests want, such as their options, goes with them; a program that is there stays
+        programs_left_out = {f.removeprefix("bin/") for f in installed.left_out}
+        kept = {p.module for p in points if p.group in PROGRAMS and p.name not in programs_left_out}
         modules |= {m for m in wanted if m in kept or not _within(m, gone)}
         scripts = points.select(group="console_scripts").names
         program = next((p for p in programs if p in scripts), "")
