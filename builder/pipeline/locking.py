@@ -386,8 +386,8 @@ def read_lock(catalogue: Catalogue, dirs: Dirs, options: Options) -> Lock:
             user=user,
             tarballs=options.tarballs,
         )
-    lock = committed_lock(dirs, series, target)
     wanted = request(catalogue, series, target)
+    lock = _without_gone(committed_lock(dirs, series, target), wanted)
     _refuse_stale(path, lock, wanted, options.services)
     others = [
         d.name for d in wanted.drivers if not d.services or {*d.services} & {*options.services}
@@ -399,6 +399,16 @@ def read_lock(catalogue: Catalogue, dirs: Dirs, options: Options) -> Lock:
         with log.step(f"resolve {series.id} with {options.override.name}"):
             return _refuse_unsound(_resolver(catalogue, dirs, wanted).override(lock, user))
     return lock
+
+
+def _without_gone(lock: Lock, wanted: resolve.Request) -> Lock:
+    """Return a lock without services that are not part of the series any more."""
+    if not lock.asked.keys() - wanted.services.keys():
+        return lock
+    roots = [*wanted.services.values(), *(d.name for d in wanted.drivers)]
+    kept = graph.closure(lock, roots)
+    rows = tuple(d for d in lock.distributions if canonicalize_name(d.name) in kept)
+    return dataclasses.replace(lock, distributions=rows)
 
 
 def _versions_to_check(

@@ -116,6 +116,16 @@ def test_a_service_that_cannot_be_locked_is_told(cloud, word, said):
     assert said in cloud.run("lock", "2099.1", *words, code=2)[1]
 
 
+def test_a_service_that_is_gone_stops_nothing(cloud):
+    cloud.run("lock", "2099.1", "--service", "extra", "--constraints", cloud.constraints)
+    (cloud.data / "projects/services/extra.toml").unlink()
+    series = cloud.data / "projects/series/2099.1.toml"
+    series.write_text(series.read_text().replace('extra = "3.0.1"\n', ""))
+    out, _ = cloud.run("2099.1", "--dry-run")
+    assert "tiny" in out
+    assert "extra" not in out
+
+
 def test_a_service_that_is_stale_stops_nothing_but_itself(cloud):
     """A version nobody locked, and drivers that changed since."""
     path = cloud.data / "projects/series/2099.1.toml"
