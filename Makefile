@@ -15,7 +15,7 @@ SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg gpgv libc6-dev libcap-dev \
 	libpcre2-dev libpython3-dev libssl-dev libvirt-dev mmdebstrap patch pkg-config python3 python3-dev \
 	python3-venv sudo xz-utils zlib1g-dev zstd
-TEST_TOOLS = buildah curl ethtool iproute2 iputils-ping lintian locales mmdebstrap openssh-client procps \
+TEST_TOOLS = buildah curl ethtool iproute2 iputils-ping lintian locales man-db mmdebstrap openssh-client procps \
 	systemd-container unzip util-linux
 
 .PHONY: repo old-series upgrade-series test test-unit test-acceptance prove proven lint format tools test-tools bench clean

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from builder import __version__, given, log, roots, run
 from builder.errors import BuildDebsError, DataError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from builder.dirs import Dirs
     from builder.model.values import Catalogue, Series, Target
@@ -57,6 +58,11 @@ class Verbs(click.Group):
         if word.lower() not in releases:
             near = nearest(word, {*self.commands, *releases})
             raise UsageError(f"{word!r} is neither a verb nor a release; nearest: {near}")
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the releases beside the verbs."""
+        releases = _complete_release(ctx, None, incomplete)
+        return [*super().shell_complete(ctx, incomplete), *map(CompletionItem, releases)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Let options stand before the release, as in `build-debs -v 2026.1`."""
@@ -111,7 +117,28 @@ def _level(level: int) -> Callable[[click.Context, click.Parameter, bool], None]
     return choose
 
 
-TARGET = click.option("--target", metavar="SUITE", help="Debian suite; default this machine's.")
+def _complete(names: Callable[[Catalogue], Iterable[str]]) -> Callable[..., list[str]]:
+    """Return what completes a word of the catalogue; without data that can be read it is silent."""
+
+    def complete(_ctx: click.Context, _param: click.Parameter | None, begun: str) -> list[str]:
+        with suppress(BuildDebsError):
+            return sorted({name for name in names(setting()[1]) if name.startswith(begun)})
+        return []
+
+    return complete
+
+
+def _releases(catalogue: Catalogue) -> Iterable[str]:
+    return [word for s in catalogue.series.values() for word in (s.id, s.name.lower())]
+
+
+_complete_release = _complete(_releases)
+_complete_service = _complete(lambda catalogue: catalogue.services)
+_complete_target = _complete(lambda catalogue: catalogue.targets)
+TARGET = click.option(
+    "--target", metavar="SUITE", shell_complete=_complete_target,
+    help="Debian suite; default this machine's.",
+)  # fmt: skip
 REPO = click.option(
     "--repo", callback=given.kept(), metavar="DIR",
     help="The repository's directory; default repo/.",
@@ -161,7 +188,8 @@ def setting() -> tuple[Dirs, Catalogue]:
     from builder.catalogue.layers import Layers  # noqa: PLC0415 - `--help` needs neither
 
     os.umask(0o022)  # what is packaged is readable, whatever the caller's mask
-    places = dirs.locate(overlays=click.get_current_context().meta.get(OVERLAYS, ()))
+    context = click.get_current_context(silent=True)  # there is none while a shell completes
+    places = dirs.locate(overlays=context.meta.get(OVERLAYS, ()) if context else ())
     for path in Layers((places.projects, *places.overlays)).told():
         log.info(f"overlay: {path}")
     return places, catalogue.load(places.projects, places.overlays)
@@ -177,8 +205,11 @@ def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Seri
 
 @cli.command()
 @OVERLAY
-@click.argument("release")
-@click.option("--project", "projects", multiple=True, help="Build this service only (repeatable).")
+@click.argument("release", shell_complete=_complete_release)
+@click.option(
+    "--project", "projects", multiple=True, shell_complete=_complete_service,
+    help="Build this service only (repeatable).",
+)  # fmt: skip
 @TARGET
 @REPO
 @click.option(
@@ -330,12 +361,13 @@ def _check_writable(dirs: Dirs) -> None:
 
 @cli.command()
 @OVERLAY
-@click.argument("release")
+@click.argument("release", shell_complete=_complete_release)
 @TARGET
 @click.option(
     "--service",
     "services",
     multiple=True,
+    shell_complete=_complete_service,
     metavar="NAME[==VERSION]",
     help="Resolve this service alone, new or not; the rows of all others stay (repeatable).",
 )
@@ -388,7 +420,7 @@ def lock(
 
 @cli.command()
 @OVERLAY
-@click.argument("release")
+@click.argument("release", shell_complete=_complete_release)
 @click.argument("distribution")
 @TARGET
 @verbosity
@@ -424,8 +456,8 @@ def why(release: str, distribution: str, target: str | None) -> None:
 
 @cli.command()
 @OVERLAY
-@click.argument("before", metavar="FROM")
-@click.argument("after", metavar="TO")
+@click.argument("before", metavar="FROM", shell_complete=_complete_release)
+@click.argument("after", metavar="TO", shell_complete=_complete_release)
 @TARGET
 @REPO
 @click.option("--json", "as_json", is_flag=True, help="Say it as one JSON object.")
