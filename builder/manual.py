@@ -52,7 +52,7 @@ ENVIRONMENT = {
 
 def render_page() -> str:
     """Return the manual page in man(7)."""
-    context = click.Context(cli, info_name=NAME)
+    context = cli.make_context(NAME, [], resilient_parsing=True)
     parts = [
         '.TH BUILD-DEBS 1 "" "build-debs" "User Commands"',
         ".SH NAME",

@@ -363,17 +363,17 @@ class Node:
         self.stop()
         return self.boot(settled=settled)
 
-    def save(self) -> None:
+    def save(self, name: str = "saved") -> None:
         """Keep what is on the disk of a node that is off, for `restore`."""
-        _run("cp", "-a", self.dir / "upper", self.dir / "saved")
+        _run("cp", "-a", self.dir / "upper", self.dir / name)
 
-    def restore(self) -> None:
+    def restore(self, name: str = "saved") -> None:
         """Switch the node off, and give it the disk it had at `save`."""
         self.kill()
-        for name in ("upper", "work"):
-            shutil.rmtree(self.dir / name)
+        for room in ("upper", "work"):
+            shutil.rmtree(self.dir / room)
         (self.dir / "work").mkdir()
-        _run("cp", "-a", self.dir / "saved", self.dir / "upper")
+        _run("cp", "-a", self.dir / name, self.dir / "upper")
 
     def destroy(self) -> None:
         self.kill()

@@ -6,6 +6,27 @@ from builder import cli, log
 from builder.publish import Signer
 
 
+# Files that take longest, the longest first: with two at a time, none is left alone at the end.
+LONGEST = (
+    "test_publish_keys.py",
+    "test_pipeline.py",
+    "test_publish.py",
+    "test_processes.py",
+    "test_overlay.py",
+    "test_tarballs.py",
+    "test_credentials.py",
+    "test_service_file.py",
+    "test_caches.py",
+    "test_service_source.py",
+    "test_publish_crash.py",
+    "test_prove.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: [*LONGEST, item.path.name].index(item.path.name))
+
+
 @pytest.fixture(scope="module")
 def signer(tmp_path_factory):
     return Signer.open(tmp_path_factory.mktemp("keys") / "keys")
