@@ -26,12 +26,11 @@ from builder import cache as caches
 from builder import log, roots
 from builder.debs import library, tree
 from builder.debs.service.package import build_source_package
-from builder.errors import BuildError, FetchError
+from builder.errors import BuildError
 from builder.fetch import files as fetch
 from builder.files import write_atomically
 from builder.model import graph
 from builder.model.values import (
-    Catalogue,
     Distribution,
     Fetched,
     Lock,
@@ -43,12 +42,13 @@ from builder.pipeline.locking import open_root, request
 from builder.pipeline.planning import (
     closure_roots,
     decide_actions,
+    explain_failure,
     library_depends,
     plan_own,
     share_files,
 )
 from builder.pipeline.publishing import read_source_package
-from builder.pipeline.values import Options, Result, Row, Work, cache_directory
+from builder.pipeline.values import Result, Row, Work, cache_directory
 from builder.pipeline.vouching import vouch
 from builder.start import end_with_parent
 from builder.wheels import build as wheels
@@ -191,24 +191,6 @@ def _fetch_files(work: Work, result: Result) -> tuple[Lock, Fetched, set[str]]:
     result.tarballs = vouch(work, offline=options.offline)
     lost = asked - {d.name for d in had}
     return dataclasses.replace(lock, distributions=had), fetched, lost
-
-
-def explain_failure(
-    failure: FetchError, catalogue: Catalogue, options: Options, absent: Sequence[fetch.Wanted]
-) -> FetchError:
-    """Return `failure` with what to do where only services' tarballs are missing."""
-    if options.offline or not all(w.service for w in absent):
-        return failure
-    lost = {w.distribution for w in absent}
-    of = {n: catalogue.services[n].distribution in lost for n in options.services}
-    others = [n for n, gone in of.items() if not gone]
-    hint = "give them with --tarballs DIR|URL"
-    if others:
-        projects = " ".join(f"--project {n}" for n in others)
-        hint += f", or build without their services: {projects}, or --keep-going"
-    names = ", ".join(n for n, gone in of.items() if gone)
-    message = f"no release tarball found for: {names}"
-    return FetchError(message, details=failure.details, hint=hint)
 
 
 def _lock_to_build(work: Work) -> Lock:

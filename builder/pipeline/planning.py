@@ -18,7 +18,7 @@ from builder.debs import archive, debian, library, node, tree
 from builder.debs.roles import role_packages
 from builder.debs.service import package as service_package
 from builder.debs.versions import full_version
-from builder.errors import DataError
+from builder.errors import DataError, FetchError
 from builder.fetch import files as fetch
 from builder.files import sha256_text
 from builder.model import graph
@@ -51,12 +51,40 @@ if TYPE_CHECKING:
     from builder.resolve import uv as resolve
 
 
-def prepare(catalogue: Catalogue, dirs: Dirs, options: Options) -> Work:
-    """Plan a build: what is made, reused or kept, and why. Changes nothing."""
+def prepare(catalogue: Catalogue, dirs: Dirs, options: Options, *, look: bool = True) -> Work:
+    """Plan a build: what is made, reused or kept, and why. Changes nothing.
+
+    What a package is made from decides whether it is built, so tarballs whose sha256 no lock has
+    come before the plan: they are fetched, or with `look` (a dry run) only looked for.
+    """
     lock = read_lock(catalogue, dirs, options)
     unlocked = find_unlocked(catalogue, lock, options.services)
-    known, _ = fetch.identify(unlocked, dirs.downloads, tarballs=options.tarballs, look=True)
-    return plan(catalogue, dirs, options, with_artifacts(lock, known), unlocked)
+    known, failure = fetch.identify(
+        unlocked, dirs.downloads, tarballs=options.tarballs, offline=options.offline, look=look
+    )
+    if failure is not None and not options.keep_going:
+        left = [w for w in unlocked if w.artifact.file not in known]
+        raise explain_failure(failure, catalogue, options, left)
+    work = plan(catalogue, dirs, options, with_artifacts(lock, known), unlocked)
+    return dataclasses.replace(work, failures=(failure,) if failure else ())
+
+
+def explain_failure(
+    failure: FetchError, catalogue: Catalogue, options: Options, absent: Sequence[fetch.Wanted]
+) -> FetchError:
+    """Return `failure` with what to do where only services' tarballs are missing."""
+    if options.offline or not all(w.service for w in absent):
+        return failure
+    lost = {w.distribution for w in absent}
+    of = {n: catalogue.services[n].distribution in lost for n in options.services}
+    others = [n for n, gone in of.items() if not gone]
+    hint = "give them with --tarballs DIR|URL"
+    if others:
+        projects = " ".join(f"--project {n}" for n in others)
+        hint += f", or build without their services: {projects}, or --keep-going"
+    names = ", ".join(n for n, gone in of.items() if gone)
+    message = f"no release tarball found for: {names}"
+    return FetchError(message, details=failure.details, hint=hint)
 
 
 def plan(

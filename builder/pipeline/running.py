@@ -7,15 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from builder import log, publish
-from builder.fetch import files as fetch
 from builder.files import (
     area_of_a_run,
     sweep,
 )
 from builder.pipeline.actions import summary
-from builder.pipeline.building import check_machine, explain_failure, make_packages
-from builder.pipeline.locking import find_unlocked, read_lock, with_artifacts
-from builder.pipeline.planning import decide_actions, plan, plan_own
+from builder.pipeline.building import check_machine, make_packages
+from builder.pipeline.planning import decide_actions, plan_own, prepare
 from builder.pipeline.publishing import choose_signer, publish_suite
 from builder.pipeline.values import Options, Result, Work
 from builder.pipeline.vouching import vouch
@@ -28,17 +26,8 @@ if TYPE_CHECKING:
 
 def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: str) -> Result:
     """Carry a build out: everything the plan says, then one publication of it all."""
-    lock = read_lock(catalogue, dirs, options)
-    unlocked = find_unlocked(catalogue, lock, options.services)
-    # What a package is made from decides whether it is built, so these come before the plan.
-    known, failure = fetch.identify(
-        unlocked, dirs.downloads, tarballs=options.tarballs, offline=options.offline
-    )
-    if failure is not None and not options.keep_going:
-        left = [w for w in unlocked if w.artifact.file not in known]
-        raise explain_failure(failure, catalogue, options, left)
-    work = plan(catalogue, dirs, options, with_artifacts(lock, known), unlocked)
-    result = Result(work.lock, failures=[failure] if failure else [])
+    work = prepare(catalogue, dirs, options, look=False)
+    result = Result(work.lock, failures=[*work.failures])
     log.info(f"plan for {options.series.id} on {options.target.suite}: {summary(work.actions)}")
     if all(a.verb == "keep" for a in work.release_actions):
         result.tarballs = vouch(work, offline=True)

@@ -118,6 +118,8 @@ class Work:
     own: tuple[Plain, ...] = ()
     """The packages that are of no release: archive, node and roles."""
     own_actions: Mapping[str, Action] = field(default_factory=dict)
+    failures: tuple[BuildDebsError, ...] = ()
+    """What could not be fetched before the plan (--keep-going)."""
 
     @property
     def release_actions(self) -> list[Action]:
