@@ -167,7 +167,8 @@ EveryDistribution = Annotated[
 Requirement = Annotated[
     str, _shape("a requirement (PEP 508) without a URL", r"[ -~]+", _is_requirement)
 ]
-Version = Annotated[str, _shape("a version (PEP 440)", r"[A-Za-z0-9.!+_-]{1,64}", _is_version)]
+VERSION = _shape("a version (PEP 440)", r"[A-Za-z0-9.!+_-]{1,64}", _is_version)
+Version = Annotated[str, VERSION]
 PythonVersion = Annotated[
     str, _shape("a version of Python such as 3.11.2", r"[23]\.[0-9]{1,2}\.[0-9]{1,2}")
 ]

@@ -21,6 +21,7 @@ from builder.files import (
     sha256_file,
 )
 from builder.model import graph
+from builder.model.shapes import VERSION
 from builder.model.values import (
     Artifact,
     Catalogue,
@@ -143,7 +144,8 @@ def _with_services(
     return dataclasses.replace(
         made,
         inputs=lock.inputs,
-        asked={**lock.asked, **{name: made.asked[name] for name in services}},
+        # one that left the series is in `lock` alone
+        asked={n: a if n in services else lock.asked.get(n, a) for n, a in made.asked.items()},
         distributions=tuple(_kept_row(kept, row) for row in made.distributions),
         build=tuple(tools.get((d.name, d.version), d) for d in made.build),
     )
@@ -159,6 +161,8 @@ def with_versions(catalogue: Catalogue, series: Series, words: Sequence[str]) ->
     for word in words:
         name, _, version = word.partition("==")
         service = catalogues.find_service(catalogue, name)
+        if version and not VERSION.fits(version):
+            raise UsageError(f"--service {word}: {version!r} is no version")
         if not service.exists_in(series.id, ids):
             raise UsageError(f"{service.name} is not part of {series.id}: see its since and until")
         day = date.fromisoformat(series.date) + timedelta(days=TRAILING)

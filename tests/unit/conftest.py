@@ -5,7 +5,6 @@ import pytest
 from builder import cli, log
 from builder.publish import Signer
 
-
 # Files that take longest, the longest first: with two at a time, none is left alone at the end.
 LONGEST = (
     "test_publish_keys.py",

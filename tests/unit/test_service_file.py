@@ -109,6 +109,8 @@ def test_what_cannot_go_with_the_others_leaves_all_as_it_was(cloud):
     [
         ("extr", "unknown project 'extr'; nearest: extra"),
         ("frail", "frail is not part of 2099.1: see its since and until"),
+        ("extra==3.0.0;x", "'3.0.0;x' is no version"),
+        ("extra===3.0.0", "'=3.0.0' is no version"),
     ],
 )
 def test_a_service_that_cannot_be_locked_is_told(cloud, word, said):
