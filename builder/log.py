@@ -1,7 +1,7 @@
 """Speak to a person: everything goes to stderr; stdout is for data.
 
-On a terminal the step under way is one line, drawn again each second and cut to the terminal's
-width; elsewhere (CI) a step is a whole line when it ends.
+On a terminal the steps under way stand in its last lines, drawn by rich; elsewhere, and where `CI`
+is set, a step is a whole line when it ends.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TICK_SECONDS = 1.0
-CLEAR = "\r\033[K"
-COLUMNS = 80  # of a terminal that does not say
+    from rich.progress import Progress, TaskID
+
+REFRESHES = 4  # a second
 
 _lock = threading.RLock()
 _level = 1  # 0 quiet, 1 normal, 2 verbose
@@ -32,7 +32,8 @@ def set_level(level: int) -> None:
 
 def _say(text: str) -> None:
     with _lock:
-        write(f"{CLEAR if _terminal() else ''}{text}\n")
+        if not _display.say(text):
+            write(f"{text}\n")
 
 
 def write(text: str) -> None:
@@ -65,74 +66,101 @@ class Step:
     """Progress of one long step: `advance` per item; it is drawn on a terminal only."""
 
     def __init__(self, title: str, total: int) -> None:
-        self.title, self.total, self.done, self.name = title, total, 0, ""
+        self.title, self.total, self.done, self.size, self.name = title, total, 0, 0, ""
         self.start = time.monotonic()
+        self.task: TaskID | None = None
 
     @property
     def seconds(self) -> float:
         """How long it has been under way."""
         return time.monotonic() - self.start
 
-    def advance(self, name: str) -> None:
-        """Count one item as done."""
+    def advance(self, name: str, size: int = 0) -> None:
+        """Count one item as done, of so many bytes where they count."""
         with _lock:
             self.done += 1
+            self.size += size
             self.name = name
-            _line.draw()
+            _display.draw(self)
         detail(f"  {name}")
 
-    def __str__(self) -> str:
-        """Return what is drawn: the count, the seconds, and the item that was done last."""
-        count = f" {self.done}/{self.total}" if self.total else ""
-        return f"{self.title}{count} ({self.seconds:.0f} s) {self.name}".rstrip()
 
-
-class _Line:
-    """The last line of a terminal: the innermost step, while there is one."""
+class _Display:
+    """The last lines of a terminal, one for each step under way, while there is one."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
-        self.end = threading.Event()
+        self.progress: Progress | None = None
 
     def push(self, step: Step) -> None:
         with _lock:
-            self.steps.append(step)
-            if len(self.steps) == 1:
-                self.end = threading.Event()
-                threading.Thread(target=self._tick, args=(self.end,), daemon=True).start()
-            self.draw()
+            if self.progress is None:
+                self.progress = _begin_progress()
+            count = f"0/{step.total}" if step.total else ""
+            whole = step.total or None
+            step.task = self.progress.add_task(step.title, total=whole, count=count, facts="")
 
     def pop(self, step: Step) -> None:
         """Take a step off, and its line: what is said next, an error perhaps, begins a new one."""
         with _lock:
-            self.steps.remove(step)
-            if not self.steps:
-                self.end.set()
-            write(CLEAR)
+            if self.progress is None or step.task is None:
+                return
+            self.progress.remove_task(step.task)
+            if not self.progress.tasks:
+                self.progress.stop()
+                self.progress = None
 
-    def draw(self) -> None:
-        with _lock:
-            if self.steps:
-                write(f"{CLEAR}{str(self.steps[-1])[: _columns() - 1]}")
+    def draw(self, step: Step) -> None:
+        if self.progress is not None and step.task is not None:
+            size = f"{step.size / 1e6:.1f} MB " if step.size else ""
+            count = f"{step.done}/{step.total}" if step.total else ""
+            facts = f"{size}{step.name}"
+            self.progress.update(step.task, completed=step.done, count=count, facts=facts)
 
-    def _tick(self, end: threading.Event) -> None:
-        while not end.wait(TICK_SECONDS):
-            self.draw()
+    def say(self, text: str) -> bool:
+        """Say a line above what is drawn; False where nothing is."""
+        if self.progress is None:
+            return False
+        plain = {"markup": False, "highlight": False, "emoji": False, "soft_wrap": True}
+        self.progress.console.print(text, **plain)  # type: ignore[arg-type]
+        return True
 
 
-_line = _Line()
+def _begin_progress() -> Progress:
+    """Return rich's display, running; it takes what it drew away in the end."""
+    # imported here: it takes as long as all of `--help`, and most runs have no terminal
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+    from rich.table import Column  # noqa: PLC0415
+
+    fixed, rest = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    progress = Progress(
+        TextColumn("{task.description}", markup=False, table_column=fixed),
+        BarColumn(bar_width=12, table_column=fixed),
+        TextColumn("{task.fields[count]}", markup=False, table_column=fixed),
+        TimeElapsedColumn(table_column=fixed),
+        TextColumn("{task.fields[facts]}", markup=False, table_column=rest),
+        console=Console(file=sys.stderr),
+        expand=True,
+        transient=True,
+        refresh_per_second=REFRESHES,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    progress.start()
+    return progress
+
+
+_display = _Display()
 
 
 def _terminal() -> bool:
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def _columns() -> int:
-    """Return the width of the terminal; it may change at any time."""
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or COLUMNS
-    except OSError:
-        return COLUMNS
+    plain = os.environ.get("TERM") == "dumb" or os.environ.get("CI")
+    return sys.stderr.isatty() and not plain
 
 
 @contextmanager
@@ -142,11 +170,11 @@ def waiting(title: str, total: int = 0) -> Iterator[Step]:
     if _level < 1 or not _terminal():
         yield step
         return
-    _line.push(step)
+    _display.push(step)
     try:
         yield step
     finally:
-        _line.pop(step)
+        _display.pop(step)
 
 
 @contextmanager

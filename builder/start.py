@@ -161,7 +161,10 @@ def _end(number: int) -> NoReturn:
     What becomes visible does so by a rename, so nothing is half there.
     """
     _handle(signal.SIG_IGN, *ENDING)
-    _write(f"{signal.Signals(number).name}: ended; what was ready before is in the cache\n")
+    # what draws steps on a terminal hides its cursor
+    shown = "\r\x1b[K\x1b[?25h" if os.isatty(2) and os.environ.get("TERM") != "dumb" else ""
+    name = signal.Signals(number).name
+    _write(f"{shown}{name}: ended; what was ready before is in the cache\n")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # threads may complain of what is killed now
     for pid in descendants(os.getpid()):
         _send(pid, signal.SIGKILL)

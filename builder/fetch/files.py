@@ -205,7 +205,7 @@ def _fetch_all(
                 except _UnavailableError as error:
                     tried.append((name, str(error)))
                 else:
-                    step.advance(item.artifact.file)
+                    step.advance(item.artifact.file, item.artifact.size)
                     return
             problems[item.artifact.file] = tuple(tried)
 
