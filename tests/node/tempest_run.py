@@ -73,6 +73,7 @@ application_credentials = true
 access_rules = true
 [service_available]
 swift = false
+horizon = false
 [compute]
 image_ref = {image}
 image_ref_alt = {image_alt}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import document
 import pytest
+import tempest_run
 from cloud import (
     INSTALL,
     SERVICES,
@@ -418,6 +419,14 @@ def test_reboot_brings_everything_back(cloud: Cloud) -> None:
     # Its host was powered off below it: whatever nova takes it for now.
     cloud.reboot_hard("web", "demo")
     cloud.wait_for_page(cloud.web(), "web.")
+
+
+def test_tempest_finds_no_fault_of_ours(
+    cloud: Cloud, repository: Repository, tmp_path: Path
+) -> None:
+    """What there is always time for; `make prove CELL=tempest` runs a thousand tests."""
+    tempest = tempest_run.Tempest(cloud, repository, tmp_path)
+    assert tempest_run.unexpected(tempest, tempest.run(tempest.for_ci())) == ""
 
 
 def test_the_whole_cloud_goes_behind_tls(cloud: Cloud) -> None:
