@@ -98,6 +98,7 @@ project_network_cidr = 172.20.0.0/16
 api_extensions = {extensions}
 [validation]
 run_validation = false
+ssh_timeout = 20
 [volume]
 catalog_type = volumev3
 storage_protocol = nfs

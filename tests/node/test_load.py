@@ -250,6 +250,38 @@ until curl -fsS -H "$token" $url/$id/file | cmp - /root/image; do sleep 0.5; don
     assert node.out("systemctl show -P Result glance-api") == "success"
 
 
+CHUNKS = """\
+import http.client, itertools, os, sys
+token, image, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
+path, headers = f"/v2/images/{image}/file", {"X-Auth-Token": token}
+content = {"Content-Type": "application/octet-stream", "Transfer-Encoding": "chunked"}
+chunk = os.urandom(size)
+connection = http.client.HTTPConnection("controller", 9292, timeout=60)
+connection.request("PUT", path, itertools.repeat(chunk, 3), headers | content, encode_chunked=True)
+answer = connection.getresponse()
+assert answer.status == 204, (answer.status, answer.read())
+connection = http.client.HTTPConnection("controller", 9292, timeout=60)
+connection.request("GET", path, headers=headers)
+assert connection.getresponse().read() == chunk * 3
+"""
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1 << 23])
+def test_an_image_that_comes_in_large_chunks_is_whole(node: Node, size: int) -> None:
+    """As cinder and nova send volumes and snapshots: of 1 MiB, where uWSGI took a million bytes."""
+    node.write("/root/chunks.py", CHUNKS)
+    node.run(f"""\
+. /root/cloud.passwords
+export OS_AUTH_URL=http://controller:5000/v3 OS_USERNAME=admin OS_PASSWORD=$ADMIN_PASS
+export OS_PROJECT_NAME=admin OS_USER_DOMAIN_ID=default OS_PROJECT_DOMAIN_ID=default
+token=$(openstack token issue -f value -c id)
+image=$(curl -fsS -H "X-Auth-Token: $token" -H Content-Type:application/json \\
+    -d '{{"name": "chunks", "container_format": "bare", "disk_format": "raw"}}' \\
+    http://controller:9292/v2/images | grep -o '"id": "[^"]*' | cut -d '"' -f 4)
+python3 /root/chunks.py "$token" "$image" {size}
+""")
+
+
 def test_apis_listen_on_ipv6_and_ipv4(node: Node) -> None:
     for service, port in PORTS.items():
         for address in ("127.0.0.1", "10.0.0.11", "[::1]"):
