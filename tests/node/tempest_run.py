@@ -95,6 +95,7 @@ public_network_id = {public}
 floating_network_name = provider
 project_network_cidr = 172.20.0.0/16
 [network-feature-enabled]
+ipv6_subnet_attributes = true
 api_extensions = {extensions}
 [validation]
 run_validation = false
