@@ -26,8 +26,7 @@ T = TypeVar("T")
 LIKE = 0.7  # how near a name has to be to be taken for a mistyped one (difflib's ratio)
 ROOMS = frozenset({"locks", "overrides", "patches", "series", "services", "targets"})
 FILES = frozenset(
-    f"{name}.toml"
-    for name in ("drivers", "lintian", "proven", "recipes", "roles", "successors", "upgrades")
+    f"{name}.toml" for name in ("drivers", "lintian", "recipes", "roles", "successors", "upgrades")
 )
 
 
@@ -48,7 +47,7 @@ class Layers:
     def rows(self, name: str, cls: type[T]) -> T:
         """Return a file of rows of all layers as one value of `cls`."""
         found = [path for root in self.roots if (path := root / name).exists()]
-        return read(found, cls) if found else cls()
+        return read_rows(found, cls) if found else cls()
 
     def patches(self) -> Mapping[str, Mapping[str, tuple[Patch, ...]]]:
         """Return the patches by series and canonical name of a distribution."""
@@ -58,6 +57,10 @@ class Layers:
             for series, by_name in patches.load(root / "patches", layer).items():
                 own = found.setdefault(series, {})
                 for name, more in by_name.items():
+                    known = {patch.name for patch in own.get(name, ())}
+                    if twice := [patch.name for patch in more if patch.name in known]:
+                        place = root / "patches" / series / name / twice[0]
+                        raise DataError(f"{place}: a layer below has a patch of that name")
                     own[name] = (*own.get(name, ()), *more)
         return found
 
@@ -94,23 +97,27 @@ def label(root: Path) -> str:
 
 
 def read(paths: Sequence[Path], cls: type[T]) -> T:
-    """Read files of several layers as one value; DataError names the file that does not fit."""
+    """Read what files of several layers say of one thing, the later in place of the earlier.
+
+    DataError names the file that does not fit.
+    """
     raw: dict[str, Any] = {}
     value: Any = None
     for path in paths:
-        raw = _merge(raw, reading.parse(path), rows=cls.__name__.endswith(("File", "Overrides")))
+        for key, own in reading.parse(path).items():
+            before = raw.get(key)
+            both = isinstance(before, dict) and isinstance(own, dict)
+            raw[key] = {**before, **own} if both else own  # type: ignore[dict-item]
         value = reading.build(raw, cls, str(path))
     return value  # type: ignore[no-any-return]
 
 
-def _merge(old: Mapping[str, Any], new: Mapping[str, Any], *, rows: bool) -> dict[str, Any]:
-    merged = dict(old)
-    for key, value in new.items():
-        before = merged.get(key)
-        if rows and isinstance(before, list) and isinstance(value, list):
-            merged[key] = [*before, *value]
-        elif isinstance(before, dict) and isinstance(value, dict):
-            merged[key] = {**before, **value}
-        else:
-            merged[key] = value
-    return merged
+def read_rows(paths: Sequence[Path], cls: type[T]) -> T:
+    """Read files of rows, those of later layers behind the others'."""
+    rows: dict[str, list[Any]] = {}
+    for path in paths:
+        raw = reading.parse(path)
+        reading.build(raw, cls, str(path))  # by itself, so that an error has the row's own number
+        for key, more in raw.items():
+            rows[key] = [*rows.get(key, ()), *more]
+    return reading.build(rows, cls, str(paths[-1]))  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from packaging.utils import canonicalize_name
 
-from builder.catalogue.layers import Layers, read
+from builder.catalogue.layers import Layers, read, read_rows
 from builder.errors import DataError, UsageError, nearest
 from builder.model.service import Package, Service, Successor, holds
 from builder.model.values import (
@@ -83,7 +83,7 @@ def load(root: Path, overlays: Sequence[Path] = ()) -> Catalogue:
         targets=_load_each(layers, "targets", Target, "suite"),
         services=load_services(root, overlays),
         drivers=layers.rows("drivers.toml", _DriverFile).driver,
-        overrides={name: read(paths, Overrides) for name, paths in overrides.items()},
+        overrides={name: read_rows(paths, Overrides) for name, paths in overrides.items()},
         lintian=layers.rows("lintian.toml", _LintianFile).override,
         recipes=layers.rows("recipes.toml", _RecipeFile).recipe,
         roles=layers.rows("roles.toml", _RoleFile).role,
