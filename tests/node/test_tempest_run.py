@@ -22,6 +22,7 @@ def result(test: str, status: str, said: str = "") -> Result:
 def test_each_test_asked_for_has_a_result() -> None:
     rows = [
         result(f"{NAME}.test_a[id-1,smoke]", "success"),
+        result(f"{NAME}Admin.test_b[id-2]", "exists"),  # the stream begins with a list of them
         result(f"setUpClass ({NAME}Admin)", "skip", "no object storage"),
         result(f"tearDownClass ({NAME})", "fail", "409"),
     ]
