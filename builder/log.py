@@ -90,14 +90,18 @@ class _Display:
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
+        self.end = threading.Event()
 
     def push(self, step: Step) -> None:
         with _lock:
             if self.progress is None:
                 self.progress = _begin_progress()
+                self.end = threading.Event()
+                threading.Thread(target=self._tick, args=(self.end,), daemon=True).start()
             count = f"0/{step.total}" if step.total else ""
             whole = step.total or None
             step.task = self.progress.add_task(step.title, total=whole, count=count, facts="")
+            self.progress.refresh()
 
     def pop(self, step: Step) -> None:
         """Take a step off, and its line: what is said next, an error perhaps, begins a new one."""
@@ -106,6 +110,7 @@ class _Display:
                 return
             self.progress.remove_task(step.task)
             if not self.progress.tasks:
+                self.end.set()
                 self.progress.stop()
                 self.progress = None
 
@@ -115,6 +120,13 @@ class _Display:
             count = f"{step.done}/{step.total}" if step.total else ""
             facts = f"{size}{step.name}"
             self.progress.update(step.task, completed=step.done, count=count, facts=facts)
+
+    def _tick(self, end: threading.Event) -> None:
+        """Draw again and again; rich's own thread may cut into what is said meanwhile."""
+        while not end.wait(1 / REFRESHES):
+            with _lock:
+                if self.progress is not None and not end.is_set():
+                    self.progress.refresh()
 
     def say(self, text: str) -> bool:
         """Say a line above what is drawn; False where nothing is."""
@@ -147,7 +159,7 @@ def _begin_progress() -> Progress:
         console=Console(file=sys.stderr),
         expand=True,
         transient=True,
-        refresh_per_second=REFRESHES,
+        auto_refresh=False,
         redirect_stdout=False,
         redirect_stderr=False,
     )

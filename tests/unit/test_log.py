@@ -96,7 +96,7 @@ def test_a_terminal_is_never_filled_and_nothing_is_left_of_what_was_drawn(column
     assert terminal.until(r"smoke tests")
     terminal.type("\n")
     assert terminal.end() == 0
-    assert all(len(line) <= columns for line in terminal.drawn)
+    assert [line for line in terminal.drawn if len(line) > columns] == []
     plan, fetch, smoke, look = terminal.left
     assert (plan, look) == ("a plan", "warning: look")
     assert fetch.startswith("fetch: 11 (")
