@@ -22,7 +22,8 @@ class Terminal:
         self.columns = columns
         self.ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        environment = {**os.environ, "TERM": "xterm", "CI": "", **env}
+        inherited = {k: v for k, v in os.environ.items() if k not in {"COLUMNS", "LINES"}}
+        environment = {**inherited, "TERM": "xterm", "CI": "", **env}
         self.program = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs, env=environment
         )
