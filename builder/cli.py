@@ -185,14 +185,19 @@ def setting() -> tuple[Dirs, Catalogue]:
     """Return where things lie and the catalogue, with the overlays of the command line over it."""
     from builder import dirs  # noqa: PLC0415 - `--help` needs neither
     from builder.catalogue import load as catalogue  # noqa: PLC0415 - `--help` needs neither
-    from builder.catalogue.layers import Layers  # noqa: PLC0415 - `--help` needs neither
 
     os.umask(0o022)  # what is packaged is readable, whatever the caller's mask
     context = click.get_current_context(silent=True)  # there is none while a shell completes
     places = dirs.locate(overlays=context.meta.get(OVERLAYS, ()) if context else ())
-    for path in Layers((places.projects, *places.overlays)).told():
+    for path in _overlay_files(places):
         log.info(f"overlay: {path}")
     return places, catalogue.load(places.projects, places.overlays)
+
+
+def _overlay_files(dirs: Dirs) -> list[str]:
+    from builder.catalogue.layers import Layers  # noqa: PLC0415 - `--help` needs it not
+
+    return Layers((dirs.projects, *dirs.overlays)).told()
 
 
 def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Series, Target]:
@@ -268,7 +273,6 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
     """Build RELEASE into a repository (the verb may be left out)."""
     from builder import reports  # noqa: PLC0415
     from builder.catalogue import load as catalogues  # noqa: PLC0415
-    from builder.catalogue.layers import Layers  # noqa: PLC0415
     from builder.debs.archive import check_url  # noqa: PLC0415
     from builder.pipeline import running  # noqa: PLC0415
     from builder.pipeline.values import Options  # noqa: PLC0415
@@ -300,7 +304,7 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
             "series": series.id,
             "target": suite.suite,
             "repository": str(options.repo),
-            "overlays": Layers((dirs.projects, *dirs.overlays)).told(),
+            "overlays": _overlay_files(dirs),
         }
         if dry_run:
             _show_plan(catalogue, dirs, options)

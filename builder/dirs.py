@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import DataError, UsageError
-from builder.files import unusable
+from builder.files import first_there, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,8 +56,7 @@ class Dirs:
 
     def lock(self, name: str) -> Path:
         """Return the lock of that name: the last overlay's that has it, or the project's own."""
-        places = [root / "locks" / f"{name}.json" for root in self.layers]
-        return next((place for place in places if place.exists()), places[-1])
+        return first_there([root / "locks" / f"{name}.json" for root in self.layers])
 
     def locks(self) -> list[str]:
         """Return the names of all locks."""

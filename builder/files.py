@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 from builder import start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 AREA = "build-debs-run-"
 DEVICES = ("/dev/", "/proc/")  # what is there stays what it is
@@ -69,6 +69,11 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         stream.flush()
         name.chmod(mode)
         name.replace(path)
+
+
+def first_there(places: Sequence[Path]) -> Path:
+    """Return the first of the places that exists, or the last."""
+    return next((place for place in places if place.exists()), places[-1])
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The manual page and the shells' completions, made from the command line itself.
 
-`python -m builder.manual` writes them again below `docs/share/`, from where an installation takes
+`python -m builder.manual` regenerates them below `docs/share/`, from where an installation takes
 them.
 """
 
@@ -114,7 +114,7 @@ def files() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write all of a checkout again."""
+    """Regenerate all of them in a checkout."""
     for name, text in files().items():
         path = ROOM / name
         path.parent.mkdir(parents=True, exist_ok=True)

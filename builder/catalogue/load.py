@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 from builder.catalogue.layers import Layers, read, read_rows
 from builder.errors import DataError, UsageError, nearest
+from builder.files import first_there
 from builder.model.service import Package, Service, Successor, holds
 from builder.model.values import (
     Catalogue,
@@ -121,8 +122,8 @@ def _load_each(layers: Layers, room: str, cls: type[T], key: str) -> dict[str, T
 def _file(catalogue: Catalogue, room: str, name: str = "") -> Path:
     """Return the file of the data that has the last word: of a room, or a file of rows."""
     ends = [f"{room}/{name}.toml", f"{room}/{name}"] if name else [f"{room}.toml"]
-    places = [root / end for root in (*catalogue.overlays[::-1], catalogue.root) for end in ends]
-    return next((place for place in places if place.exists()), places[-1])
+    roots = (*catalogue.overlays[::-1], catalogue.root)
+    return first_there([root / end for root in roots for end in ends])
 
 
 def _check(catalogue: Catalogue) -> None:

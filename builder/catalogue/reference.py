@@ -1,7 +1,8 @@
 """What a service file may say, from the dataclasses that read it: a document, and a JSON Schema.
 
-The meaning of a key stands in the docstring of its dataclass, behind its name and a colon. `python
--m builder.catalogue.reference` writes docs/service-files.md's tables and the schema anew.
+The meaning of a key stands in the docstring of its dataclass, behind its name and a colon.
+`python -m builder.catalogue.reference` regenerates the tables of docs/service-files.md and the
+schema.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import builtins
 import collections.abc
 import dataclasses
+import inspect
 import json
 import re
 import types
@@ -32,9 +34,8 @@ _LABEL = re.compile(rf"(?:^|(?<=[.;)]\s))({_NAMES}):\s", re.MULTILINE)
 
 def meanings(cls: type) -> dict[str, str]:
     """Return what the docstring of a dataclass says of each of its fields."""
-    text = re.sub(r"\n    ", "\n", cls.__doc__ or "")
     found = dict(BOUNDS)
-    parts = _LABEL.split(text)
+    parts = _LABEL.split(inspect.getdoc(cls) or "")
     for names, said in zip(parts[1::2], parts[2::2], strict=True):
         meaning = " ".join(said.split("\n\n")[0].split()).rstrip(".")
         for name in re.findall(r"`([a-z_]+)`", names.split(" (key")[0]):
@@ -44,8 +45,7 @@ def meanings(cls: type) -> dict[str, str]:
 
 def introduction(cls: type) -> str:
     """Return what a docstring says before it comes to the fields."""
-    text = re.sub(r"\n    ", "\n", cls.__doc__ or "")
-    return _with_keys(_LABEL.split(text)[0].strip())
+    return _with_keys(_LABEL.split(inspect.getdoc(cls) or "")[0].strip())
 
 
 def _with_keys(text: str) -> str:
@@ -173,14 +173,14 @@ def render_schema() -> str:
 
 
 def with_keys(document: str) -> str:
-    """Return the document with its reference made anew."""
+    """Return the document with its reference regenerated."""
     before, _, rest = document.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{render_keys()}\n{END}{after}"
 
 
 def main() -> None:
-    """Write both files of a checkout anew."""
+    """Regenerate both files of a checkout."""
     DOCUMENT.write_text(with_keys(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
     SCHEMA.write_text(render_schema(), encoding="utf-8")
 

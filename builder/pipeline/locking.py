@@ -422,13 +422,12 @@ def _versions_to_check(
 
     For one that is not to be built, that is what it has; or nothing.
     """
-    locked = {canonicalize_name(d.name): d.version for d in lock.distributions}
-    found = {}
+    locked, found = graph.by_name(lock), {}
     for service, distribution in wanted.services.items():
-        here = locked.get(canonicalize_name(distribution))
-        version = wanted.series.versions[service] if service in services else here
-        if version is not None:
-            found[distribution] = version
+        if service in services:
+            found[distribution] = wanted.series.versions[service]
+        elif row := locked.get(canonicalize_name(distribution)):
+            found[distribution] = row.version
     return found
 
 

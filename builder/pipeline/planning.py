@@ -317,7 +317,7 @@ def _plan_own(work: Work, published: Mapping[str, Sequence[Known]]) -> Work:
 def _describe_debian(work: Work) -> Mapping[str, object]:
     """Return what nodes are told of Debian's own packages of the services."""
     catalogue, series, target = work.catalogue, work.options.series, work.options.target
-    services = [narrow_service(catalogue, name, series, target) for name in series.versions]
+    services = [work.plain_services[name] for name in series.versions]
     versions = {id_: each.versions for id_, each in catalogue.series.items()}
     return debian.known(services, catalogue.successors, versions, target)
 
@@ -330,7 +330,7 @@ def _choose_roles(work: Work) -> list[Plain]:
     ours = {p.name for s in catalogue.services.values() for p in s.packages}
     ours |= {"openstackclient", node.NAME}
     series, order = options.series, catalogues.order(catalogue)
-    services = [catalogue.services[name].for_series(series.id, order) for name in series.versions]
+    services = [work.plain_services[name] for name in series.versions]
     roles = roles_for(catalogue.roles, series.id, order, services)
     return role_packages(
         roles, options.series, options.target, work.dirs.templates, ours=ours, built=built

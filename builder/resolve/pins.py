@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 
 from builder import archives
 from builder.errors import BuildError, DataError, ResolveError
-from builder.files import scratch, sha256_text
+from builder.files import scratch
 from builder.model.shapes import requirement
 from builder.model.values import Distribution, Lock
 from builder.resolve import uv as resolve
@@ -88,12 +88,7 @@ def lock(
         walk.run()
         rows = resolve.lock_rows(request, list(walk.packages.values()), walk.metadata, services)
     resolve.check_effect(user, walk.packages)
-    inputs = {"request": request.digest(), "constraints": sha256_text(constraints)}
-    if user:
-        inputs["override"] = sha256_text(*user)
-    target = request.target
-    where = (request.series.id, target.suite, target.python)
-    return Lock(*where, inputs, rows, tools, request.asked())
+    return request.lock(constraints, user, rows, tools)
 
 
 def _check_exact(user: Iterable[str]) -> None:

@@ -66,6 +66,20 @@ class Request:
         """Return, by service, a checksum of what it asks for; stale where a lock has another."""
         return {name: self._asked(name) for name in sorted(self.services)}
 
+    def lock(
+        self,
+        constraints: str,
+        user: Sequence[str],
+        rows: tuple[Distribution, ...],
+        build: tuple[Distribution, ...],
+    ) -> Lock:
+        """Return the lock of what was resolved: its rows, and what builds the sdists among them."""
+        inputs = {"request": self.digest(), "constraints": sha256_text(constraints)}
+        if user:
+            inputs["override"] = sha256_text(*user)
+        where = (self.series.id, self.target.suite, self.target.python)
+        return Lock(*where, inputs, rows, build, self.asked())
+
     def _asked(self, service: str) -> str:
         drivers = sorted(canonicalize_name(d.name) for d in self.drivers if service in d.services)
         return sha256_text(self.services[service], self.series.versions[service], *drivers)
@@ -123,12 +137,7 @@ def resolve(
         )
         for p in builders
     )
-    inputs = {"request": request.digest(), "constraints": sha256_text(constraints)}
-    if user:
-        inputs["override"] = sha256_text(*user)
-    target = request.target
-    where = (request.series.id, target.suite, target.python)
-    return Lock(*where, inputs, rows, build, request.asked())
+    return request.lock(constraints, user, rows, build)
 
 
 def check_dependencies(user: Iterable[str], services: Collection[str]) -> None:

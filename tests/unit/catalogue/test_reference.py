@@ -12,7 +12,7 @@ from builder.catalogue import reference
 from builder.model import reading
 
 SERVICES = sorted((REPOSITORY / "projects/services").glob("*.toml"))
-ANEW = "python -m builder.catalogue.reference writes it anew"
+ANEW = "regenerate it with python -m builder.catalogue.reference"
 
 
 def test_the_document_has_the_keys_there_are():
