@@ -176,6 +176,11 @@ class Cloud:
         """Return the same cloud seen by somebody else."""
         return Cloud(self.area, self.index, {**self.env, **{k: str(v) for k, v in env.items()}})
 
+    def with_own_data(self, area, **env):
+        """Return the cloud with a copy of its data, `area/data`, which a test may change."""
+        shutil.copytree(self.data, area / "data", symlinks=True)
+        return self.with_env(BUILD_DEBS_DATA=area / "data", **env)
+
     def start(self, *words):
         """Start build-debs as a process, in a group of its own."""
         return subprocess.Popen(
@@ -220,4 +225,12 @@ def founded(area):
     with serving() as index:
         cloud = Cloud(area, index, environment(area, index))
         fill(index, area / "house", cloud.hold, cloud.broken)
+        yield cloud
+
+
+@contextlib.contextmanager
+def locked(area):
+    """Make the cloud below `area`, with a lock of its first release."""
+    with founded(area) as cloud:
+        cloud.run("lock", "2099.1", "--constraints", cloud.constraints)
         yield cloud

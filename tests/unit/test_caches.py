@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cloud import HERE, founded
+from cloud import HERE, locked
 from signing import Key
 
 from builder import cache, files
@@ -15,8 +15,7 @@ SUITE = f"{HERE}-2099.1"
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
-    with founded(tmp_path_factory.mktemp("cloud")) as made:
-        made.run("lock", "2099.1", "--constraints", made.constraints)
+    with locked(tmp_path_factory.mktemp("cloud")) as made:
         made.run("2099.1")
         yield made
 
@@ -24,10 +23,8 @@ def cloud(tmp_path_factory):
 @pytest.fixture
 def own(cloud, tmp_path):
     """Return the cloud with a cache, data and a repository of the test's own."""
-    data, kept = tmp_path / "data", tmp_path / "cache"
-    shutil.copytree(cloud.data, data, symlinks=True)
-    shutil.copytree(cloud.cache, kept)
-    return cloud.with_env(BUILD_DEBS_DATA=data, BUILD_DEBS_CACHE=kept)
+    kept = shutil.copytree(cloud.cache, tmp_path / "cache")
+    return cloud.with_own_data(tmp_path, BUILD_DEBS_CACHE=kept)
 
 
 def repository(own):

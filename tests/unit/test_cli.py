@@ -1,7 +1,6 @@
 """The command line: what a person types, and the one clear line when it cannot be done."""
 
 import re
-import shutil
 import tomllib
 
 import pytest
@@ -24,9 +23,8 @@ def cloud(tmp_path_factory):
 @pytest.fixture
 def own(cloud, tmp_path):
     """Return the cloud with data of the test's own, which it may change."""
-    data = tmp_path / "data"
-    shutil.copytree(cloud.data, data, symlinks=True)
-    return cloud.with_env(BUILD_DEBS_DATA=data, BUILD_DEBS_CACHE=tmp_path / "cache"), data
+    own = cloud.with_own_data(tmp_path, BUILD_DEBS_CACHE=tmp_path / "cache")
+    return own, tmp_path / "data"
 
 
 def one_line(err):

@@ -181,16 +181,14 @@ def test_tarballs_and_constraints_may_have_credentials_of_their_own(cloud, tmp_p
         name = "tiny_service-1.0.0.tar.gz"
         other.files[name] = cloud.index.files[name]
         other.files["upper-constraints.txt"] = cloud.constraints.read_bytes()
-        data = tmp_path / "data"
-        shutil.copytree(cloud.data, data, symlinks=True)
-        own = cloud.with_env(BUILD_DEBS_DATA=data, BUILD_DEBS_CACHE=tmp_path / "cache")
+        own = cloud.with_own_data(tmp_path, BUILD_DEBS_CACHE=tmp_path / "cache")
         place = with_account(f"{other.base}/files")
         out, err = own.run("lock", "2099.1", "--constraints", f"{place}/upper-constraints.txt")
         assert told(out + err) == []
         assert any(other.sent)
         other.sent.clear()
         index.public(place)
-        (path,) = (data / "projects/locks").glob("2099.1-*.json")
+        (path,) = (tmp_path / "data/projects/locks").glob("2099.1-*.json")
         (tarball,) = (w for w in fetch.wanted(locks.read(path).distributions) if w.service)
         _, failure = fetch.fetch([tarball], tmp_path / "cache", tarballs=f"{other.base}/files")
         assert failure is None
@@ -201,7 +199,7 @@ def test_tarballs_and_constraints_may_have_credentials_of_their_own(cloud, tmp_p
         )
         assert "user and password" in err
         assert told(err) == []
-    for raw in kept(tmp_path / "cache", data / "projects/locks"):
+    for raw in kept(tmp_path / "cache", tmp_path / "data/projects/locks"):
         assert b"p%40ss" not in raw
 
 

@@ -2,28 +2,24 @@
 
 import json
 import os
-import shutil
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
-from cloud import BUILD_DEBS, HERE, founded
+from cloud import BUILD_DEBS, HERE, locked
 from publishing import snapshot
 
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
-    with founded(tmp_path_factory.mktemp("cloud")) as made:
-        made.run("lock", "2099.1", "--constraints", made.constraints)
+    with locked(tmp_path_factory.mktemp("cloud")) as made:
         yield made
 
 
 @pytest.fixture
 def own(cloud, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(cloud.data, data, symlinks=True)
-    return cloud.with_env(BUILD_DEBS_DATA=data, BUILD_DEBS_CACHE=tmp_path / "cache")
+    return cloud.with_own_data(tmp_path, BUILD_DEBS_CACHE=tmp_path / "cache")
 
 
 @pytest.mark.parametrize(

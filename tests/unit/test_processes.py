@@ -14,14 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
-from cloud import BUILD_DEBS, founded
+from cloud import BUILD_DEBS, locked
 from publishing import snapshot
 
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
-    with founded(tmp_path_factory.mktemp("cloud")) as made:
-        made.run("lock", "2099.1", "--constraints", made.constraints)
+    with locked(tmp_path_factory.mktemp("cloud")) as made:
         yield made
 
 

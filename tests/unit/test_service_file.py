@@ -4,7 +4,7 @@ import json
 import tomllib
 
 import pytest
-from cloud import CONSTRAINTS, HERE, SERVICE, founded, release
+from cloud import CONSTRAINTS, HERE, SERVICE, locked, release
 from wheelhouse import wheel
 
 DRIVER = '[[drivers]]\nname = "extradriver"\nreason = "its database"\n'
@@ -19,8 +19,7 @@ def a_file(more=DRIVER):
 @pytest.fixture
 def cloud(tmp_path):
     """Found a cloud with a lock of one service; the index has another."""
-    with founded(tmp_path / "cloud") as made:
-        made.run("lock", "2099.1", "--constraints", made.constraints)
+    with locked(tmp_path / "cloud") as made:
         house = made.area / "house"
         made.index.add(
             *(release(house, "extra", v, "tinylib", "extralib") for v in ("3.0.0", "3.0.1")),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from wheelhouse import BOOKWORM_FILE
 
 from builder import dirs
 from builder.catalogue import load as catalogue
@@ -22,16 +23,6 @@ targets = {targets}
 signing-key = "b8e9315f48553ec5aff9ffe5e69d97da9efb5aff"
 [versions]
 demo = "1.0.0"
-"""
-TARGET = """\
-suite = "bookworm"
-release = 12
-python = "3.11.2"
-glibc = "2.36"
-compression = "zstd"
-compression-level = 3
-architecture = "amd64"
-standards-version = "4.6.2"
 """
 SERVICE = """\
 name = "demo"
@@ -59,11 +50,11 @@ def series(id_="2026.1", name="gazpacho", date="2026-04-01", targets='["bookworm
 def root(tmp_path):
     write(tmp_path, "series/2026.1.toml", series())
     write(tmp_path, "series/zed.toml", series("zed", "zed", "2022-10-05"))
-    write(tmp_path, "targets/bookworm.toml", TARGET)
+    write(tmp_path, "targets/bookworm.toml", BOOKWORM_FILE)
     write(
         tmp_path,
         "targets/trixie.toml",
-        TARGET.replace("bookworm", "trixie").replace("3.11.2", "3.13.5"),
+        BOOKWORM_FILE.replace("bookworm", "trixie").replace("3.11.2", "3.13.5"),
     )
     write(tmp_path, "services/demo.toml", SERVICE)
     return tmp_path

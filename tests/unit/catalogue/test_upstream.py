@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 from web import web_server
+from wheelhouse import BOOKWORM_FILE
 
 from builder.catalogue import load as catalogue
 from builder.catalogue import upstream
@@ -61,16 +62,6 @@ common = "compute"
 user = {name = "compute"}
 packages = [{name = "compute", summary = "compute"}]
 """
-TARGET = """\
-suite = "bookworm"
-release = 12
-python = "3.11.2"
-glibc = "2.36"
-compression = "zstd"
-compression-level = 3
-architecture = "amd64"
-standards-version = "4.6.2"
-"""
 
 
 def write(root, name, text):
@@ -82,7 +73,7 @@ def write(root, name, text):
 def root(tmp_path):
     root = tmp_path / "projects"
     write(root, "services/compute.toml", SERVICE)
-    write(root, "targets/bookworm.toml", TARGET)
+    write(root, "targets/bookworm.toml", BOOKWORM_FILE)
     return root
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cloud import HERE, founded
+from cloud import HERE, locked
 from publishing import Apt, snapshot
 from wheelhouse import body, status, wheel
 
@@ -26,8 +26,7 @@ OURS = {"openstack-2099.1-archive", "openstack-node"}  # of no release
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
     """Found a cloud whose two releases are locked."""
-    with founded(tmp_path_factory.mktemp("cloud")) as made:
-        made.run("lock", "2099.1", "--constraints", made.constraints)
+    with locked(tmp_path_factory.mktemp("cloud")) as made:
         made.run("lock", "azimuth", "--constraints", made.constraints)
         made.broken.touch()
         yield made
@@ -45,9 +44,7 @@ def built(cloud):
 def own(cloud, built, tmp_path):
     """Return the cloud with a repository of the test's own, a copy of the one that was built."""
     del built
-    data = tmp_path / "data"
-    shutil.copytree(cloud.data, data, symlinks=True)
-    return cloud.with_env(BUILD_DEBS_DATA=data), data / "repo"
+    return cloud.with_own_data(tmp_path), tmp_path / "data/repo"
 
 
 def plan_of(cloud, *words):

@@ -2,10 +2,9 @@
 
 import copy
 import json
-import shutil
 
 import pytest
-from cloud import HERE, founded
+from cloud import HERE, locked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
@@ -32,16 +31,14 @@ def index(raw, name):
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
-    with founded(tmp_path_factory.mktemp("cloud")) as made:
-        made.run("lock", "2099.1", "--constraints", made.constraints)
+    with locked(tmp_path_factory.mktemp("cloud")) as made:
         yield made
 
 
 @pytest.fixture
 def own(cloud, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(cloud.data, data, symlinks=True)
-    return cloud.with_env(BUILD_DEBS_DATA=data), data / f"projects/locks/2099.1-{HERE}.json"
+    own = cloud.with_own_data(tmp_path)
+    return own, tmp_path / f"data/projects/locks/2099.1-{HERE}.json"
 
 
 def row(which, /, **changes):
