@@ -90,7 +90,7 @@ class Cloud:
         return shown[network][-1]
 
     def reboot_hard(self, server: str, user: str = "admin") -> None:
-        """Start a server anew whose host was off; nova may still be noting that it is (409)."""
+        """Restart a server whose host was off; nova may still be recording that (409)."""
 
         def taken() -> bool:
             try:

@@ -235,7 +235,7 @@ def test_everything_in_one_neutron_conf_is_the_same_cloud(cloud: Cloud) -> None:
 
 
 def test_server_that_is_moved_about_answers_and_leaves_nothing(cloud: Cloud) -> None:
-    """The document resized `worker`; its ports are made anew by the merged configuration."""
+    """The document resized `worker`; the merged configuration creates its ports again."""
     address = cloud.json("floating ip create provider", "demo")["floating_ip_address"]
     cloud.openstack(f"server add floating ip worker {address}", "demo")
     cloud.openstack("server stop worker", "demo")

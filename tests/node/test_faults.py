@@ -1,6 +1,6 @@
 """What goes wrong in an upgrade: the power, the disk, the database, the broker.
 
-One node with keystone and cinder is installed once and laid down anew for each fault, after
+One node with keystone and cinder is installed once and restored for each fault, after
 which the commands a person would give have to bring it where it was to go.
 """
 

@@ -2,7 +2,7 @@
 
 Units ask before they start (`start-gate`), and so does who restarts them on an upgrade.
 What was found to be in order is noted below /run, so that the units of a service ask its
-databases once, and not again until code, configuration or the node starts anew.
+databases once, and again only after the code or the configuration changed, or a reboot.
 """
 
 from __future__ import annotations

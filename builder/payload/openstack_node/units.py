@@ -98,8 +98,8 @@ def _active(service: Service, unit: Unit, state: UnitState, fitness: Fitness | N
 def changed(unit: Unit, state: UnitState, since: float = 0.0) -> str:
     """Return a file that was written after the unit read its files, or after `since`; or nothing.
 
-    A reload of uWSGI (SIGHUP, as well) leaves its first process, and each of the new ones loads
-    the application, and so the files, anew.
+    On a reload, or a SIGHUP, uWSGI keeps its first process and replaces the others, each of which
+    loads the application and reads the files again.
     """
     born = system.workers(state.main_pid) if unit.kind == "uwsgi" else {}
     since = since or max(state.started, min(born.values(), default=0.0))
@@ -113,8 +113,8 @@ def changed(unit: Unit, state: UnitState, since: float = 0.0) -> str:
 def _reloaded(unit: Unit, state: UnitState) -> float:
     """Return when a daemon was told to look at its files again, 0 for never.
 
-    systemd notes its own reloads; a SIGHUP shows by the workers, which all are started anew
-    then. oslo.config takes over what can change while a daemon runs ("mutable" options).
+    systemd records its own reloads; a SIGHUP replaces all workers, so their age shows it.
+    oslo.config takes over what can change while a daemon runs ("mutable" options).
     """
     same = system.command_line(state.main_pid)
     born = system.workers(state.main_pid).items() if unit.kind == "daemon" else ()

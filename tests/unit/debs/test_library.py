@@ -264,7 +264,7 @@ def test_a_package_with_machine_code_is_of_the_architecture_and_depends_on_its_l
 
 
 def test_machine_code_is_as_the_wheel_has_it(house):
-    """What strip does to a library that patchelf has laid out anew makes it unusable."""
+    """What strip does to a library that patchelf has rewritten makes it unusable."""
     (module,) = (house.unpacked(COMPILED) / SITE[1:]).rglob("*.so")
     with zipfile.ZipFile(house.wheels[COMPILED].path) as archive:
         (name,) = [n for n in archive.namelist() if n.endswith(".so")]

@@ -79,7 +79,7 @@ def test_a_configuration_newer_than_its_daemon_is_told(tmp_path):
 
 
 # A process with two children of its own command line, as uWSGI and oslo.service have them: at a
-# SIGHUP they are started anew, the first process is not.
+# SIGHUP they are replaced, the first process is not.
 FORKS = """
 import os, signal, sys, time
 def begin():
@@ -108,7 +108,7 @@ while True:
 
 @pytest.fixture
 def forking():
-    """A daemon with two workers, which are started anew at a SIGHUP."""
+    """A daemon with two workers, which a SIGHUP replaces."""
     with subprocess.Popen(
         [sys.executable, "-c", FORKS], stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as daemon:

@@ -145,7 +145,7 @@ def test_a_function_a_library_lacks_is_found(room, tmp_path):
 
 
 def test_a_library_whose_segments_are_not_aligned_is_found(room, tmp_path):
-    """What `strip` makes of a library that patchelf has laid out anew."""
+    """What `strip` makes of a library that patchelf has rewritten."""
     data = bytearray(shared_object(tmp_path, "int f(void) { return 1; }\n", "libf.so"))
     table, size = int.from_bytes(data[32:40], "little"), int.from_bytes(data[54:56], "little")
     for at in range(table, table + size * data[56], size):
@@ -176,9 +176,10 @@ SERVICE = {
 }
 
 
-def service(room, files, entry="[oslo.config.opts]\nsvc = svc_integration:opts\n"):
-    """Add a service whose tests are left out of its packages."""
-    room.exclude["svc"] = ("{site}/svc/tests", "lib/*/site-packages/svc_integration")
+def service(room, files, entry="[oslo.config.opts]\nsvc = svc_integration:opts\n", exclude=()):
+    """Add a service whose tests are left out of its packages, and what `exclude` names."""
+    tests = ("{site}/svc/tests", "lib/*/site-packages/svc_integration")
+    room.exclude["svc"] = (*tests, *exclude)
     room.add("svc", {**SERVICE, **files}, kind="service", entry_points=entry)
     return room.check()
 
@@ -215,6 +216,11 @@ def test_what_stays_imports_nothing_that_is_left_out(room, files, said):
 def test_a_program_whose_module_is_left_out_is_named(room):
     entry = "[console_scripts]\nsvc-test = svc_integration:main\n"
     assert "No module named 'svc_integration'" in service(room, {}, entry)["svc"]
+
+
+def test_a_program_that_is_left_out_with_its_module_is_not_tried(room):
+    entry = "[console_scripts]\nsvc-test = svc_integration:main\n"
+    assert service(room, {}, entry, exclude=["bin/svc-test"]) == {}
 
 
 def test_metadata_of_another_version_is_named_of_every_wheel(room):
