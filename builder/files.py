@@ -7,8 +7,8 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
-import time
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 AREA = "build-debs-run-"
+LOCK = ".lock"
 DEVICES = ("/dev/", "/proc/")  # what is there stays what it is
 # What this process has made that goes when it ends.
 _temporary: set[Path] = set()
 NEW = ".build-debs-new-"
-SECONDS_WITHOUT_LOCK = 60
 
 
 def sha256_file(path: Path) -> str:
@@ -125,18 +125,26 @@ def sweep(parent: Path) -> None:
 
     Those of runs that go on are locked (`area_of_a_run`, `new_file`) and stay.
     """
-    for left in parent.glob(f"{AREA}*"):
-        with suppress(OSError), (left / ".lock").open("rb") as lock:
+    for left in filter(_is_ours, parent.glob(f"{AREA}*")):
+        with suppress(OSError), (left / LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left)
-        # one that was killed, or interrupted, before it had a lock
+            _remove_area(left)
+        # of one that was killed before it had a lock, or as it removed its last; who is about
+        # to lock it makes another (`_locked_area`)
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > SECONDS_WITHOUT_LOCK:
-                left.rmdir()
+            left.rmdir()
     for left in parent.glob(f"{NEW}*"):
         with suppress(OSError), left.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether this user made that directory: in /tmp others can make one, or a link, so named."""
+    with suppress(OSError):
+        found = path.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return False
 
 
 @contextmanager
@@ -151,30 +159,43 @@ def area_of_a_run(parent: Path) -> Iterator[Path]:
     try:
         yield area
     finally:
-        shutil.rmtree(area, ignore_errors=True)
+        _remove_area(area)
         os.close(lock)
         _temporary.discard(area)
+
+
+def _remove_area(area: Path) -> None:
+    """Remove a run's area, its lock last: by that `sweep` knows what a kill leaves of it."""
+    with suppress(OSError):
+        for path in area.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                path.unlink(missing_ok=True)
+    shutil.rmtree(area, ignore_errors=True)
 
 
 def _locked_area(parent: Path) -> tuple[Path, int]:
     while True:
         area = Path(tempfile.mkdtemp(dir=parent, prefix=AREA))
         try:
-            lock = os.open(area / ".lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            lock = os.open(area / LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        except FileNotFoundError:  # it was swept before it had its lock
+            continue
         except OSError:
             shutil.rmtree(area, ignore_errors=True)
             raise
         if os.fstat(lock).st_nlink:
             return area, lock
-        os.close(lock)  # it was swept before it had its lock
+        os.close(lock)  # as above, a moment later
 
 
 def _remove_all(_code: int) -> None:
     """Remove all that this process has made for a time, since it ends now."""
     for path in list(_temporary):
         with suppress(OSError):
-            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+            path.unlink() if path.is_file() else _remove_area(path)
 
 
 start.at_end.append(_remove_all)

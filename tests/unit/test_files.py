@@ -84,3 +84,31 @@ def test_the_area_of_a_killed_run_is_removed_by_the_next_and_a_live_one_s_is_not
     assert len(names(tmp_path)) == 1
     with files.area_of_a_run(tmp_path) as first, files.area_of_a_run(tmp_path) as second:
         assert names(tmp_path) == sorted([first.name, second.name])
+
+
+@pytest.mark.parametrize("removed", range(1, 5))
+def test_a_run_killed_as_it_removes_its_area_leaves_one_that_the_next_removes(tmp_path, removed):
+    code = (
+        "import os, pathlib, sys; from builder.files import area_of_a_run\n"
+        "def killed(event, arguments):\n"
+        "    global left\n"
+        "    left -= event in {'os.remove', 'os.rmdir'}\n"
+        "    if left == 0: os.kill(os.getpid(), 9)\n"
+        "with area_of_a_run(pathlib.Path(sys.argv[1])) as area:\n"
+        "    (area / 'tree').mkdir(); (area / 'tree' / 'file').touch()\n"
+        "    left = int(sys.argv[2]); sys.addaudithook(killed)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path, str(removed)], check=False)
+    assert len(names(tmp_path)) == 1
+    files.sweep(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_a_link_named_like_an_area_keeps_what_it_points_to(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / ".lock").touch()
+    (other / "precious").touch()
+    (tmp_path / f"{files.AREA}link").symlink_to(other)
+    files.sweep(tmp_path)
+    assert names(other) == [".lock", "precious"]
