@@ -1,6 +1,6 @@
-"""Which package index to ask: the one the clients (uv, pip) of this machine are set up for.
+"""Which package indexes to ask: those the clients (uv, pip) of this machine are set up for.
 
-Its user and password are sent to the index's own origin (scheme, host and port) and to no other,
+An index's user and password are sent to its own origin (scheme, host and port) and to no other,
 and are in nothing that is said or kept: what goes to a person passes `hidden`.
 """
 
@@ -17,12 +17,14 @@ from builder.errors import DataError, UsageError
 
 PIP_FILES = ("/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
 VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+FURTHER = "UV_INDEX"  # URLs separated by blanks, which uv asks before the index itself
 PORTS = {"http": 80, "https": 443}
 HINT = (
     "the user and password of a package index stand in its URL, in a netrc file, or in "
     "UV_INDEX_<NAME>_USERNAME and _PASSWORD for UV_DEFAULT_INDEX=<name>=<URL>"
 )
 
+PASSWORDS = re.compile(r"://[^/\s@:]*:([^/\s@]*)@")
 # The credentials of the URLs a person gave, by origin. They belong to the run as a whole.
 _given: dict[str, tuple[str, str]] = {}
 
@@ -46,12 +48,17 @@ def configured() -> Index | None:
     """
     for variable in VARIABLES:
         if value := os.environ.get(variable, "").strip():
-            # uv: `name=URL`
-            named = variable.startswith("UV") and "=" in value.partition("://")[0]
-            name, url = value.split("=", 1) if named else ("", value)
-            return _index(url, name, variable)
+            return _index(value, variable)
     file, url = _of_pip()
-    return _index(url, "", file) if url else None
+    return _index(url, file) if url else None
+
+
+def further() -> list[Index]:
+    """Return the indexes to ask before the one of `configured`, in uv's order.
+
+    Raises UsageError for a URL that is none.
+    """
+    return [_index(word, FURTHER) for word in os.environ.get(FURTHER, "").split()]
 
 
 def _of_pip() -> tuple[str, str]:
@@ -73,10 +80,12 @@ def _of_pip() -> tuple[str, str]:
     return found
 
 
-def _index(text: str, name: str, origin: str) -> Index:
-    url, user, password = split(text)
+def _index(text: str, origin: str) -> Index:
+    named = origin.startswith("UV") and "=" in text.partition("://")[0]  # uv: `name=URL`
+    name, address = text.split("=", 1) if named else ("", text)
+    url, user, password = split(address)
     if not re.match(r"(https?|file)://", url):
-        raise UsageError(f"{origin}: a URL is wanted, not {hidden(text)!r}")
+        raise UsageError(f"{origin}: not a URL: {hidden(text)!r}")
     if name:
         stem = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
         user = os.environ.get(f"{stem}_USERNAME") or user
@@ -116,11 +125,11 @@ def origin(url: str) -> str:
 
 
 def credentials(url: str) -> tuple[str, str] | None:
-    """Return the user and password for a URL: those of the index, or of a URL with its origin."""
-    found = configured()
+    """Return the user and password for a URL: those of an index, or of a URL with its origin."""
     here = origin(url)
-    if found and (found.user or found.password) and origin(found.url) == here:
-        return found.user, found.password
+    for found in (*further(), configured()):
+        if found and (found.user or found.password) and origin(found.url) == here:
+            return found.user, found.password
     return _given.get(here)
 
 
@@ -137,16 +146,19 @@ def _secrets() -> set[str]:
     for name, value in os.environ.items():
         if re.fullmatch(r"UV_INDEX_.*_PASSWORD", name):
             known.add(value)
-        elif name in VARIABLES and "@" in value:
-            known.add(unquote(urlsplit(value).netloc.rpartition("@")[0].partition(":")[2]))
+        elif name in {*VARIABLES, FURTHER}:
+            known |= {unquote(password) for password in PASSWORDS.findall(value)}
     long = {s for s in known if len(s) > 3}  # a shorter one is a part of too many words
     return long | {quote(s, safe="") for s in long}
 
 
-def index_url() -> str | None:
-    """Return the URL of the index, without credentials; None for the clients' own default."""
+def index_urls(default: str) -> list[str]:
+    """Return the URLs of the indexes in the order to ask them, without credentials.
+
+    `default` is the clients' own, for where none is set up.
+    """
     found = configured()
-    return found.url if found else None
+    return [*(extra.url for extra in further()), found.url if found else default]
 
 
 def uv_arguments() -> list[str]:

@@ -31,7 +31,7 @@ from builder.files import new_file, sha256_file, write_atomically
 from builder.model.values import Artifact, Fetched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import date
 
     from pypi_simple import DistributionPackage
@@ -304,7 +304,7 @@ class Client:
     def __init__(self) -> None:
         self._local = threading.local()
         self._silent: set[str] = set()
-        self._pages: dict[str, list[DistributionPackage]] = {}
+        self._pages: dict[tuple[str, str], list[DistributionPackage] | None] = {}
 
     @property
     def session(self) -> requests.Session:
@@ -315,28 +315,43 @@ class Client:
         return session
 
     def packages(self, distribution: str) -> list[DistributionPackage]:
-        """Return what the package index has of a distribution (PEP 503 and 691)."""
+        """Return what the first package index that knows a distribution has of it.
+
+        Where there are several that is uv's rule, too (`--index-strategy first-index`).
+        """
+        for packages in self._pages_of(distribution):
+            if packages is not None:
+                return packages
+        raise _UnavailableError(f"no project {distribution}")
+
+    def _pages_of(self, distribution: str) -> Iterator[list[DistributionPackage] | None]:
+        """Give what each index has of a distribution (PEP 503 and 691), None for nothing."""
         # imported here: it is slow to import and a run with a warm cache needs none of it
         from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple  # noqa: PLC0415
 
-        if distribution not in self._pages:
-            endpoint = index.index_url() or PYPI_SIMPLE_ENDPOINT
-            simple = PyPISimple(endpoint, session=self.session)
-            try:
-                page = retried(partial(simple.get_project_page, distribution, timeout=TIMEOUT))
-            except NoSuchProjectError as error:
-                raise _UnavailableError(f"no project {distribution}") from error
-            except requests.RequestException as error:
-                raise _UnavailableError(_short(error)) from error
-            self._pages[distribution] = page.packages
-        return self._pages[distribution]
+        for endpoint in index.index_urls(PYPI_SIMPLE_ENDPOINT):
+            if (endpoint, distribution) not in self._pages:
+                simple = PyPISimple(endpoint, session=self.session)
+                ask = partial(simple.get_project_page, distribution, timeout=TIMEOUT)
+                try:
+                    packages = retried(ask).packages
+                except NoSuchProjectError:
+                    packages = None
+                except requests.RequestException as error:
+                    raise _UnavailableError(_short(error)) from error
+                self._pages[endpoint, distribution] = packages
+            yield self._pages[endpoint, distribution]
 
     def index_url(self, item: Wanted) -> str:
-        """Return the URL of a file on the package index."""
-        for package in self.packages(item.distribution):
-            if package.filename == item.artifact.file:
-                return package.url
-        raise _UnavailableError("no such file there")
+        """Return the URL of a file on a package index."""
+        known = False
+        for packages in self._pages_of(item.distribution):
+            known = known or packages is not None
+            for package in packages or ():
+                if package.filename == item.artifact.file:
+                    return package.url
+        missing = "no such file there" if known else f"no project {item.distribution}"
+        raise _UnavailableError(missing)
 
     def files(self, distribution: str) -> dict[str, list[Artifact]]:
         """Return what the index has of a distribution, by version; nothing if it has no such.

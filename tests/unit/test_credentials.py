@@ -38,6 +38,11 @@ def named(url, _home):
     }
 
 
+def of_a_further_index(url, _home):
+    # all is found there, so that nobody asks the other
+    return {"UV_INDEX": with_account(url), "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"}
+
+
 def of_pip(url, _home):
     return {"PIP_INDEX_URL": with_account(url)}
 
@@ -55,7 +60,7 @@ def in_netrc(url, home):
     return {"UV_DEFAULT_INDEX": url}
 
 
-WAYS = [in_url, named, of_pip, in_pip_conf, in_netrc]
+WAYS = [in_url, named, of_a_further_index, of_pip, in_pip_conf, in_netrc]
 
 
 every_way = pytest.mark.parametrize("user", WAYS, ids=lambda way: way.__name__, indirect=True)
@@ -96,7 +101,13 @@ def told(text):
 def test_credentials_serve_for_pages_and_files(user, tmp_path, monkeypatch):
     out, err = user.run("lock", "2099.1", "--constraints", user.data / "upper-constraints.txt")
     assert told(out + err) == []
-    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL", "PIP_CONFIG_FILE"):
+    for name in (
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX",
+        "UV_INDEX_URL",
+        "PIP_INDEX_URL",
+        "PIP_CONFIG_FILE",
+    ):
         monkeypatch.delenv(name, raising=False)
     for name, value in user.env.items():
         monkeypatch.setenv(name, value)
@@ -107,7 +118,7 @@ def test_credentials_serve_for_pages_and_files(user, tmp_path, monkeypatch):
     assert len(fetched.files) == len(wanted)
 
 
-@pytest.mark.parametrize("user", [in_url], indirect=True)
+@pytest.mark.parametrize("user", [in_url, of_a_further_index], indirect=True)
 def test_a_build_says_and_keeps_no_credentials(user, tmp_path):
     user.run("lock", "2099.1", "--constraints", user.data / "upper-constraints.txt")
     report = tmp_path / "report.json"

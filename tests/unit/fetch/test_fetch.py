@@ -99,6 +99,20 @@ def test_a_file_is_found_on_an_index_of_either_kind(tmp_path, house, monkeypatch
     assert found.stat().st_mode & 0o777 == 0o644
 
 
+def test_a_file_is_found_on_whichever_index_has_it(tmp_path, house, index, library, monkeypatch):
+    vendors = wheel(house, "vendors.sdk", "2.0")
+    newer = wheel(house, "oslo.config", "11.0")
+    row = distribution("vendors.sdk", "2.0", path=vendors)
+    with serving() as site:
+        site.add(vendors)
+        site.add(newer)  # the index has the locked one, as well
+        monkeypatch.setenv("UV_INDEX", f"{site.url} vendor={site.url}")
+        found = get(tmp_path, row, library)
+        assert found.files[row.artifacts[0].sha256].read_bytes() == vendors.read_bytes()
+        assert library.artifacts[0].sha256 in found.files
+    assert not [asked for asked in index.requests if "vendors" in str(asked)]
+
+
 def test_what_is_in_the_cache_is_asked_of_nobody(tmp_path, index, library):
     get(tmp_path, library)
     index.requests.clear()
