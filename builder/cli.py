@@ -189,8 +189,9 @@ def setting() -> tuple[Dirs, Catalogue]:
     os.umask(0o022)  # what is packaged is readable, whatever the caller's mask
     context = click.get_current_context(silent=True)  # there is none while a shell completes
     places = dirs.locate(overlays=context.meta.get(OVERLAYS, ()) if context else ())
-    for path in _overlay_files(places):
-        log.info(f"overlay: {path}")
+    if context:
+        for path in _overlay_files(places):
+            log.info(f"overlay: {path}")
     return places, catalogue.load(places.projects, places.overlays)
 
 
@@ -585,7 +586,9 @@ def prune(suite: str, keep: int, key: str | None, repo: Path | None) -> None:
     place = _place(repo)
     publish.list_packages(place, suite)  # there has to be such a suite
     signer = publish.choose(place, suite, dirs.locate().keys, key=key or "")
-    for name in publish.prune(place, suite, keep, signer=signer):
+    with log.waiting(f"prune {suite}"):
+        gone = publish.prune(place, suite, keep, signer=signer)
+    for name in gone:
         click.echo(name)
 
 
@@ -602,7 +605,9 @@ def remove(suite: str, package: str, version: str, key: str | None, repo: Path |
     place = _place(repo)
     publish.list_packages(place, suite)  # there has to be such a suite
     signer = publish.choose(place, suite, dirs.locate().keys, key=key or "")
-    for name in publish.remove(place, suite, package, version, signer=signer):
+    with log.waiting(f"remove {package} from {suite}"):
+        gone = publish.remove(place, suite, package, version, signer=signer)
+    for name in gone:
         click.echo(name)
 
 

@@ -1,6 +1,7 @@
 """The manual page, and what a shell completes."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -78,3 +79,9 @@ def test_a_shell_completes(words, offered):
 
 def test_without_data_it_completes_nothing_and_says_nothing(tmp_path):
     assert complete("build", "2026", env={"BUILD_DEBS_DATA": str(tmp_path)}) == []
+
+
+def test_overlays_are_completed_from_and_nothing_is_said_of_them(tmp_path):
+    (tmp_path / "services").mkdir()
+    shutil.copy(REPOSITORY / "projects/services/keystone.toml", tmp_path / "services")
+    assert complete("build", "gaz", env={"BUILD_DEBS_OVERLAY": str(tmp_path)}) == ["gazpacho"]

@@ -44,8 +44,10 @@ if TYPE_CHECKING:
 JOURNAL = Path("/var/lib/openstack-node/upgrade.json")
 APT_SECONDS = 3600
 MOST_TURNS = 10000  # of a command that says there is more to do
+DPKG_LOCK = "/var/lib/dpkg/lock-frontend"
+LOCK_SECONDS = 300
 APT_OPTIONS = (
-    "DPkg::Lock::Timeout=300",
+    f"DPkg::Lock::Timeout={LOCK_SECONDS}",
     "Dpkg::Options::=--force-confdef",
     "Dpkg::Options::=--force-confold",
 )
@@ -339,12 +341,29 @@ def install(packages: list[str], *options: str) -> None:
 
     Who was installed by itself and who by hand stays as it was.
     """
+    _wait_for_dpkg()
     _repair()
     names = [p.split("=")[0] for p in packages]
     auto = system.output(["apt-mark", "showauto", *names], seconds=60).split()
     apt_get(["install", *options, *packages])
     if auto:
         system.output(["apt-mark", "auto", *auto], seconds=60)
+
+
+def _wait_for_dpkg() -> None:
+    """Wait while another process installs packages, as apt would, and say which it is."""
+    end, said = time.monotonic() + LOCK_SECONDS, 0
+    while pid := system.holder(DPKG_LOCK):
+        command = system.command_line(pid).replace("\0", " ").strip()
+        who = f"{command} (process {pid}), which holds {DPKG_LOCK}"
+        if time.monotonic() > end:
+            raise system.NodeError(
+                f"waited {LOCK_SECONDS} s for {who}", "run this again when it has ended"
+            )
+        if pid != said:
+            print(f"waiting for {who}", file=sys.stderr, flush=True)
+            said = pid
+        time.sleep(1)
 
 
 def _repair() -> None:

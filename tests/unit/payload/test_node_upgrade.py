@@ -4,7 +4,9 @@ import dataclasses
 import io
 import json
 import os
+import subprocess
 import sys
+from contextlib import nullcontext
 
 import nodeside
 import pytest
@@ -628,6 +630,31 @@ def test_what_an_upgrade_left_broken_is_repaired_first(monkeypatch):
         ["install", "--reinstall", "half"],
         ["install", "toy-api"],
     ]
+
+
+HOLD = """
+import fcntl, sys, time
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print(flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(("held", "ends"), [(1.5, True), (60, False)])
+def test_who_holds_dpkg_s_lock_is_said_and_waited_for(monkeypatch, tmp_path, capfd, held, ends):
+    lock = tmp_path / "lock-frontend"
+    monkeypatch.setattr(upgrade, "DPKG_LOCK", str(lock))
+    monkeypatch.setattr(upgrade, "LOCK_SECONDS", 5 if ends else 1)
+    argv = [sys.executable, "-c", HOLD, lock, str(held)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with nullcontext() if ends else pytest.raises(system.NodeError, match="waited 1 s for"):
+            upgrade._wait_for_dpkg()
+        other.kill()
+    said = capfd.readouterr().err
+    assert said.count("waiting for") == 1
+    assert f"(process {other.pid}), which holds {lock}" in said
 
 
 def apt_fails(monkeypatch, said):
