@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SERVICES = "/usr/share/openstack-node/services"
 OPTIONS = ".options.json"
-FORMAT = 1  # raise it when an older openstack-node would misread the file
+FORMAT = 2  # raise it when an older openstack-node would misread the file
 
 
 def manifest(
@@ -121,7 +121,15 @@ def _entry(value: object) -> Mapping[str, object]:
     """Return a dataclass as a table, without what says in which series it holds."""
     fields = dataclasses.fields(value)  # type: ignore[arg-type]
     rows = {f.name: getattr(value, f.name) for f in fields if f.name not in {"since", "until"}}
-    return {k: dict(v) if isinstance(v, Mapping) else v for k, v in rows.items()}
+    return {k: _value(v) for k, v in rows.items()}
+
+
+def _value(value: object) -> object:
+    if dataclasses.is_dataclass(value):
+        return _entry(value)
+    if isinstance(value, tuple):
+        return [_value(v) for v in value]
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def read_options(deb: Path, service: str) -> KnownOptions | None:

@@ -546,6 +546,25 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Cells:
+    """Further databases that a table of this one lists (`cells` in `[[schemas]]`).
+
+    `schema`: which of the service's schemas they have. `query`: SQL that gives a row for each:
+    id, name, the address of its database, that of its broker. An address may be a template of
+    the configured one, `{scheme}://{username}:{password}@{hostname}/…`, where the parts of
+    several hosts are numbered from 1 (nova.objects.cell_mapping). `derived`: the id of the row
+    that is the schema with a `suffix`. `register`: the command that gives the one with `{id}`
+    the addresses of the files; `addresses`: its options for others.
+    """
+
+    schema: Identifier
+    query: Line
+    register: Line
+    derived: Line = ""
+    addresses: tuple[Argument, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Schema:
     """A database of the service (`[[schemas]]`): where its address is, what its code wants.
 
@@ -553,9 +572,9 @@ class Schema:
     `section`, `option`: what holds the address. `suffix`: goes behind the name of the
     database in that address. `migrations`: the directory of revisions, below
     site-packages. `table`: where the database keeps its revision; `migrate_version` is
-    sqlalchemy-migrate's, whose revisions are numbers. `cells`: the schema of the
-    databases that nova's table cell_mappings, in this one, lists. `heads`: where several
-    ways lead to the same tables, the last revision of each; one of them is enough.
+    sqlalchemy-migrate's, whose revisions are numbers. `cells`: further databases that a
+    table of this one lists. `heads`: where several ways lead to the same tables, the last
+    revision of each; one of them is enough.
     """
 
     name: Identifier
@@ -564,10 +583,23 @@ class Schema:
     option: OptionName = "connection"
     suffix: Identifier = ""
     table: Identifier = "alembic_version"
-    cells: Identifier = ""
+    cells: Cells | None = None
     heads: tuple[Identifier, ...] = ()
     since: SeriesBound = ""
     until: SeriesBound = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetupOption:
+    """An option of `openstack-node setup` (`[[setup.options]]`).
+
+    `name`: without the dashes. `title`: what it is, for a person. `default`: its value the
+    first time, where `{host}` is the node's name; a repeated step changes only what it is told.
+    """
+
+    name: SettingName
+    title: Line
+    default: Line = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -579,9 +611,10 @@ class Setup:
     them that gives a row when the step is not needed any more, or the word `current`: it
     is not needed while all of them are at the code's revision. A step without it is run
     each time, and must then do no harm. `secret`: an environment variable that has to be
-    given, by the question that is asked for it on a terminal. `environment`: further
-    variables, where `{keystone_url}` and `{region}` are put in. `package`: the step is
-    for nodes that have it.
+    given, by the question that is asked for it on a terminal. `options`: what a person may
+    say on the command line. `environment`: further variables, where `{option}` is put in.
+    `passed`: variables that are passed on where they are set. `package`: the step is for nodes
+    that have it.
     """
 
     title: Line
@@ -589,10 +622,19 @@ class Setup:
     schemas: tuple[Identifier, ...] = ("main",)
     done: Line = ""
     secret: Mapping[EnvironmentName, Line] = field(default_factory=lambda: NO_STRINGS)
+    options: tuple[SetupOption, ...] = ()
     environment: Mapping[EnvironmentName, Line] = field(default_factory=lambda: NO_STRINGS)
+    passed: tuple[EnvironmentName, ...] = ()
     package: PackageName = ""
     since: SeriesBound = ""
     until: SeriesBound = ""
+
+    def __post_init__(self) -> None:
+        known = {option.name for option in self.options}
+        for name, value in self.environment.items():
+            for wanted in re.findall(r"\{(.*?)\}", value):
+                if wanted not in known:
+                    raise ValueError(f"environment.{name} takes {{{wanted}}}, which is no option")
 
 
 @dataclass(frozen=True, slots=True)

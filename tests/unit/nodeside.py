@@ -16,7 +16,7 @@ SCHEMA = {
     "option": "connection",
     "suffix": "",
     "table": "alembic_version",
-    "cells": "",
+    "cells": None,
 }
 SYNC = {
     "title": "bring the database to this release",
@@ -24,7 +24,9 @@ SYNC = {
     "schemas": ["main"],
     "done": "current",
     "secret": {},
+    "options": [],
     "environment": {},
+    "passed": [],
     "package": "",
 }
 BOOTSTRAP = {
@@ -33,10 +35,15 @@ BOOTSTRAP = {
     "schemas": ["main"],
     "done": "SELECT 1 FROM assignment",
     "secret": {"OS_BOOTSTRAP_PASSWORD": "Password"},
+    "options": [
+        {"name": "toy-url", "title": "the address of toy", "default": "http://{host}:5000/v3/"},
+        {"name": "region", "title": "the region", "default": "RegionOne"},
+    ],
     "environment": {
-        "OS_BOOTSTRAP_PUBLIC_URL": "{keystone_url}",
+        "OS_BOOTSTRAP_PUBLIC_URL": "{toy-url}",
         "OS_BOOTSTRAP_REGION_ID": "{region}",
     },
+    "passed": ["OS_BOOTSTRAP_USERNAME"],
     "package": "",
 }
 KNOWN = {

@@ -1,6 +1,7 @@
 """The rules of the import graph: what a module may know of the others."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,12 @@ def test_every_module_has_its_place():
 @pytest.mark.parametrize("path", sorted(PAYLOAD.rglob("*.py")), ids=lambda p: p.name)
 def test_what_runs_elsewhere_knows_nothing_of_the_builder(path):
     assert not {name for name in imports(path) if name.split(".")[0] == "builder"}
+
+
+@pytest.mark.parametrize("path", sorted(PAYLOAD.rglob("*.py")), ids=lambda p: p.name)
+def test_what_runs_on_nodes_names_no_service(path):
+    services = [p.stem for p in (ROOT / "projects/services").glob("*.toml")]
+    assert not re.findall(rf"\b({'|'.join(services)})\b", path.read_text(), re.IGNORECASE)
 
 
 def test_the_builder_imports_nothing_of_what_runs_elsewhere():

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openstack_node import (
     debian,
@@ -95,7 +95,7 @@ def _services(names: list[str], *, foreign: bool) -> list[manifest.Service]:
     if not services:
         hint = "openstack-node adopt SERIES moves Debian's own packages here" if theirs else ""
         raise system.NodeError(
-            "no service is installed here", hint or "such as: apt-get install keystone"
+            "no service is installed here", hint or "install its packages with apt-get first"
         )
     return services
 
@@ -134,28 +134,35 @@ def parser() -> Parser:
 
 def _add_setup(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = (
-        "Bring the databases of the services to what their code wants (keystone's bootstrap and "
-        "nova's cells included), then start the services, and restart those whose files were "
+        "Bring the databases of the services to what their code wants (first users and further "
+        "databases included), then start the services, and restart those whose files were "
         "changed after they started. Safe to repeat."
     )
-    epilog = (
-        "The password of keystone's first user is taken from the environment variable "
-        "OS_BOOTSTRAP_PASSWORD, or asked for on a terminal. The other OS_BOOTSTRAP_ variables of "
-        "keystone-manage count as well."
-    )
+    steps = manifest.setup_steps()
     verb = verbs.add_parser(
-        "setup", help="set up databases, start services", description=text, epilog=epilog
+        "setup", help="set up databases, start services", description=text, epilog=_asked(steps)
     )
     _add_services(verb)
-    verb.add_argument(
-        "--keystone-url",
-        metavar="URL",
-        default="",
-        help="the address of keystone for all to use (default: http://<this host>:5000/v3/)",
-    )
-    verb.add_argument("--region", default="", help="the region (default: RegionOne)")
+    options = {option["name"]: option for step in steps for option in step["options"]}
+    for name, option in options.items():
+        usual = f" (default: {option['default'].replace('{host}', '<this host>')})"
+        title = option["title"] + (usual if option["default"] else "")
+        verb.add_argument(f"--{name}", metavar="VALUE", default="", help=title.replace("%", "%%"))
     verb.add_argument("--no-start", action="store_true", help="leave the services as they are")
-    verb.set_defaults(run=run_setup, works=True)
+    verb.set_defaults(run=run_setup, works=True, of_steps=list(options))
+
+
+def _asked(steps: list[dict[str, Any]]) -> str:
+    """Return what setup takes from the environment."""
+    secrets = {name: question for step in steps for name, question in step["secret"].items()}
+    passed = [name for step in steps for name in (*step["environment"], *step["passed"])]
+    lines = [
+        f"{question}: from the environment variable {name}, or asked for on a terminal."
+        for name, question in secrets.items()
+    ]
+    if passed:
+        lines.append(f"Passed on where they are set: {', '.join(dict.fromkeys(passed))}.")
+    return " ".join(lines)
 
 
 def _add_status(verbs: argparse._SubParsersAction[Parser]) -> None:
@@ -260,7 +267,7 @@ def _add_rollback(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb = verbs.add_parser(
         "rollback", help="return a service to the series before", description=text
     )
-    verb.add_argument("services", nargs=1, metavar="SERVICE", help="such as keystone")
+    verb.add_argument("services", nargs=1, metavar="SERVICE", help="the name of one")
     verb.add_argument("--to", metavar="SERIES", default="", help="the series to return to")
     verb.set_defaults(run=run_rollback, works=True)
 
@@ -275,7 +282,7 @@ def _add_services(verb: argparse.ArgumentParser) -> None:
         "services",
         nargs="*",
         metavar="SERVICE",
-        help="such as keystone or nova (default: all that are installed)",
+        help="names of services (default: all that are installed)",
     )
 
 
@@ -283,8 +290,7 @@ def run_setup(services: list[manifest.Service], options: argparse.Namespace) -> 
     """Set services up."""
     wishes = setup.Wishes(
         say=_say,
-        keystone_url=options.keystone_url,
-        region=options.region,
+        options={n: getattr(options, n.replace("-", "_")) for n in options.of_steps},
         start=not options.no_start,
     )
     setup.setup(services, wishes, named=bool(options.services))

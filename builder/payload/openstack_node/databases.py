@@ -65,7 +65,7 @@ class Schema:
 
     @property
     def where(self) -> str:
-        """`keystone at controller`."""
+        """Database and host, as in `cloud at controller`."""
         return f"{self.database} at {self.host}" if self.database else ""
 
 

@@ -107,8 +107,8 @@ def judge(service: Service, answer: databases.Answer) -> Verdict:
     """Return what the state of its databases means for a service's units.
 
     A database that has no tables, or that cannot be used for a reason which its daemons
-    will say themselves, is left to them; so are nova's further cells, which may be the
-    affair of other nodes.
+    will say themselves, is left to them; so are further cells, which may be the affair of
+    other nodes.
     """
     own = {s["name"] for s in service.data["schemas"]}
     schemas = [s for name, s in answer.schemas.items() if name in own]

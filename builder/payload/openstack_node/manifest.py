@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from openstack_node import ini, system
 
 SERVICES = Path("/usr/share/openstack-node/services")
-FORMAT = 1
+FORMAT = 2
 DEBIAN = Path("/usr")  # the tree of Debian's own packages
 
 
@@ -145,7 +146,23 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} is of a later release than this openstack-node",
             "apt-get install openstack-node",
         )
-    return data
+    return data if data["format"] > 1 else _second(data)
+
+
+def _second(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest of the first format, which does not say how cells and options are read."""
+    schemas = [{**schema, "cells": None} for schema in data["schemas"]]
+    setup = [{**step, "options": [], "environment": {}, "passed": []} for step in data["setup"]]
+    return {**data, "schemas": schemas, "setup": setup}
+
+
+def setup_steps(directory: Path = SERVICES) -> list[dict[str, Any]]:
+    """Return the setup steps of all services here; of a manifest that cannot be read, none."""
+    steps: list[dict[str, Any]] = []
+    for path in sorted(directory.glob("*.json")):
+        with suppress(system.NodeError, OSError, ValueError, KeyError):
+            steps += _read(path)["setup"] if path.suffixes == [".json"] else []
+    return steps
 
 
 def narrowed(data: dict[str, Any], versions: dict[str, str]) -> Service | None:

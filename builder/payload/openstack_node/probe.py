@@ -35,7 +35,6 @@ FIT = ("current", "behind", "ahead")  # states of a database that has its tables
 FITS, MISFIT = "fits", "misfit"  # of a template
 # What names another option in a value (as oslo.config's Template has it).
 NAMED = re.compile(r"\$\{?([_a-z][._a-z0-9]*)", re.IGNORECASE)
-CELL0 = "00000000-0000-0000-0000-000000000000"
 DENIED = {1045, 1698}  # MySQL: the password, or that this user may come in this way
 MISSING = {1044, 1049}  # no such database; the former is said to users who may not know
 TIMEOUTS = {
@@ -94,20 +93,20 @@ def answer(question):
     found["broker"] = broker(conf["DEFAULT"]["transport_url"] or "", conf)
     addresses = {s["name"]: conf[s["section"]][s["option"]] or "" for s in question["schemas"]}
     sites = question["site"], question.get("later_site", "")
-    cells = []  # type: list[dict[str, str]]
+    cells = []  # type: list[dict[str, Any]]
     found["records"] = []
     for schema in question["schemas"]:
         url, suffix = addresses[schema["name"]], schema["suffix"]
-        mapped = [c for c in cells if suffix and c["uuid"] == CELL0]
+        mapped = [c for c in cells if suffix and c["derived"]]
         url, suffix = (mapped[0]["database"], "") if mapped else (url, suffix)
         database = Database(url, suffix, sites, schema).look()
         for index, step in enumerate(question["done"]):
             if step["schema"] == schema["name"]:
                 found["done"][str(index)] = database.has_row(step["query"])
         if schema["cells"]:
-            of = next(s for s in question["schemas"] if s["name"] == schema["cells"])
+            of = next(s for s in question["schemas"] if s["name"] == schema["cells"]["schema"])
             main = addresses[of["name"]]
-            cells = database.cells(main, conf["DEFAULT"]["transport_url"] or "")
+            cells = database.cells(schema["cells"], main, conf["DEFAULT"]["transport_url"] or "")
             found["cells"] = [described_cell(c, main, conf) for c in cells]
             for name, other in other_cells(cells, main, sites, of):
                 found["schemas"][name] = other.described()
@@ -120,11 +119,11 @@ def answer(question):
 
 
 def other_cells(cells, main, sites, schema):
-    # type: (list[dict[str, str]], str, tuple[str, str], dict[str, Any]) -> Iterable[tuple[str, Database]]
+    # type: (list[dict[str, Any]], str, tuple[str, str], dict[str, Any]) -> Iterable[tuple[str, Database]]
     """Yield the databases of the cells that the files of this node do not name."""
     for cell in cells:
-        if cell["uuid"] != CELL0 and cell["database"] != main:
-            name = "cell " + (cell["name"] or cell["uuid"])
+        if not cell["derived"] and cell["database"] != main:
+            name = "cell " + (cell["name"] or cell["id"])
             yield name, Database(cell["database"], "", sites, schema).look()
 
 
@@ -435,21 +434,21 @@ class Database(object):
             found += [described_record(row, index, rule, floor) for row in rows]
         return found
 
-    def cells(self, database, transport):
-        # type: (str, str) -> list[dict[str, str]]
-        """Return nova's cells, the addresses filled in from `database` and `transport`."""
+    def cells(self, rule, database, transport):
+        # type: (dict[str, Any], str, str) -> list[dict[str, Any]]
+        """Return the further databases, the addresses filled in from `database` and `transport`."""
         if self.connection is None:
             return []
-        query = "SELECT uuid, name, database_connection, transport_url FROM cell_mappings"
         rows = []  # type: list[Any]
         try:
-            rows = self._rows(query) or []
+            rows = self._rows(rule["query"]) or []
         except Unanswered:
             pass  # the state says it
         return [
             {
-                "uuid": row[0],
+                "id": row[0],
                 "name": row[1] or "",
+                "derived": row[0] == rule["derived"],
                 "database": filled(row[2] or "", database)[0],
                 "database_template": filled(row[2] or "", database)[1],
                 "transport": filled(row[3] or "", transport)[0],
@@ -507,17 +506,18 @@ def floor_of(rule, site):
 
 
 def described_cell(cell, database, conf):
-    # type: (dict[str, str], str, Any) -> dict[str, Any]
+    # type: (dict[str, Any], str, Any) -> dict[str, Any]
     """Return a cell without its addresses: whether they are those of the files.
 
     A template that can be filled in from the files is. `template`: one of them is a template
-    that cannot, so that nova takes it for an address as it stands.
+    that cannot, so that it is taken for an address as it stands.
     """
     transport = cell["transport"], conf["DEFAULT"]["transport_url"] or ""
     filled_in = cell["database_template"], cell["transport_template"]
     return {
-        "uuid": cell["uuid"],
+        "id": cell["id"],
         "name": cell["name"],
+        "derived": cell["derived"],
         "database": filled_in[0] == FITS or cell["database"] == database,
         "transport": filled_in[1] == FITS or brokers(transport[0]) == brokers(transport[1]),
         "template": MISFIT in filled_in,
@@ -535,8 +535,8 @@ def filled(template, default):
     # type: (str, str) -> tuple[str, str]
     """Return a cell's address, and whether it is a template that takes parts of the configured one.
 
-    As nova.objects.cell_mapping does it: the parts of several hosts are numbered from 1. A
-    template that names a part there is not stays as it is.
+    The parts of several hosts are numbered from 1. A template that names a part there is not
+    stays as it is.
     """
     if "{" not in template:
         return template, ""
@@ -569,7 +569,7 @@ def parts_of(url):
 
 def netloc_parts(netloc):
     # type: (str) -> list[tuple[str, str | None]]
-    """Return the parts of one host of several, by nova's rules (not urlparse's)."""
+    """Return the parts of one host of several, which urlparse does not tell apart."""
     login, at, host = netloc.partition("@")
     if not at:
         login, host = "", netloc
@@ -670,7 +670,7 @@ def revisions(directory):
 
 def recorded(directory):
     # type: (str) -> set[str]
-    """Return the last revisions as keystone's and neutron's code has them on record.
+    """Return the last revisions as files beside them (`*_HEAD`) say.
 
     There may be modules beside that no command of this release takes notice of.
     """
@@ -718,7 +718,7 @@ def told(revision, path):
         "revision": revision,
         "title": title(module, revision, path),
         "removes": module is None or removes(module),
-        # keystone and neutron have directories of that name, and glance files.
+        # Some services have directories of that name, others files.
         "contract": "contract" in os.sep.join(path.split(os.sep)[-2:]),
     }
 

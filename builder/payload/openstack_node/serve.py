@@ -17,7 +17,7 @@ from pathlib import Path
 
 # A process answers one request at a time and takes 100 to 160 MB: one for each core and each
 # 2 GiB, whichever are fewer. Several APIs share a controller and its database's connections
-# (151 in MariaDB, of which a process of nova-api has three).
+# (151 in MariaDB, of which a process may have three).
 KIB_A_PROCESS = 2 * 1024 * 1024
 MOST = 8
 # Options that bind an address (uWSGI's "Options"): `socket-timeout` and `chmod-socket` do not.

@@ -17,26 +17,17 @@ if TYPE_CHECKING:
 
 UP_SECONDS = 30
 END_SECONDS = 15
-# What a bootstrap takes from the environment, beside the password.
-PASSED = (
-    "OS_BOOTSTRAP_ADMIN_URL",
-    "OS_BOOTSTRAP_INTERNAL_URL",
-    "OS_BOOTSTRAP_PUBLIC_URL",
-    "OS_BOOTSTRAP_REGION_ID",
-    "OS_BOOTSTRAP_USERNAME",
-    "OS_BOOTSTRAP_PROJECT_NAME",
-    "OS_BOOTSTRAP_ROLE_NAME",
-    "OS_BOOTSTRAP_SERVICE_NAME",
-)
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the command line asks for; `say` prints a text as it is."""
+    """What the command line asks for; `say` prints a text as it is.
+
+    `options`: what was given for the options of setup steps, by their names.
+    """
 
     say: Callable[[str], None]
-    keystone_url: str = ""
-    region: str = ""
+    options: dict[str, str] = field(default_factory=dict)
     start: bool = True
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
@@ -135,17 +126,22 @@ def _environment(step: dict[str, Any], wishes: Wishes, *, repeated: bool) -> dic
 
     A repeated step changes only what it is told to: addresses may have been chosen with care.
     """
-    if not step["environment"]:
-        return {}
-    url = wishes.keystone_url or ("" if repeated else f"http://{socket.gethostname()}:5000/v3/")
-    region = wishes.region or ("" if repeated else "RegionOne")
-    env = {}
+    env = {name: wishes.environment.get(name, "") for name in step["passed"]}
     for name, template in step["environment"].items():
-        value = template.format(keystone_url=url, region=region)
-        asked = wishes.keystone_url if "keystone_url" in template else wishes.region
-        env[name] = value if asked else wishes.environment.get(name) or value
-    passed = {name: wishes.environment[name] for name in PASSED if wishes.environment.get(name)}
-    return {name: value for name, value in {**passed, **env}.items() if value}
+        used = [o for o in step["options"] if f"{{{o['name']}}}" in template]
+        asked = any(wishes.options.get(o["name"]) for o in used)
+        usual = "" if repeated and used and not asked else _fill(template, used, wishes)
+        env[name] = usual if asked else wishes.environment.get(name) or usual
+    return {name: value for name, value in env.items() if value}
+
+
+def _fill(template: str, options: list[dict[str, str]], wishes: Wishes) -> str:
+    """Return a text with the options put in, as they were given or as they usually are."""
+    for option in options:
+        usual = option["default"].replace("{host}", socket.gethostname())
+        given = wishes.options.get(option["name"]) or usual
+        template = template.replace(f"{{{option['name']}}}", given)
+    return template
 
 
 def _secrets(service: Service, step: dict[str, Any], given: dict[str, str]) -> dict[str, str]:
@@ -238,7 +234,7 @@ def _started(service: Service, todo: dict[str, list[str]], wishes: Wishes) -> li
 def _settled(names: list[str]) -> dict[str, system.UnitState]:
     """Return the states of units once nothing moves, or when that takes too long.
 
-    A service that is restarted finishes its work first, and nova's may take minutes.
+    A service that is restarted finishes its work first, which may take minutes.
     """
     start = time.monotonic()
     while True:

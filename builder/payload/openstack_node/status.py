@@ -121,7 +121,7 @@ def _databases(service: Service, settings: ini.Settings, answer: databases.Answe
             text, hints = databases.advice(service, schema, place(service, settings, schema.name))
         level = OF_STATE.get(schema.state, "warning" if schema.state == "unset" else "critical")
         lines.append(Line("database", schema.name, level, text, [h for h in hints if h]))
-    return lines + _cells(answer)
+    return lines + _cells(service, answer)
 
 
 def _broker(service: Service, settings: ini.Settings, answer: databases.Answer) -> list[Line]:
@@ -140,14 +140,14 @@ def place(service: Service, settings: ini.Settings, schema: str) -> str:
     return settings.place(data["section"], data["option"])
 
 
-def _cells(answer: databases.Answer) -> list[Line]:
+def _cells(service: Service, answer: databases.Answer) -> list[Line]:
     """Tell of a cell whose addresses are not those of the files any more.
 
     Of several cells, that is one of whose two addresses the other is: the files of a node that
     serves them all may well have neither.
     """
-    real = [c for c in answer.cells if not c["uuid"].startswith("00000000-0000-")]
-    lines = [_misfit(c) for c in real if c.get("template")]
+    real = [c for c in answer.cells if not c["derived"]]
+    lines = [_misfit(service, c) for c in real if c["template"]]
     if lines or any(c["database"] and c["transport"] for c in real):
         return lines
     near = [c for c in real if c["database"] or c["transport"] or len(real) == 1]
@@ -163,21 +163,25 @@ def _cells(answer: databases.Answer) -> list[Line]:
         if not cell[key]
     )
     text = f"registered with another address than {what} of the files"
-    return [
-        Line("database", f"cell {cell['name'] or cell['uuid']}", "warning", text,
-             [f"nova-manage cell_v2 update_cell --cell_uuid {cell['uuid']}"])
-    ]  # fmt: skip
+    command, _ = _register(service, cell)
+    return [Line("database", f"cell {cell['name'] or cell['id']}", "warning", text, [command])]
 
 
-def _misfit(cell: dict[str, Any]) -> Line:
+def _misfit(service: Service, cell: dict[str, Any]) -> Line:
     """Tell of a cell whose address is a template that takes what the files do not have."""
     text = "its address is a template that does not fit the address in the files"
+    command, options = _register(service, cell)
     hint = (
         "it may name more brokers than [DEFAULT] transport_url has: correct that, or give a new "
-        f"template to nova-manage cell_v2 update_cell --cell_uuid {cell['uuid']} by --transport-url"
-        " and --database_connection"
+        f"template to {command} by {' and '.join(options)}"
     )
-    return Line("database", f"cell {cell['name'] or cell['uuid']}", "warning", text, [hint])
+    return Line("database", f"cell {cell['name'] or cell['id']}", "warning", text, [hint])
+
+
+def _register(service: Service, cell: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return the command that corrects a cell's addresses, and its options for others."""
+    rule = next(s["cells"] for s in service.data["schemas"] if s["cells"])
+    return rule["register"].replace("{id}", cell["id"]), rule["addresses"]
 
 
 def _steps(service: Service, answer: databases.Answer) -> list[Line]:

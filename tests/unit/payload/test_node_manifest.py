@@ -51,7 +51,7 @@ def test_every_series_has_databases_and_how_to_set_them_up(name, series):
     for step in data["setup"]:
         assert set(step["schemas"]) <= schemas
         assert step["command"][0].startswith(name)
-    assert {s["cells"] for s in data["schemas"]} <= schemas | {""}
+    assert {s["cells"]["schema"] for s in data["schemas"] if s["cells"]} <= schemas
 
 
 @each_service
@@ -140,6 +140,29 @@ def test_a_manifest_of_a_later_format_is_not_misread(installed, tmp_path):
     (tmp_path / "nova.json").write_text(json.dumps({**made("nova", "2026.1"), "format": 99}))
     with pytest.raises(system.NodeError, match="of a later release"):
         installed("nova-common")
+
+
+def test_a_manifest_of_the_first_format_is_read_without_what_it_does_not_say(installed, tmp_path):
+    first = {**made("nova", "2026.1"), "format": 1}
+    first["schemas"] = [{**s, "cells": "main" if s["cells"] else ""} for s in first["schemas"]]
+    for step in first["setup"]:
+        del step["options"], step["passed"]
+        step["environment"] = {"URL": "{keystone_url}"}
+    (tmp_path / "nova.json").write_text(json.dumps(first))
+    (nova,) = installed("nova-common", "nova-conductor")
+    assert [s["cells"] for s in nova.data["schemas"]] == [None] * len(first["schemas"])
+    assert {(*s["options"], *s["environment"], *s["passed"]) for s in nova.steps} == {()}
+
+
+@pytest.mark.usefixtures("installed")
+def test_setup_has_the_options_of_the_services_here(tmp_path):
+    def options():
+        return [o["name"] for step in node.setup_steps(tmp_path) for o in step["options"]]
+
+    (tmp_path / "damaged.json").write_text("{")
+    assert options() == ["keystone-url", "region"]
+    (tmp_path / "keystone.json").unlink()
+    assert options() == []
 
 
 def test_the_tools_read_what_the_service_with_the_database_reads(installed):

@@ -251,7 +251,7 @@ def test_a_cells_template_takes_the_configured_parts(template, default, expected
 
 def cell(database, transport):
     filled = probe.filled(database, ONE), probe.filled(transport, THREE)
-    found = {"uuid": "1-2", "name": "cell1"}
+    found = {"id": "1-2", "name": "cell1", "derived": False}
     for kind, (address, template) in zip(("database", "transport"), filled, strict=True):
         found.update({kind: address, f"{kind}_template": template})
     found = probe.described_cell(found, ONE, {"DEFAULT": {"transport_url": THREE}})

@@ -238,7 +238,7 @@ def test_the_first_password_goes_through_the_environment_alone(tmp_path, machine
 def test_the_command_line_goes_before_the_environment(tmp_path, machine):
     given = {"OS_BOOTSTRAP_PASSWORD": "PW", "OS_BOOTSTRAP_PUBLIC_URL": "http://a/",
              "OS_BOOTSTRAP_REGION_ID": "Two", "OS_BOOTSTRAP_USERNAME": "root"}  # fmt: skip
-    env = bootstrap(tmp_path, machine, environment=given, keystone_url="http://b/")
+    env = bootstrap(tmp_path, machine, environment=given, options={"toy-url": "http://b/"})
     assert env["OS_BOOTSTRAP_PUBLIC_URL"] == "http://b/"
     assert (env["OS_BOOTSTRAP_REGION_ID"], env["OS_BOOTSTRAP_USERNAME"]) == ("Two", "root")
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from nodeside import BOOTSTRAP, SYNC, service, unit, write
+from nodeside import BOOTSTRAP, SCHEMA, SYNC, service, unit, write
 from openstack_node import cli, databases, manifest, status, system, units
 
 NAME = "toy-api.service"
@@ -173,7 +173,11 @@ def test_times_are_told_in_words(seconds, words):
 @pytest.fixture
 def shown(tmp_path, monkeypatch, capsys):
     """Return what `status` prints of a service whose database, unit and files are given."""
-    toy = service(tmp_path, setup=[SYNC, BOOTSTRAP])
+    cells = {
+        "schema": "main", "query": "SELECT 1", "derived": "0",
+        "register": "toy-manage update_cell {id}", "addresses": ["--transport", "--database"],
+    }  # fmt: skip
+    toy = service(tmp_path, setup=[SYNC, BOOTSTRAP], schemas=[{**SCHEMA, "cells": cells}])
     write(toy, CONNECTION)
     monkeypatch.setattr(system, "is_root", lambda: True)
     monkeypatch.setattr(manifest, "load", lambda _names: [toy])
@@ -199,6 +203,11 @@ def test_all_well_is_0(shown):
     assert out.endswith("OK: 1 service\n")
 
 
+def cell(name, **known):
+    found = dict.fromkeys(("database", "transport", "template", "derived"), False)
+    return {**found, "id": f"id-{name}", "name": name, **known}
+
+
 @pytest.mark.parametrize(
     ("found", "code", "words"),
     [
@@ -213,43 +222,22 @@ def test_all_well_is_0(shown):
         ({"writable": ["/etc/toy"]}, 1, "the user toy can write in it"),
         ({"error": "no answer within 45 s"}, 3, "no answer within 45 s"),
         (
-            {"cells": [{"uuid": "1-2", "name": "cell1", "database": True, "transport": False}]},
+            {"cells": [cell("cell1", database=True)]},
             1,
-            "nova-manage cell_v2 update_cell --cell_uuid 1-2",
+            "cell cell1: registered with another address than [DEFAULT] transport_url",
         ),
+        ({"cells": [cell("cell1", database=True)]}, 1, "toy-manage update_cell id-cell1\n"),
         (
-            {
-                "cells": [
-                    {"uuid": "1-2", "name": "a", "database": True, "transport": False},
-                    {"uuid": "1-3", "name": "b", "database": False, "transport": False},
-                ]
-            },
+            {"cells": [cell("a", database=True), cell("b"), cell("cell0", derived=True)]},
             1,
             "cell a: registered with another address than [DEFAULT] transport_url",
         ),
+        ({"cells": [cell("a"), cell("b")]}, 0, "OK"),
+        ({"cells": [cell("cell0", derived=True)]}, 0, "OK"),
         (
-            {
-                "cells": [
-                    {"uuid": u, "name": u, "database": False, "transport": False} for u in "ab"
-                ]
-            },
-            0,
-            "OK",
-        ),
-        (
-            {
-                "cells": [
-                    {
-                        "uuid": "1",
-                        "name": "a",
-                        "database": True,
-                        "transport": True,
-                        "template": True,
-                    }
-                ]
-            },
+            {"cells": [cell("a", database=True, transport=True, template=True)]},
             1,
-            "cell a: its address is a template that does not fit the address in the files",
+            "template to toy-manage update_cell id-a by --transport and --database",
         ),
     ],
 )
