@@ -3,10 +3,10 @@
 #   docker build -t build-debs .
 #   docker run --rm -v "$PWD/repo:/srv/build-debs/repo" -v build-debs:/root build-debs
 #
-# The second volume keeps the signing key and the caches. Another job is named at the end:
+# The second volume keeps the signing key and the caches. To run another job, name it at the end:
 #   docker run … build-debs build-debs 2026.1 --project keystone
 #
-# The base image has to be a Debian that is a target of the series.
+# The base image must be a Debian that is a target of the series.
 ARG BASE=debian:12
 FROM ${BASE}
 

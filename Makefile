@@ -11,7 +11,7 @@ PYTHON = /usr/bin/python3
 BIN = .venv/bin
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
-# What building needs (the headers are those the recipes of projects/ name), and testing.
+# Needed to build (with the headers that recipes in projects/ name), and to test.
 TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg gpgv libc6-dev libcap-dev \
 	libpcre2-dev libpython3-dev libssl-dev libvirt-dev mmdebstrap patch pkg-config python3 python3-dev \
 	python3-venv sudo xz-utils zlib1g-dev zstd
@@ -34,29 +34,29 @@ lint: test-tools
 test-unit: test-tools
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# What takes hours, or is proven in another way as well, is for `make prove`.
+# Left to `make prove`: tests that take hours, or whose subject is also proven another way.
 PROVEN_ONLY = $(addprefix test_,$(addsuffix .py,adopt debian pike puppet slurp tempest upgrade))
 
-# The repository is built once; what follows shares it. Nodes need root.
+# The repository is built once and shared by what follows. Nodes need root.
 test-acceptance: test-tools repo old-series
 	$(BIN)/pytest -n 2 --dist loadfile tests/acceptance
 	$(MAKE) upgrade-series
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/node tests/docker \
 		$(addprefix --ignore tests/node/,$(PROVEN_ONLY))
 
-# Of Ocata, keystone and glance are in no package index: BUILD_DEBS_TARBALLS is a folder of them.
+# No package index has Ocata's keystone and glance: BUILD_DEBS_TARBALLS is a folder with both.
 OCATA = $(if $(BUILD_DEBS_TARBALLS),--tarballs $(BUILD_DEBS_TARBALLS),$(addprefix --project ,cinder neutron nova))
 
 old-series: tools
 	$(BIN)/build-debs pike
 	$(BIN)/build-debs ocata $(OCATA)
 
-# The one before $(SERIES).
+# The series before $(SERIES).
 upgrade-series: tools
 	$(BIN)/build-debs 2025.2
 
-# What takes too long for every run: all of tests/prove/cells.toml (hours), or make prove CELL=tempest.
-# What passed is written into docs/proven.md; `make proven` says which rows are stale.
+# Tests too long for every run: all of tests/prove/cells.toml (hours), or make prove CELL=tempest.
+# Passes are recorded in docs/proven.md; `make proven` shows which rows are stale.
 prove: test-tools
 	$(BIN)/python tests/prove/prove.py $(CELL)
 
@@ -84,8 +84,8 @@ test-tools: .venv/test-tools
 	@$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-# Install those of a list that are not there, and ask for nothing when all are. One line a
-# package is said; sudo passes no variable on, so debconf's is set behind it.
+# Install the packages of a list that are missing, without sudo if none are. Prints one line per
+# package. sudo passes no variables on, so debconf's is set after it.
 define debian_packages
 missing=$$(for p in $(1); do \
 		dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; \

@@ -1,14 +1,14 @@
-"""How long the build of 2026.1 takes, as ratios in one run.
+"""Measure how long the build of 2026.1 takes, as ratios within one run.
 
     benchmarks/build.py [--wheel2deb N]
 
 Everything runs against the caches of an earlier `make repo` (downloads and built wheels),
-in a package cache and a repository of its own. Printed, one line each:
+with a package cache and a repository of its own. Prints, one line each:
 
 - the floor of the library packages: unzip each wheel, dpkg-deb with the same compression,
   two at a time, nothing else;
-- the library packages as build-debs makes them, every service taken from the cache (its own
-  line of progress is read), and the ratio;
+- the library packages as build-debs makes them, with every service taken from the cache (read
+  from its own progress line), and the ratio;
 - the whole build with the services, a second run with nothing changed, a run with one
   dependency overridden;
 - with --wheel2deb, the same wheels (the first N by name) by wheel2deb, if it is installed.
@@ -45,7 +45,7 @@ def main():
         print(f"whole of {SERIES}, wheels cached, packages not: {total:.1f} s")
         alone = library_alone(area, cache)
         print(f"library packages alone: {alone:.1f} s, {alone / floor:.2f} x the floor "
-              f"({ours:.1f} s beside the services)")  # fmt: skip
+              f"({ours:.1f} s alongside the services)")  # fmt: skip
         again, _ = build(area, cache)
         print(f"nothing changed: {again:.2f} s")
         print(f"one dependency overridden: {overridden(area, cache)}")
@@ -60,20 +60,20 @@ def timed(action):
 
 
 def own_cache(area, *rooms):
-    """A cache that shares some rooms (downloads, wheels) with the user's, and no package."""
+    """Return a cache that shares folders (downloads, wheels) with the user's, but no packages."""
     home = os.environ.get("XDG_CACHE_HOME") or f"{os.environ['HOME']}/.cache"
     shared = Path(os.environ.get("BUILD_DEBS_CACHE") or f"{home}/build-debs")
     cache = area / "cache"
     cache.mkdir()
     for room in rooms:
         if not (shared / room).is_dir():
-            raise SystemExit(f"{shared / room} is not there: run make repo first")
+            raise SystemExit(f"{shared / room} does not exist: run make repo first")
         (cache / room).symlink_to(shared / room)
     return cache
 
 
 def library_wheels(cache, series, target):
-    """The wheel files of the lock's libraries that an earlier build has fetched."""
+    """Return the wheel files of the lock's libraries that an earlier build fetched."""
     (lock,) = (CHECKOUT / "projects/locks").glob(f"{series}-{target}.json")
     rows = json.loads(lock.read_text())["distributions"]
     found = []
@@ -130,12 +130,12 @@ def library_alone(area, cache):
 
 
 def library_seconds(said):
-    """The time a build gave for its library packages."""
+    """Return the seconds a build reported for its library packages."""
     return float(re.search(r"library packages: \d+ \(([\d.]+) s\)", said)[1])
 
 
 def overridden(area, cache):
-    """Replace one pin by an older version: see what is rebuilt."""
+    """Replace one pin with an older version; report what is rebuilt."""
     override = area / "override.txt"
     override.write_text("netaddr==1.2.1\n")
     report = area / "report.json"

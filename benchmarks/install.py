@@ -1,22 +1,22 @@
-"""What installing a controller's services takes, ours against Debian's own, in one run.
+"""Measure installing a controller's services, ours compared with Debian's own, in one run.
 
     benchmarks/install.py [--repo DIR] [--runs N] [--no-recommends] [--no-start] [--detail DIR]
 
-On throw-away nodes (tests/node; root) that are equal but for the repository, ours and
-Debian's in turn: keystone, glance, placement, nova-api, nova-conductor, nova-scheduler and
-neutron-server by one `apt-get install -y`, with recommended packages (apt's default) unless
---no-recommends. The nodes have MariaDB, RabbitMQ and memcached before, and dpkg syncs to the
-disk as it does on a user's machine. Printed are the medians:
+Uses throw-away nodes (tests/node; root) that differ only in the repository, ours and Debian's
+in turn: keystone, glance, placement, nova-api, nova-conductor, nova-scheduler and
+neutron-server in one `apt-get install -y`, with recommended packages (apt's default) unless
+--no-recommends. MariaDB, RabbitMQ and memcached are already installed, and dpkg syncs to the
+disk as it does on a user's machine. Prints the medians:
 
-- download: packages and bytes; seconds from a proxy beside the node that has them all
+- download: packages and bytes; seconds from a proxy next to the node that has them all
 - install: seconds with all archives there, from the command to its end; processor seconds
   of the whole node meanwhile, which other work on this machine disturbs less
-- disk: what the root file system grew by, apt's cache aside; and the sum of Installed-Size
+- disk: growth of the root file system, without apt's cache; and the sum of Installed-Size
 - start: seconds from `systemctl start` of an API, configured and with its database made
   and filled by the packages' own commands, to its first HTTP answer below 500; one API
-  after the other, those before still running
+  after the other, earlier ones still running
 
-With --detail, each run's dpkg.log and terminal output are kept there.
+With --detail, each run's dpkg.log and terminal output are kept in DIR.
 """
 
 import argparse
@@ -71,7 +71,7 @@ DATABASES = {
     "/etc/nova/nova.conf": {"api_database": "nova_api", "database": "nova"},
     "/etc/neutron/neutron.conf": {"database": "neutron"},
 }
-# Who the service is to keystone, and to the services it calls.
+# The sections with a service's account for keystone, and for the services it calls.
 ACCOUNTS = {
     "glance": ["keystone_authtoken"],
     "placement": ["keystone_authtoken"],
@@ -101,21 +101,21 @@ def main():
     repo = os.environ.get("REPO") or CHECKOUT / "repo"
     parser.add_argument("--repo", type=Path, default=Path(repo))
     parser.add_argument("--runs", type=int, default=3, metavar="N")
-    parser.add_argument("--no-recommends", action="store_true", help="install what is needed alone")
-    parser.add_argument("--no-start", action="store_true", help="measure the installation alone")
+    parser.add_argument("--no-recommends", action="store_true", help="install only what is needed")
+    parser.add_argument("--no-start", action="store_true", help="measure only the installation")
     parser.add_argument("--detail", type=Path, metavar="DIR")
     options = parser.parse_args()
     if os.geteuid() != 0:
         raise SystemExit("nodes need root")
     repository = Repository(options.repo.resolve(), "bookworm", SERIES)
     if not repository.release.exists():
-        raise SystemExit(f"{repository.release} is not there: build it first (make repo)")
-    # A terminated run takes its nodes with it, too.
+        raise SystemExit(f"{repository.release} does not exist: build it first (make repo)")
+    # A terminated run also removes its nodes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     found = {"ours": [], "Debian": []}
     dumps = {}
     lab = Lab(repository.path, "bench")
-    # The tests may have their nodes in memory, where a sync costs nothing.
+    # The tests' nodes may be in memory, where a sync costs nothing.
     lab.dir = images.cache_dir() / "nodes/bench"
     with lab:
         for number in range(1, options.runs + 1):
@@ -132,10 +132,10 @@ def main():
 
 
 def booted(lab, name, repository, *, ours):
-    """Return a node with the servers, and our repository if it is for that."""
+    """Return a node with the servers, and with our repository if `ours`."""
     node = lab.node(name)
     node.run(f"apt-get update && apt-get install -y {shlex.join(SERVERS)}")
-    # The images of the tests have shortcuts that a user's machine has not.
+    # The test images have shortcuts that a user's machine does not.
     node.run("rm -f /etc/dpkg/dpkg.cfg.d/99mmdebstrap")
     node.run("sed -i /Install-Recommends/d /etc/apt/apt.conf.d/99mmdebstrap")
     if ours:
@@ -145,11 +145,11 @@ def booted(lab, name, repository, *, ours):
 
 
 def installation(node, *, recommends):
-    """Return the figures of one installation, its archives fetched before."""
+    """Return the figures of one installation, with its archives fetched beforehand."""
     install = f"apt-get install -y {'' if recommends else '--no-install-recommends'}"
     names = " ".join(PACKAGES)
     fetch = f"{install} --download-only {names}"
-    node.run(f"{fetch}; apt-get clean")  # so that the proxy beside the node has it all
+    node.run(f"{fetch}; apt-get clean")  # so that the proxy next to the node has it all
     download = timed(lambda: node.run(fetch))
     listed = node.out(f"stat -c %s {ARCHIVES}/*.deb").split()
     before = used(node)
@@ -176,7 +176,7 @@ def timed(action):
 
 
 def used(node):
-    """Return the megabytes on disk of what was written on the node since it is a node."""
+    """Return the megabytes on disk written on the node since it was created."""
     node.run("sync")
     argv = ["du", "-sk", "--exclude=./var/cache/apt", "."]
     listed = subprocess.run(
@@ -236,7 +236,7 @@ def configure(node):
 
 
 def with_options(text, section, values):
-    """Return an ini file's text with `values` in `section` in place of what it has there."""
+    """Return an ini file's text with `values` set in `section`, replacing what it has there."""
     lines, inside, heading = [], False, f"[{section}]"
     for line in text.splitlines():
         if line.startswith("["):
@@ -251,7 +251,7 @@ def with_options(text, section, values):
 
 
 def fill(node, side, dumps):
-    """Make the databases: by the packages' commands, and from their result in later runs."""
+    """Make the databases: with the packages' commands, and in later runs from their result."""
     names = [name for databases in DATABASES.values() for name in databases.values()] + [CELL0]
     statements = [f"CREATE DATABASE {name}" for name in names]
     account = f"openstack@localhost IDENTIFIED BY '{PASSWORD}'"

@@ -1,15 +1,15 @@
-"""How long builds in a build root take: `build-debs ocata`, as ratios in one run.
+"""Measure how long builds in a build root take: `build-debs ocata`, as ratios within one run.
 
     benchmarks/root.py [--series ID] [--tarballs DIR]
 
-Downloads and the root's tarball are those of an earlier build; a package cache, a repository
-and, at first, a cache of wheels are the benchmark's own. Of ocata, the services whose
-tarballs are on the package index are built, and all of them with --tarballs. Printed:
+Downloads and the root's tarball are those of an earlier build; the package cache, the
+repository and, at first, the wheel cache are the benchmark's own. For ocata it builds the
+services whose tarballs are on the package index, or all of them with --tarballs. Prints:
 
 - wheels cold: everything but downloads is made;
-- debs cold: wheels are there; beside it the floor of those library packages whose wheels are
+- debs cold: wheels are there; next to it the floor of those library packages whose wheels are
   the index's (unzip each and dpkg-deb with the same compression, two at a time, nothing
-  else), and the ratio of all library packages, beside the services, to it;
+  else), and the ratio of all library packages, alongside the services, to it;
 - nothing changed;
 - the start of a build in the root, the median of 20, and that of a plain chroot(8).
 """

@@ -1,7 +1,7 @@
-"""Archives as others made them: what a wheel, an sdist or a release tarball may hold.
+"""Archives from others: what a wheel, an sdist or a release tarball may contain.
 
-Each is checked before anything of it is written. What is wrong with one is a BuildError, one
-line that names the archive and, where there is one, the member.
+Each is checked before any of it is written. A problem is a BuildError, one line that names the
+archive and, if there is one, the member.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # The largest archives of the locks (numpy, nova) unpack to 70 MB and 6,000 members.
 LARGEST = 1 << 30  # bytes, of all members together
 MOST_MEMBERS = 100_000
-# Zeros shrink to a thousandth, sources to a fifth; what is small may shrink as it likes.
+# Zeros shrink to a thousandth, sources to a fifth; small archives may shrink more.
 HIGHEST_RATIO = 100
 SMALL = 64 << 20  # bytes
 LARGEST_HEADER = 1 << 20  # bytes; tarfile reads a member's extended header in one piece
@@ -39,7 +39,7 @@ LONGEST_NAME = 255  # bytes of a file's name, on any file system of Debian's (NA
 LONGEST_PATH = 1024  # bytes; it is put below other directories, up to PATH_MAX, 4096
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 ENCRYPTED = 0x1  # bit of a member's flags (APPNOTE.TXT 4.4.4)
-# What the standard library raises where bytes are not what they should be.
+# What the standard library raises for malformed data.
 UNREADABLE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -54,7 +54,7 @@ UNREADABLE = (
     AttributeError,
     RuntimeError,  # NotImplementedError, RecursionError
 )
-# Errors of the operating system that an archive is to blame for, and not the machine.
+# Errors of the operating system that the archive causes, not the machine.
 OF_THE_ARCHIVE = {
     None,
     *(errno.ENAMETOOLONG, errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
@@ -63,20 +63,20 @@ OF_THE_ARCHIVE = {
 
 
 def shown(text: object) -> str:
-    """Return a text as it stands in a message: one line, printable, of bounded length."""
+    """Return a text for a message: one line, printable, of bounded length."""
     line = " ".join(str(text).split())
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     return line if len(line) <= 200 else f"{line[:200]}…"
 
 
 def quoted(name: str) -> str:
-    """Return a member's name as it stands in a message."""
+    """Return a member's name for a message."""
     return repr(name if len(name) <= 120 else f"{name[:120]}…")
 
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
-    """Have what a damaged archive makes of a block be a BuildError: `not a usable <kind>`."""
+    """Turn errors from a damaged archive in the block into BuildError: `not a usable <kind>`."""
     try:
         yield
     except UNREADABLE as error:
@@ -96,11 +96,11 @@ def _unusable(path: Path, kind: str, error: Exception) -> BuildError:
 
 
 def check_name(path: Path, name: str) -> None:
-    """Raise BuildError for a member that is to lie elsewhere, or whose name no file should have."""
+    """Raise BuildError for a member that would be elsewhere, or has a name no file should have."""
     if name.startswith("/") or ".." in name.split("/"):
         raise BuildError(
-            f"{path.name}: the member {quoted(name)} lies outside the archive's own directory",
-            hint="do not use this file; fetch the release again from another place",
+            f"{path.name}: the member {quoted(name)} is outside the archive's own directory",
+            hint="do not use this file; fetch the release again from another source",
         )
     if name.isascii() and len(name) <= LONGEST_NAME and name.isprintable():
         return  # as nearly all are
@@ -108,21 +108,21 @@ def check_name(path: Path, name: str) -> None:
     if len(raw) > LONGEST_PATH or any(len(part) > LONGEST_NAME for part in raw.split(b"/")):
         raise BuildError(
             f"{path.name}: the member {quoted(name)} has a name of {len(raw)} bytes",
-            hint=f"{LONGEST_NAME} bytes are the most of a file's name, {LONGEST_PATH} of a path",
+            hint=f"the limit is {LONGEST_NAME} bytes for a file's name, {LONGEST_PATH} for a path",
         )
     if any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} for c in name):
-        raise BuildError(f"{path.name}: the member {quoted(name)} has control characters in it")
+        raise BuildError(f"{path.name}: the member {quoted(name)} contains control characters")
 
 
 class Tally:
-    """Counts the members of an archive; raises BuildError for one that is out of all measure."""
+    """Counts the members of an archive; raises BuildError if it exceeds the limits."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.members, self.bytes = path, 0, 0
         self.packed = path.stat().st_size
 
     def add(self, name: str, size: int) -> None:
-        """Count a member of so many bytes."""
+        """Count a member of `size` bytes."""
         self.members, self.bytes = self.members + 1, self.bytes + size
         if size < 0:
             raise ValueError(f"the member {quoted(name)} has a negative size")
@@ -139,7 +139,7 @@ class Tally:
 
 @contextmanager
 def open_zip(path: Path, kind: str) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive for a block, all its members checked; BuildError as `reading` has it."""
+    """Open a zip archive for a block, all its members checked; raises BuildError like `reading`."""
     with reading(path, kind), zipfile.ZipFile(path) as archive:
         tally = Tally(path)
         for member in archive.infolist():
@@ -158,26 +158,26 @@ def open_zip(path: Path, kind: str) -> Iterator[zipfile.ZipFile]:
 
 
 def check_files(path: Path, names: Collection[str]) -> None:
-    """Raise BuildError where two members are one file, or one is a directory of another."""
+    """Raise BuildError if two members are the same file, or one is a parent of another."""
     for name, count in Counter(names).items():
         if count > 1:
-            raise BuildError(f"{path.name}: the member {quoted(name)} is in it {count} times")
+            raise BuildError(f"{path.name}: the member {quoted(name)} occurs {count} times")
     check_parents(path, names, set(names))
 
 
 def check_parents(path: Path, names: Collection[str], files: Collection[str]) -> None:
-    """Raise BuildError for a member that lies below one of `files`."""
+    """Raise BuildError for a member that is below one of `files`."""
     parents = {parent for name in names if (parent := name.rpartition("/")[0])}
     for parent in sorted(parents):
         for above in (parent, *map(str, PurePosixPath(parent).parents)):
             if above in files:
                 raise BuildError(
-                    f"{path.name}: the member {quoted(above)} is a file and has others below it"
+                    f"{path.name}: the member {quoted(above)} is a file but has others below it"
                 )
 
 
 def text_of(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Return a member that is read into memory; ValueError for one that is too large for that."""
+    """Return the content of a member; ValueError if it is too large to read into memory."""
     member = archive.getinfo(name)
     if member.file_size > LARGEST_TEXT:
         raise ValueError(f"the member {quoted(name)} has {member.file_size >> 20} MiB")
@@ -185,9 +185,9 @@ def text_of(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 class _Guarded:
-    """A stream of which nobody reads very much in one piece.
+    """A stream that refuses large reads.
 
-    tarfile reads an extended header, of the size that the archive says, whole into memory.
+    tarfile reads a whole extended header, of the size the archive declares, into memory.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -207,9 +207,9 @@ class _Guarded:
 
 @contextmanager
 def open_tar(path: Path, kind: str) -> Iterator[tuple[tarfile.TarFile, list[tarfile.TarInfo]]]:
-    """Open a tar archive for a block, with its members; BuildError as `reading` has it.
+    """Open a tar archive for a block, with its members; raises BuildError like `reading`.
 
-    Names, sizes and their number are checked; where links lead is not.
+    Names, sizes and the number of members are checked; link targets are not.
     """
     with (
         reading(path, kind),
@@ -226,7 +226,7 @@ def open_tar(path: Path, kind: str) -> Iterator[tuple[tarfile.TarFile, list[tarf
 
 
 def _unpacked(raw: IO[bytes]) -> IO[bytes]:
-    """Return the stream that is in a compressed one, by its first bytes."""
+    """Return the decompressed stream; the first bytes tell the format."""
     magic = raw.read(3)
     raw.seek(0)
     if magic[:2] == b"\x1f\x8b":

@@ -1,7 +1,7 @@
-"""Directories of a cache: sealed with the checksums of their files, checked before they are used.
+"""Directories of a cache: sealed with the checksums of their files, checked before use.
 
-A cache is a disk for months: what it gives back is not always what was put in. A directory
-that is not sound counts as not there, and what was in it is made again.
+A cache is on disk for months and does not always return what was put in. A damaged directory
+counts as absent, and its content is rebuilt.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 SUMS = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64})  ([^/\n]+)")
-# What this process has read whole already: a directory, and size and mtime_ns of its files.
+# Directories this process has already checked, with size and mtime_ns of their files.
 _sound: dict[Path, list[tuple[str, int, int]]] = {}
 _told: set[Path] = set()
 
 
 def seal(directory: Path) -> None:
-    """Write the checksums of a directory's files beside them, in the form of sha256sum(1)."""
+    """Write the checksums of a directory's files next to them, in the format of sha256sum(1)."""
     rows = [f"{sha256_file(p)}  {p.name}\n" for p in sorted(directory.iterdir())]
     (directory / SUMS).write_text("".join(rows), encoding="utf-8")
 
 
 def is_sound(directory: Path, *, quiet: bool = False) -> bool:
-    """Whether a sealed directory has all it was sealed with, bit by bit; says it when not.
+    """Whether a sealed directory has all it was sealed with, bit by bit; warns if not.
 
-    Files beside those it was sealed with do not count.
+    Additional files do not matter.
     """
     try:
         text = (directory / SUMS).read_text(encoding="utf-8")
     except FileNotFoundError:
-        return False  # it is not there, or is of a version that sealed none
+        return False  # absent, or made by a version that did not seal
     except (OSError, UnicodeDecodeError):
         text = ""
     rows = [LINE.fullmatch(line) for line in text.splitlines()]
@@ -59,7 +59,7 @@ def is_sound(directory: Path, *, quiet: bool = False) -> bool:
         _sound[directory] = stats
     elif not quiet and directory not in _told:
         _told.add(directory)
-        log.warning(f"{directory} in the cache is damaged: it is made again")
+        log.warning(f"{directory} in the cache is damaged: rebuilding it")
     return good
 
 
@@ -73,9 +73,9 @@ def _stat(directory: Path, name: str) -> tuple[str, int, int]:
 
 @contextmanager
 def sealed(directory: Path) -> Iterator[Path]:
-    """Give a new directory that is sealed, and becomes `directory`, when the block ends well.
+    """Yield a new directory that is sealed and becomes `directory` when the block succeeds.
 
-    One that is there and not sound goes.
+    An existing one that is damaged is removed.
     """
     with directory_atomically(directory) as new:
         yield new
@@ -85,7 +85,7 @@ def sealed(directory: Path) -> Iterator[Path]:
 
 
 def discard(directory: Path) -> None:
-    """Take a directory out of a cache, whole, whoever else does so at the same time."""
+    """Remove a whole directory from a cache, even if others do so at the same time."""
     with area_of_a_run(directory.parent) as area:
         try:
             directory.replace(area / "old")

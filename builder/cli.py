@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from builder.pipeline.values import Options, Result
 
 EXIT_INCOMPLETE = 10
-VERB_LIKE = 0.6  # of 1, how much of a word has to be a verb's for the verb to be meant
-# What a person can do something about: a full disk, a permission, a file for a directory.
+VERB_LIKE = 0.6  # difflib ratio from which a word counts as a mistyped verb
+# Errors the user can fix: a full disk, a permission, a file where a directory belongs.
 DISK = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 )
@@ -41,18 +41,18 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Take a word that is no verb as the argument of `build`."""
+        """Treat a word that is not a verb as the argument of `build`."""
         if args and args[0] not in self.commands:
             self._check_mistyped(args[0])
             args = ["build", *args]
         return super().resolve_command(ctx, args)
 
     def _check_mistyped(self, word: str) -> None:
-        """Raise UsageError for a word that looks like a verb and is no release."""
+        """Raise UsageError for a word that looks like a verb but is not a release."""
         if not difflib.get_close_matches(word.lower(), self.commands, cutoff=VERB_LIKE):
             return
         _, catalogue = setting()
-        from builder.catalogue import load  # noqa: PLC0415 - `--help` needs it not
+        from builder.catalogue import load  # noqa: PLC0415 - not needed for `--help`
 
         releases = load.series_words(catalogue)
         if word.lower() not in releases:
@@ -60,19 +60,19 @@ class Verbs(click.Group):
             raise UsageError(f"{word!r} is neither a verb nor a release; nearest: {near}")
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Offer the releases beside the verbs."""
+        """Offer the releases in addition to the verbs."""
         releases = _complete_release(ctx, None, incomplete)
         return [*super().shell_complete(ctx, incomplete), *map(CompletionItem, releases)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Let options stand before the release, as in `build-debs -v 2026.1`."""
+        """Allow options before the release, as in `build-debs -v 2026.1`."""
         own = {"-h", "--help", "--version"}
         if args and args[0].startswith("-") and args[0] not in own:
             args = ["build", *args]
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the verb; a reader of stdout who has seen enough (`| head -1`) is no failure."""
+        """Run the verb; a reader that closes stdout early (`| head -1`) is not a failure."""
         try:
             done = super().invoke(ctx)
             sys.stdout.flush()
@@ -86,7 +86,7 @@ class Verbs(click.Group):
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 2 usage; 3 data or lock; 4 conflict; 5 fetch; 6 build; "
-    "7 repository; 8 this machine lacks something; 9 busy; 10 incomplete (--keep-going).",
+    "7 repository; 8 missing tool or library; 9 busy; 10 incomplete (--keep-going).",
 )
 @click.version_option(__version__, prog_name="build-debs")
 def cli() -> None:
@@ -101,11 +101,11 @@ def verbosity(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add -v and -q."""
     function = click.option(
         "-v", "--verbose", is_flag=True, expose_value=False, callback=_level(2),
-        help="Say each package.",
+        help="Report each package.",
     )(function)  # fmt: skip
     return click.option(
         "-q", "--quiet", is_flag=True, expose_value=False, callback=_level(0),
-        help="Say nothing but warnings and errors.",
+        help="Report only warnings and errors.",
     )(function)  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def _level(level: int) -> Callable[[click.Context, click.Parameter, bool], None]
 
 
 def _complete(names: Callable[[Catalogue], Iterable[str]]) -> Callable[..., list[str]]:
-    """Return what completes a word of the catalogue; without data that can be read it is silent."""
+    """Return a completer for words of the catalogue; it offers nothing if data is unreadable."""
 
     def complete(_ctx: click.Context, _param: click.Parameter | None, begun: str) -> list[str]:
         with suppress(BuildDebsError):
@@ -137,11 +137,11 @@ _complete_service = _complete(lambda catalogue: catalogue.services)
 _complete_target = _complete(lambda catalogue: catalogue.targets)
 TARGET = click.option(
     "--target", metavar="SUITE", shell_complete=_complete_target,
-    help="Debian suite; default this machine's.",
+    help="Debian suite (default: this machine's).",
 )  # fmt: skip
 REPO = click.option(
     "--repo", callback=given.kept(), metavar="DIR",
-    help="The repository's directory; default repo/.",
+    help="Repository directory (default: repo/).",
 )  # fmt: skip
 CONSTRAINTS = click.option(
     "--constraints",
@@ -151,11 +151,11 @@ CONSTRAINTS = click.option(
 )
 OVERRIDE = click.option(
     "--override", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-    help="Requirements, one a line, that replace pins.",
+    help="Requirements, one per line, that replace pins.",
 )  # fmt: skip
 KEY = click.option(
     "--key", callback=given.word, metavar="ID",
-    help="Sign with this key of your own GnuPG home (GNUPGHOME); default the repository's.",
+    help="Sign with this key from your GnuPG home (GNUPGHOME; default: the repository's key).",
 )  # fmt: skip
 TARBALLS = click.option(
     "--tarballs",
@@ -182,12 +182,12 @@ OVERLAY = click.option(
 
 
 def setting() -> tuple[Dirs, Catalogue]:
-    """Return where things lie and the catalogue, with the overlays of the command line over it."""
-    from builder import dirs  # noqa: PLC0415 - `--help` needs neither
-    from builder.catalogue import load as catalogue  # noqa: PLC0415 - `--help` needs neither
+    """Return the directory layout and the catalogue, with the command line's overlays applied."""
+    from builder import dirs  # noqa: PLC0415 - not needed for `--help`
+    from builder.catalogue import load as catalogue  # noqa: PLC0415 - not needed for `--help`
 
-    os.umask(0o022)  # what is packaged is readable, whatever the caller's mask
-    context = click.get_current_context(silent=True)  # there is none while a shell completes
+    os.umask(0o022)  # packaged files are readable whatever the caller's umask
+    context = click.get_current_context(silent=True)  # None during shell completion
     places = dirs.locate(overlays=context.meta.get(OVERLAYS, ()) if context else ())
     if context:
         for path in _overlay_files(places):
@@ -196,13 +196,13 @@ def setting() -> tuple[Dirs, Catalogue]:
 
 
 def _overlay_files(dirs: Dirs) -> list[str]:
-    from builder.catalogue.layers import Layers  # noqa: PLC0415 - `--help` needs it not
+    from builder.catalogue.layers import Layers  # noqa: PLC0415 - not needed for `--help`
 
     return Layers((dirs.projects, *dirs.overlays)).told()
 
 
 def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Series, Target]:
-    """Return the series and the target a person named."""
+    """Return the series and the target the user named."""
     from builder.catalogue import load as catalogues  # noqa: PLC0415
 
     series = catalogues.find_series(catalogue, release)
@@ -219,32 +219,34 @@ def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Seri
 @TARGET
 @REPO
 @click.option(
-    "--jobs", type=click.IntRange(1, given.MOST_JOBS), help="Builds at a time; default one a core."
+    "--jobs",
+    type=click.IntRange(1, given.MOST_JOBS),
+    help="Parallel builds (default: one per core).",
 )
 @TARBALLS
 @CONSTRAINTS
 @OVERRIDE
-@click.option("--offline", is_flag=True, help="Use the cache alone.")
-@click.option("--dry-run", is_flag=True, help="Show the plan on stdout and stop.")
+@click.option("--offline", is_flag=True, help="Use only the cache.")
+@click.option("--dry-run", is_flag=True, help="Print the plan to stdout and exit.")
 @click.option("--keep-going", is_flag=True, help="Leave out what fails and publish the rest.")
 @click.option(
     "--report", callback=given.kept(file=True), metavar="FILE",
-    help="Write what was done, or went wrong, as JSON.",
+    help="Write a JSON report of what was done or went wrong.",
 )  # fmt: skip
-@click.option("--url", help="Where nodes find the repository, if they do not say.")
+@click.option("--url", help="Repository URL for nodes that are not given one.")
 @KEY
 @click.option(
     "--new-key", is_flag=True,
-    help="Sign with another key than the suite had: --key's, or one made now. Nodes must be given "
-    "it.",
+    help="Sign with a key other than the suite's current one: --key's, or a new one. You must "
+    "distribute it to the nodes.",
 )  # fmt: skip
 @click.option(
     "--trust-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-    help="Have nodes trust this public key as well, before the suite changes to it.",
+    help="Make nodes trust this public key as well, before the suite switches to it.",
 )  # fmt: skip
 @click.option(
     "--keyring", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-    help="Keys to check the signatures of release tarballs with.",
+    help="Keys for checking the signatures of release tarballs.",
 )  # fmt: skip
 @click.option(
     "--root-age", type=float, callback=given.days, default=roots.DAYS, show_default=True,
@@ -271,7 +273,7 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
     keyring: Path | None,
     root_age: float,
 ) -> None:
-    """Build RELEASE into a repository (the verb may be left out)."""
+    """Build RELEASE into a repository (the verb is optional)."""
     from builder import reports  # noqa: PLC0415
     from builder.catalogue import load as catalogues  # noqa: PLC0415
     from builder.debs.archive import check_url  # noqa: PLC0415
@@ -355,12 +357,12 @@ def _summarise(result: Result, options: Options) -> None:
 
 
 def _check_writable(dirs: Dirs) -> None:
-    """Raise UsageError for an installed copy, whose data a verb cannot write to."""
+    """Raise UsageError for an installed copy, whose data must not be written to."""
     if dirs.installed and not dirs.overlays:
         raise UsageError(
-            f"{dirs.projects} belongs to an installed copy of build-debs, which stays as it is",
-            hint="name a directory of your own with --overlay, or a copy of "
-            f"{dirs.projects.parent} in BUILD_DEBS_DATA",
+            f"{dirs.projects} is part of an installed copy of build-debs, which is never modified",
+            hint="pass a directory of your own with --overlay, or set BUILD_DEBS_DATA to a copy of "
+            f"{dirs.projects.parent}",
         )
 
 
@@ -374,7 +376,7 @@ def _check_writable(dirs: Dirs) -> None:
     multiple=True,
     shell_complete=_complete_service,
     metavar="NAME[==VERSION]",
-    help="Resolve this service alone, new or not; the rows of all others stay (repeatable).",
+    help="Resolve only this service, new or not; keep the rows of all others (repeatable).",
 )
 @CONSTRAINTS
 @TARBALLS
@@ -398,7 +400,7 @@ def lock(
     output = dirs.written / "locks" / path.name
     old = {}
     if path.exists():
-        with suppress(DataError):  # a damaged one is what this verb is the remedy for
+        with suppress(DataError):  # this verb is the remedy for a damaged lock
             old = {d.name: d.version for d in locks.read(path).distributions}
     known = series
     with log.waiting(f"lock {series.id} on {suite.suite}"):
@@ -465,12 +467,12 @@ def why(release: str, distribution: str, target: str | None) -> None:
 @click.argument("after", metavar="TO", shell_complete=_complete_release)
 @TARGET
 @REPO
-@click.option("--json", "as_json", is_flag=True, help="Say it as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @verbosity
 def diff(before: str, after: str, target: str | None, repo: Path | None, as_json: bool) -> None:
     """Show what changes from the release FROM to TO on a Debian suite.
 
-    Options are compared where both are built, by the packages in the repository.
+    Options are compared if both are built, using the packages in the repository.
     """
     from builder import diff as diffs  # noqa: PLC0415
     from builder.catalogue import load as catalogues  # noqa: PLC0415
@@ -479,7 +481,7 @@ def diff(before: str, after: str, target: str | None, repo: Path | None, as_json
     dirs, catalogue = setting()
     old, new = (catalogues.find_series(catalogue, word) for word in (before, after))
     if old == new:
-        raise UsageError(f"{before} and {after} are one series: there is nothing to compare")
+        raise UsageError(f"{before} and {after} are the same series: nothing to compare")
     old_target, new_target = catalogues.find_shared_target(catalogue, old, new, target)
     place = (repo or dirs.repo).absolute()
     with log.waiting(f"compare {old.id} and {new.id}"):
@@ -499,7 +501,7 @@ def diff(before: str, after: str, target: str | None, repo: Path | None, as_json
 @cli.command(name="list")
 @OVERLAY
 def list_releases() -> None:
-    """List the releases, their state, targets, locks, and what is proven on each target."""
+    """List the releases with their status, targets, locks, and what is proven on each target."""
     dirs, catalogue = setting()
     made = set(dirs.locks())
     for series in sorted(catalogue.series.values(), key=lambda s: s.date):
@@ -537,7 +539,7 @@ def update_series(source: str, releases: tuple[str, ...]) -> None:
 
 @cli.group()
 def repo() -> None:
-    """Look after a repository."""
+    """Manage a repository."""
 
 
 @repo.command(name="list")
@@ -571,20 +573,20 @@ def verify(repo: Path | None) -> None:
         problems = publish.verify(place)
     if problems:
         raise PublishError(f"{place}: {len(problems)} problems", details=problems)
-    log.info(f"{place}: every file is as the signed indices say")
+    log.info(f"{place}: every file matches the signed indices")
 
 
 @repo.command()
 @click.argument("suite")
-@click.option("--keep", default=2, type=click.IntRange(1), help="Versions of a package to keep.")
+@click.option("--keep", default=2, type=click.IntRange(1), help="Versions to keep of each package.")
 @KEY
 @REPO
 def prune(suite: str, keep: int, key: str | None, repo: Path | None) -> None:
-    """Take old versions of packages out of SUITE."""
+    """Remove old versions of packages from SUITE."""
     from builder import dirs, publish  # noqa: PLC0415
 
     place = _place(repo)
-    publish.list_packages(place, suite)  # there has to be such a suite
+    publish.list_packages(place, suite)  # raises if there is no such suite
     signer = publish.choose(place, suite, dirs.locate().keys, key=key or "")
     with log.waiting(f"prune {suite}"):
         gone = publish.prune(place, suite, keep, signer=signer)
@@ -599,11 +601,11 @@ def prune(suite: str, keep: int, key: str | None, repo: Path | None) -> None:
 @KEY
 @REPO
 def remove(suite: str, package: str, version: str, key: str | None, repo: Path | None) -> None:
-    """Take PACKAGE (one VERSION, or all) out of SUITE."""
+    """Remove PACKAGE (one VERSION, or all) from SUITE."""
     from builder import dirs, publish  # noqa: PLC0415
 
     place = _place(repo)
-    publish.list_packages(place, suite)  # there has to be such a suite
+    publish.list_packages(place, suite)  # raises if there is no such suite
     signer = publish.choose(place, suite, dirs.locate().keys, key=key or "")
     with log.waiting(f"remove {package} from {suite}"):
         gone = publish.remove(place, suite, package, version, signer=signer)
@@ -614,7 +616,7 @@ def remove(suite: str, package: str, version: str, key: str | None, repo: Path |
 @repo.command(name="key")
 @KEY
 def repo_key(key: str | None) -> None:
-    """Print the public key that new repositories are signed with; it is made on first use."""
+    """Print the public key that new repositories are signed with; it is created on first use."""
     from builder import dirs, publish  # noqa: PLC0415
 
     own = publish.Signer.open
@@ -635,7 +637,7 @@ def _say(error: BuildDebsError) -> None:
 
 
 def main() -> None:
-    """Run the command line and exit with the code of what went wrong."""
+    """Run the command line and exit with its code, or that of the error."""
     run.in_utf8()
     try:
         cli.main(standalone_mode=False)
@@ -651,7 +653,7 @@ def main() -> None:
         _say(error)
         sys.exit(error.exit_code)
     except OSError as error:
-        # a full disk or a missing permission may come from any stage; what was half written is gone
+        # any stage may hit a full disk or a missing permission; partial files are already removed
         if error.errno not in DISK:
             raise
         place = f": {error.filename}" if error.filename else ""

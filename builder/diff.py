@@ -1,7 +1,7 @@
-"""What is otherwise between two series on one Debian suite, for who is about to upgrade.
+"""What differs between two series on one Debian suite, for planning an upgrade.
 
-`compare` takes two `Side`s, which `pipeline.side` puts together, and gives a `Diff`; `lines`
-and `table` say it to a person and to a program. Nothing here reads a file.
+`compare` takes two `Side`s, which `pipeline.side` assembles, and returns a `Diff`; `lines` and
+`table` format it for people and for programs. Nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from builder.model.values import KnownOptions, Lock, Series
 
 WIDTH = 78  # of a terminal
-MANY = 60  # options of a section: more of them are told by their number
+MANY = 60  # options of a section; of more, only the number is shown
 LONG = 60  # characters of a default
-GLUE = "\N{NO-BREAK SPACE}"  # textwrap breaks no line there
+GLUE = "\N{NO-BREAK SPACE}"  # textwrap does not break lines there
 HEADINGS = {
     "packages": "packages",
     "units": "units",
@@ -39,7 +39,7 @@ NOTHING = Footprint(*[{} for _ in HEADINGS])
 
 @dataclass(frozen=True, slots=True)
 class ServiceSide:
-    """A service in one series; `options` is None where no package says them."""
+    """A service in one series; `options` is None if no package lists them."""
 
     version: str
     footprint: Footprint
@@ -58,7 +58,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What `name` is before and after, of which one is None where it is not there."""
+    """What `name` is before and after; None on the side where it is absent."""
 
     name: str
     before: str | None
@@ -75,11 +75,11 @@ Pair = tuple[Option, Option]
 class OptionChanges:
     """How the options of a service change.
 
-    `renamed`: an option that is called otherwise now; its old name is still read.
-    `moved`: one that was in another section; its old place may not be read.
-    `forgotten`: a former name that is not read any more, and the option it stood for, if that
-    is still there. `deprecated`: still read, to be removed, and that is new. `defaults`: what
-    an option that is not set is before and after; nothing where a package does not say it.
+    `renamed`: an option with a new name; its old name is still read.
+    `moved`: an option from another section; its old place may not be read.
+    `forgotten`: a former name that is no longer read, and the option it stood for, if that
+    still exists. `deprecated`: newly deprecated; still read, to be removed. `defaults`: an
+    option's value when unset, before and after; empty if a package does not list it.
     """
 
     added: tuple[Option, ...] = ()
@@ -93,9 +93,9 @@ class OptionChanges:
 
 @dataclass(frozen=True, slots=True)
 class ServiceDiff:
-    """A service; `sections` has what changes by field of Footprint.
+    """A service; `sections` has the changes by field of Footprint.
 
-    `options` is None where they are not compared.
+    `options` is None if they are not compared.
     """
 
     version: Change
@@ -107,7 +107,7 @@ class ServiceDiff:
 class Diff:
     """All that changes from one side to the other.
 
-    `unbuilt`: series to those of its services whose options are not known, and so not compared.
+    `unbuilt`: series to its services whose options are unknown, and so not compared.
     """
 
     target: str
@@ -119,7 +119,7 @@ class Diff:
 
 
 def libraries(lock: Lock) -> dict[str, str]:
-    """Return the versions of what a lock has beside the services, by PEP 503 name."""
+    """Return the versions of all but the services of a lock, by PEP 503 name."""
     rows = (d for d in lock.distributions if d.kind != "service")
     return {canonicalize_name(d.name): d.version for d in rows}
 
@@ -143,7 +143,7 @@ def compare(before: Side, after: Side, target: str) -> Diff:
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
-    """Return the names of two tables that are not in both with one value, in order."""
+    """Return the names whose values differ between two tables, in order."""
     names = sorted({*before, *after})
     rows = (Change(n, before.get(n), after.get(n)) for n in names)
     return tuple(row for row in rows if row.before != row.after)
@@ -161,7 +161,7 @@ def _service(name: str, before: ServiceSide | None, after: ServiceSide | None) -
 
 
 def options(before: KnownOptions, after: KnownOptions) -> OptionChanges:
-    """Return how options change; `-` and `_` are one in their names, as in oslo.config."""
+    """Return how options change; `-` and `_` are equal in names, as in oslo.config."""
     old, new = _flat(before.options), _flat(after.options)
     were, are = _former(before), _former(after)
     gone = old.keys() - new.keys()
@@ -171,8 +171,8 @@ def options(before: KnownOptions, after: KnownOptions) -> OptionChanges:
     then = {new: old for old, new in now.items()}
     forgotten = {}
     for option in were.keys() - are.keys() - new.keys():
-        # Since oslo.config 4 samples do not say a former section when the name stays: that
-        # such a place is not read any more cannot be known from them.
+        # Since oslo.config 4, samples omit a former section if the name is unchanged, so they
+        # cannot show that such a place is no longer read.
         if option[1] != were[option][1]:
             heir = now.get(were[option], were[option])
             forgotten[option] = heir if heir in new else None
@@ -192,7 +192,7 @@ def options(before: KnownOptions, after: KnownOptions) -> OptionChanges:
 def _defaults(
     before: KnownOptions, after: KnownOptions, then: Mapping[Option, Option]
 ) -> Iterator[tuple[Option, str | None, str | None]]:
-    """Yield the options of both whose default changes; `then` has former names."""
+    """Yield the options on both sides whose default changes; `then` has former names."""
     if before.defaults is None or after.defaults is None:
         return
     old, new = _flat(before.options), _flat(after.options)
@@ -206,7 +206,7 @@ def _defaults(
 
 
 def _moved(gone: AbstractSet[Option], added: AbstractSet[Option]) -> dict[Option, Option]:
-    """Return the options that left one section and came to one other, under one name."""
+    """Return the options that moved from one section to one other under the same name."""
     left, came = dict[str, list[Option]](), dict[str, list[Option]]()
     for found, options_ in ((left, gone), (came, added)):
         for option in options_:
@@ -239,11 +239,11 @@ def _named(option: Option) -> str:
     return f"[{option[0]}] {option[1]}"
 
 
-# -- to a program
+# -- for programs
 
 
 def table(diff: Diff) -> dict[str, Any]:
-    """Return a Diff as what JSON can hold; a section without a change is an empty list."""
+    """Return a Diff as JSON-compatible values; a section without changes is an empty list."""
     return {
         "target": diff.target,
         "from": _head(diff.before),
@@ -282,14 +282,14 @@ def _option_table(found: OptionChanges) -> dict[str, Any]:
     }
 
 
-# -- to a person
+# -- for people
 
 
 def lines(diff: Diff, given: str = "") -> Iterator[str]:
-    """Yield a Diff as text: a heading a service, and nothing of what does not change.
+    """Yield a Diff as text: a heading per service, and only what changes.
 
     The first line fits the subject of a commit message, and no line begins with `#`.
-    `given` is added to the commands that build what is missing to compare options.
+    `given` is appended to the commands that build what is missing for comparing options.
     """
     before, after = diff.before, diff.after
     yield f"OpenStack {before.series.id} → {after.series.id} on {diff.target}"
@@ -300,7 +300,7 @@ def lines(diff: Diff, given: str = "") -> Iterator[str]:
         yield f"{s.id}{name}, {s.date}: Python {side.python}, {{tree}} is {s.tree}"
     if diff.unbuilt:
         commands = "; ".join(_command(diff, id_) + given for id_ in diff.unbuilt)
-        yield f"Options are compared only where both series are built: {commands}"
+        yield f"Options are compared only if both series are built: {commands}"
     yield ""
     yield "services"
     yield from _aligned([service.version for service in diff.services])
@@ -314,7 +314,7 @@ def lines(diff: Diff, given: str = "") -> Iterator[str]:
 
 
 def _command(diff: Diff, series: str) -> str:
-    """Return how to build what is missing of a series: some services, or all of it."""
+    """Return the command that builds what is missing of a series: some services, or all."""
     side = diff.before if diff.before.series.id == series else diff.after
     partly = any(s.options for s in side.services.values())
     words = [f"--project {name}" for name in diff.unbuilt[series]] if partly else []
@@ -355,7 +355,7 @@ def _option_lines(found: OptionChanges) -> Iterator[str]:
     yield from _titled("options newly deprecated, to be removed", found.deprecated)
     yield from _paired("options renamed, the old name is still read", found.renamed)
     yield from _paired("options moved to another section, set them there", found.moved, brief=True)
-    yield from _paired("former names that are not read any more", found.forgotten)
+    yield from _paired("former names that are no longer read", found.forgotten)
     if found.defaults:
         yield f"  defaults changed ({len(found.defaults)})"
     for option, old, new in found.defaults:
@@ -363,7 +363,7 @@ def _option_lines(found: OptionChanges) -> Iterator[str]:
 
 
 def _values(old: str | None, new: str | None) -> str:
-    """Return two values of an option; of long lists what goes and comes. --json has all."""
+    """Return both values of an option; for long lists only the changes. --json has all."""
     if old and new and "," in old + new and len(old + new) > LONG:
         had, has = old.split(","), new.split(",")
         words = [f"-{w}" for w in had if w not in has] + [f"+{w}" for w in has if w not in had]
@@ -383,7 +383,7 @@ def _titled(title: str, found: Sequence[Option], *, brief: bool = False) -> Iter
 def _paired(
     title: str, found: Sequence[tuple[Option, Option | None]], *, brief: bool = False
 ) -> Iterator[str]:
-    """Yield pairs of options, those of the same two sections together."""
+    """Yield pairs of options, grouped by their two sections."""
     groups: dict[str, list[str]] = {}
     for (section, name), new in found:
         if new is None:
@@ -399,7 +399,7 @@ def _paired(
 
 
 def _wrapped(head: str, names: Sequence[str], *, brief: bool) -> list[str]:
-    # What takes screens and asks for nothing hides what does.
+    # Screens of names that need no action would hide those that do.
     told = f"{len(names)} options, --json names them" if brief and len(names) > MANY else ""
     glued = (name.replace(" ", GLUE) for name in names)
     rows = textwrap.wrap(

@@ -1,7 +1,7 @@
-"""Where everything lies: the project's data, the caches, the keys, the repository.
+"""Where everything is: the project's data, the caches, the keys, the repository.
 
-The data (`projects/`, `debian-templates/`) stand beside the `builder` package in a checkout or an
-editable install of one, and in it in an installed copy; BUILD_DEBS_DATA names another place.
+The data (`projects/`, `debian-templates/`) is next to the `builder` package in a checkout or an
+editable install of one, and inside it in an installed copy; BUILD_DEBS_DATA names another place.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 class Dirs:
     """The directory layout; only `projects` and `templates` need to exist.
 
-    `installed`: they are those of an installed copy, where nothing is written.
+    `installed`: those two are an installed copy's, where nothing is written.
 
-    `cache` holds what can be made again (`downloads`, `wheels` and `debs`, each keyed by
-    content, build `roots` and `logs`); `work` what lasts no longer than a run; `keys` holds
-    the signing keys, which cannot be made again, and never lies in `repo`.
+    `cache` holds what can be rebuilt (`downloads`, `wheels` and `debs`, each keyed by
+    content, build `roots` and `logs`); `work` what is needed only during a run; `keys`
+    holds the signing keys, which cannot be recreated, and is never inside `repo`.
     """
 
     projects: Path
@@ -46,16 +46,16 @@ class Dirs:
 
     @property
     def layers(self) -> tuple[Path, ...]:
-        """The directories of the data, the one with the last word first."""
+        """The data directories, the one that takes precedence first."""
         return (*reversed(self.overlays), self.projects)
 
     @property
     def written(self) -> Path:
-        """Where data that a verb makes are written: the last overlay, or `projects`."""
+        """Where verbs write data: the last overlay, or `projects`."""
         return self.layers[0]
 
     def lock(self, name: str) -> Path:
-        """Return the lock of that name: the last overlay's that has it, or the project's own."""
+        """Return the lock of that name, from the last overlay that has it, or the project's own."""
         return first_there([root / "locks" / f"{name}.json" for root in self.layers])
 
     def locks(self) -> list[str]:
@@ -66,16 +66,16 @@ class Dirs:
 def locate(env: Mapping[str, str] = os.environ, overlays: Sequence[Path] = ()) -> Dirs:
     """Return the layout for this environment (XDG base directory specification).
 
-    Those of BUILD_DEBS_OVERLAY, with colons between, lie below `overlays`. Raises DataError when
-    the project's data are not there. Nothing is created.
+    The colon-separated BUILD_DEBS_OVERLAY comes below `overlays`. Raises DataError if the
+    project's data is missing. Nothing is created.
     """
     own = Path(__file__).resolve().parent
     installed = not env.get("BUILD_DEBS_DATA") and (own / "data").is_dir()
     data = own / "data" if installed else Path(env.get("BUILD_DEBS_DATA") or own.parent)
     if not (data / "projects").is_dir():
         raise DataError(
-            f"{data}: no projects/ directory there",
-            hint="run from a checkout, or name one in BUILD_DEBS_DATA",
+            f"{data}: no projects/ directory",
+            hint="run from a checkout, or set BUILD_DEBS_DATA to one",
         )
     _check_places(env)
     home = Path(env.get("HOME") or _home())
@@ -103,25 +103,25 @@ def _named_overlays(env: Mapping[str, str]) -> list[Path]:
     found = [Path(word).absolute() for word in env.get("BUILD_DEBS_OVERLAY", "").split(":") if word]
     for path in found:
         if not path.is_dir():
-            raise UsageError(f"BUILD_DEBS_OVERLAY: {path} is no directory")
+            raise UsageError(f"BUILD_DEBS_OVERLAY: {path} is not a directory")
     return found
 
 
 def _check_places(env: Mapping[str, str]) -> None:
-    """Raise UsageError for a variable that names a place where nothing can be put.
+    """Raise UsageError for a variable that names an unusable place.
 
-    An empty variable is one that is not set (XDG base directory specification).
+    An empty variable counts as unset (XDG base directory specification).
     """
     for name in ("BUILD_DEBS_CACHE", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HOME"):
         value = env.get(name, "")
         if value and (problem := unusable(value)):
             raise UsageError(f"{name}: {problem}")
     if env.get("TMPDIR") and not Path(env["TMPDIR"]).is_dir():
-        raise UsageError(f"TMPDIR: {env['TMPDIR']!r} is no directory")
+        raise UsageError(f"TMPDIR: {env['TMPDIR']!r} is not a directory")
 
 
 def _home() -> Path:
-    """Return the home of the account, which has one that is in no variable (cron, systemd)."""
+    """Return the account's home; HOME may be unset (cron, systemd)."""
     try:
         return Path.home()
     except RuntimeError as error:
@@ -133,8 +133,8 @@ def _home() -> Path:
 def work_area(env: Mapping[str, str], memory: Path = Path("/dev/shm")) -> Path:  # noqa: S108
     """Return where packages are laid out before they are packed.
 
-    TMPDIR where it is set. Else memory, which takes half the system time of a disk for
-    thousands of small files, where there are 4 GiB of it to spare; else /tmp.
+    TMPDIR if it is set. Else memory if 4 GiB of it are free: for thousands of small files it
+    takes half the system time of a disk. Else /tmp.
     """
     if env.get("TMPDIR"):
         return Path(env["TMPDIR"])

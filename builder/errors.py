@@ -1,4 +1,4 @@
-"""Every error a user can meet, with its exit code (documented in README.md).
+"""Every error a user can see, with its exit code (documented in README.md).
 
 Only the command line's entry point exits; everything else raises one of these.
 Each carries one line that says what and where, optional details, and what to do.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class BuildDebsError(Exception):
     """What went wrong, in one line; `details` are further lines; `hint` says what to do next.
 
-    `log` is the file that has all of it, where there is one.
+    `log` is the full log file, if there is one.
     """
 
     exit_code = 1
@@ -74,7 +74,7 @@ class PublishError(BuildDebsError):
 
 
 class MissingToolError(BuildDebsError):
-    """A program or a library is not on the machine; `hint` names the Debian package."""
+    """A program or a library is missing on this machine; `hint` names the Debian package."""
 
     exit_code = 8
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 AREA = "build-debs-run-"
 LOCK = ".lock"
-DEVICES = ("/dev/", "/proc/")  # what is there stays what it is
-# What this process has made that goes when it ends.
+DEVICES = ("/dev/", "/proc/")  # what is there is never replaced
+# What this process made and removes when it ends.
 _temporary: set[Path] = set()
 NEW = ".build-debs-new-"
 
@@ -33,7 +33,7 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_text(*texts: str) -> str:
-    """Return the hex sha256 of texts, each one's end marked."""
+    """Return the hex sha256 of texts, each terminated by a NUL."""
     digest = hashlib.sha256()
     for text in texts:
         digest.update(text.encode() + b"\0")
@@ -41,21 +41,21 @@ def sha256_text(*texts: str) -> str:
 
 
 def unusable(text: str, *, file: bool = False) -> str:
-    """Return why nothing can be put at a path, or nothing: a directory, or with `file` a file.
+    """Return why a path cannot be a directory, or with `file` a file; empty if it can.
 
-    What is not there yet can be made in a directory that is. Nothing is made here.
+    A missing path can be created in an existing directory. Nothing is created here.
     """
     if not text or "\0" in text:
-        return "a path has no NUL" if text else "a path is wanted, not nothing"
+        return "a path cannot contain NUL" if text else "expected a path, got nothing"
     if file and (text == "-" or text.startswith(DEVICES)):
         return ""
     path = Path(text).absolute()
     try:
         there = next(p for p in (path, *path.parents) if os.path.lexists(p))
         if there == path and file == there.is_dir():
-            return f"{text!r} is {'a' if file else 'no'} directory"
+            return f"{text!r} is {'a' if file else 'not a'} directory"
         if there != path and not there.is_dir():
-            return f"{text!r}: {str(there)!r} is no directory"
+            return f"{text!r}: {str(there)!r} is not a directory"
     except OSError as error:
         return f"{text!r}: {error.strerror}"
     return f"{text!r}: no permission" if file and not os.access(there, os.W_OK) else ""
@@ -78,9 +78,9 @@ def first_there(places: Sequence[Path]) -> Path:
 
 @contextmanager
 def new_file(directory: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """Give a file with a temporary name, to be renamed in the block; else it goes.
+    """Yield a file with a temporary name, which is removed unless the block renames it.
 
-    It is locked (flock(2)) as long as this process has it open, see `sweep`.
+    It is locked (flock(2)) while this process has it open, see `sweep`.
     """
     handle, path = _locked_file(directory)
     _temporary.add(path)
@@ -103,10 +103,10 @@ def _locked_file(directory: Path) -> tuple[int, Path]:
 
 @contextmanager
 def directory_atomically(path: Path) -> Iterator[Path]:
-    """Give a new directory beside `path` that becomes `path` when the block ends well.
+    """Yield a new directory that becomes `path` when the block succeeds.
 
-    Where another process has made `path` meanwhile, that stays: the names of what is kept
-    this way are checksums of all that decides it.
+    If another process has made `path` meanwhile, that one is kept: such names are checksums of
+    everything that determines the content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with area_of_a_run(path.parent) as area:
@@ -121,16 +121,16 @@ def directory_atomically(path: Path) -> Iterator[Path]:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what runs that were killed have left in `parent`: directories and files.
+    """Remove directories and files that killed runs have left in `parent`.
 
-    Those of runs that go on are locked (`area_of_a_run`, `new_file`) and stay.
+    Those of active runs are locked (`area_of_a_run`, `new_file`) and are kept.
     """
     for left in filter(_is_ours, parent.glob(f"{AREA}*")):
         with suppress(OSError), (left / LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _remove_area(left)
-        # of one that was killed before it had a lock, or as it removed its last; who is about
-        # to lock it makes another (`_locked_area`)
+        # left by a run killed before it had a lock, or while removing it; a run about to lock
+        # it makes another (`_locked_area`)
         with suppress(OSError):
             left.rmdir()
     for left in parent.glob(f"{NEW}*"):
@@ -140,7 +140,7 @@ def sweep(parent: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether this user made that directory: in /tmp others can make one, or a link, so named."""
+    """Whether this user made that directory: in /tmp others can make such a one, or a link."""
     with suppress(OSError):
         found = path.lstat()
         return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
@@ -149,9 +149,9 @@ def _is_ours(path: Path) -> bool:
 
 @contextmanager
 def area_of_a_run(parent: Path) -> Iterator[Path]:
-    """Give a directory below `parent` for the time of a run; remove those of runs that were killed.
+    """Yield a directory below `parent` for the duration of a run; remove those of killed runs.
 
-    A run holds a lock on its own (flock(2), which ends with the process that took it).
+    A run locks its own (flock(2); the lock ends with the process that took it).
     """
     sweep(parent)
     area, lock = _locked_area(parent)
@@ -165,7 +165,7 @@ def area_of_a_run(parent: Path) -> Iterator[Path]:
 
 
 def _remove_area(area: Path) -> None:
-    """Remove a run's area, its lock last: by that `sweep` knows what a kill leaves of it."""
+    """Remove a run's area, its lock last: `sweep` uses it to recognise what a killed run left."""
     with suppress(OSError):
         for path in area.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -192,7 +192,7 @@ def _locked_area(parent: Path) -> tuple[Path, int]:
 
 
 def _remove_all(_code: int) -> None:
-    """Remove all that this process has made for a time, since it ends now."""
+    """Remove all temporary files of this process, which is about to end."""
     for path in list(_temporary):
         with suppress(OSError):
             path.unlink() if path.is_file() else _remove_area(path)
@@ -202,5 +202,5 @@ start.at_end.append(_remove_all)
 
 
 def scratch() -> AbstractContextManager[Path]:
-    """Give a directory for temporary files, as `area_of_a_run` does."""
+    """Return a context with a directory for temporary files, like `area_of_a_run`."""
     return area_of_a_run(Path(tempfile.gettempdir()))

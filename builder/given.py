@@ -1,7 +1,6 @@
-"""What a person gives on the command line, held against what it has to be before any work starts.
+"""Check the values of command-line options before any work starts.
 
-The functions are callbacks of options; a value that does not do is a UsageError, which names
-the option.
+The functions are option callbacks; an invalid value is a UsageError that names the option.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ MOST_DAYS = 36500
 
 
 class Option(Protocol):
-    """An option of the command line, of which the name is wanted."""
+    """A command-line option, of which only the name is used."""
 
     opts: list[str]
 
 
 def kept(*, file: bool = False) -> Callable[[object, Option, str | None], Path | None]:
-    """Return a check of a directory, or of a file, that is written: that it can be there."""
+    """Return a check that a directory, or with `file` a file, can be written there."""
 
     def check(_context: object, option: Option, value: str | None) -> Path | None:
         if value is None:
@@ -41,41 +40,41 @@ def kept(*, file: bool = False) -> Callable[[object, Option, str | None], Path |
 
 
 def source(*, directory: bool = False) -> Callable[[object, Option, str | None], str | None]:
-    """Return a check of something that is read: an http(s) URL or a path, not empty.
+    """Return a check of a source to read: a non-empty path or an http(s) URL.
 
-    With `directory` the path is that of a directory. A URL is given back without its user
-    and password (see `index.public`).
+    With `directory` the path must be a directory. A URL is returned without its user and
+    password (see `index.public`).
     """
 
     def check(_context: object, option: Option, value: str | None) -> str | None:
         if value is None:
             return None
         if not value.strip() or not value.isprintable():
-            raise _refused(option, f"a path or a URL is wanted, not {value!a}")
+            raise _refused(option, f"expected a path or a URL, got {value!a}")
         if "://" in value:
             if not re.fullmatch(r"https?://[^/?#\s]+[!-~]*", value):
-                raise _refused(option, "an http or https URL is wanted, without blanks")
+                raise _refused(option, "expected an http or https URL without blanks")
             return public(value)
         if directory and not Path(value).is_dir():
-            raise _refused(option, f"{value!r} is no directory")
+            raise _refused(option, f"{value!r} is not a directory")
         return value
 
     return check
 
 
 def days(_context: object, option: Option, value: float) -> float:
-    """Check a number of days: one that is no number, or has no end, is refused."""
+    """Check a number of days; NaN and infinity are refused."""
     if not 0 <= value <= MOST_DAYS:
-        raise _refused(option, f"a number from 0 to {MOST_DAYS} is wanted, not {value}")
+        raise _refused(option, f"expected a number from 0 to {MOST_DAYS}, got {value}")
     return value
 
 
 def word(_context: object, option: Option, value: str | None) -> str | None:
-    """Check a word: not empty, and nothing a program takes for an option."""
+    """Check a word: not empty, and not something a program takes for an option."""
     if value is not None and (
         not value.strip() or value.startswith("-") or not value.isprintable()
     ):
-        raise _refused(option, f"a word is wanted, not {value!a}")
+        raise _refused(option, f"expected a word, got {value!a}")
     return value
 
 

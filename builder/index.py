@@ -1,7 +1,7 @@
-"""Which package indexes to ask: those the clients (uv, pip) of this machine are set up for.
+"""Which package indexes to ask: those that uv and pip are configured for on this machine.
 
-An index's user and password are sent to its own origin (scheme, host and port) and to no other,
-and are in nothing that is said or kept: what goes to a person passes `hidden`.
+An index's user and password are sent only to its own origin (scheme, host and port) and are never
+printed or stored: messages pass through `hidden`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
 FURTHER = "UV_INDEX"  # URLs separated by blanks, which uv asks before the index itself
 PORTS = {"http": 80, "https": 443}
 HINT = (
-    "the user and password of a package index stand in its URL, in a netrc file, or in "
+    "put the user and password of a package index into its URL, into a netrc file, or into "
     "UV_INDEX_<NAME>_USERNAME and _PASSWORD for UV_DEFAULT_INDEX=<name>=<URL>"
 )
 
 PASSWORDS = re.compile(r"://[^/\s@:]*:([^/\s@]*)@")
-# The credentials of the URLs a person gave, by origin. They belong to the run as a whole.
+# Credentials from URLs the user gave, by origin. They apply to the whole run.
 _given: dict[str, tuple[str, str]] = {}
 
 
@@ -40,11 +40,11 @@ class Index:
 
 
 def configured() -> Index | None:
-    """Return the index that is set up, or None for the clients' own default.
+    """Return the configured index, or None for the clients' own default.
 
     uv's variables come first, then pip's variable, then pip's files (the last one wins, as
-    in pip's own order: site, user, PIP_CONFIG_FILE). Raises DataError for a file of pip's
-    that cannot be read, UsageError for a URL that is none.
+    in pip's own order: site, user, PIP_CONFIG_FILE). Raises DataError for a pip file that
+    cannot be read, UsageError for an invalid URL.
     """
     for variable in VARIABLES:
         if value := os.environ.get(variable, "").strip():
@@ -56,13 +56,13 @@ def configured() -> Index | None:
 def further() -> list[Index]:
     """Return the indexes to ask before the one of `configured`, in uv's order.
 
-    Raises UsageError for a URL that is none.
+    Raises UsageError for an invalid URL.
     """
     return [_index(word, FURTHER) for word in os.environ.get(FURTHER, "").split()]
 
 
 def _of_pip() -> tuple[str, str]:
-    """Return the index of pip's files, and the file that says so."""
+    """Return the index from pip's files, and the file that names it."""
     found = "", ""
     for file in (*PIP_FILES, os.environ.get("PIP_CONFIG_FILE", "")):
         if not file:
@@ -72,8 +72,8 @@ def _of_pip() -> tuple[str, str]:
             parser.read(Path(file).expanduser(), encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError) as error:
             reason = str(error).splitlines()[0]
-            raise DataError(f"{file}: not a configuration of pip: {hidden(reason)}") from error
-        except (RuntimeError, OSError):  # no home, or not for this account to read
+            raise DataError(f"{file}: not a pip configuration: {hidden(reason)}") from error
+        except (RuntimeError, OSError):  # no home, or not readable by this account
             continue
         url = parser.get("global", "index-url", fallback="").strip()
         found = (file, url) if url else found
@@ -94,11 +94,11 @@ def _index(text: str, origin: str) -> Index:
 
 
 def split(url: str) -> tuple[str, str, str]:
-    """Return a URL without user and password, and these (percent signs read: RFC 3986)."""
+    """Return a URL without user and password, then those two, percent-decoded (RFC 3986)."""
     try:
         parts = urlsplit(url)
-    except ValueError as error:  # a bracket without its other
-        raise UsageError(f"a URL is wanted, not {hidden(url)!r}") from error
+    except ValueError as error:  # an unmatched bracket
+        raise UsageError(f"expected a URL, got {hidden(url)!r}") from error
     account, at, host = parts.netloc.rpartition("@")
     if not at:
         return url, "", ""
@@ -107,7 +107,7 @@ def split(url: str) -> tuple[str, str, str]:
 
 
 def public(url: str) -> str:
-    """Return a URL a person gave without user and password, which are kept for its origin."""
+    """Return the user's URL without user and password, which are remembered for its origin."""
     clean, user, password = split(url)
     if user or password:
         _given[origin(clean)] = user, password
@@ -134,7 +134,7 @@ def credentials(url: str) -> tuple[str, str] | None:
 
 
 def hidden(text: str) -> str:
-    """Return a text without the users and passwords of URLs in it, and without those we know."""
+    """Return a text with the credentials of its URLs, and all known passwords, masked."""
     text = re.sub(r"(?<=://)[^/\s@'\"<>]*@", "****@", text)
     for secret in _secrets():
         text = text.replace(secret, "****")
@@ -148,26 +148,26 @@ def _secrets() -> set[str]:
             known.add(value)
         elif name in {*VARIABLES, FURTHER}:
             known |= {unquote(password) for password in PASSWORDS.findall(value)}
-    long = {s for s in known if len(s) > 3}  # a shorter one is a part of too many words
+    long = {s for s in known if len(s) > 3}  # shorter ones occur in too many words
     return long | {quote(s, safe="") for s in long}
 
 
 def index_urls(default: str) -> list[str]:
     """Return the URLs of the indexes in the order to ask them, without credentials.
 
-    `default` is the clients' own, for where none is set up.
+    `default` is the clients' own, used if none is configured.
     """
     found = configured()
     return [*(extra.url for extra in further()), found.url if found else default]
 
 
 def uv_arguments() -> list[str]:
-    """Return the options with which uv has no configuration but `uv_environment`."""
+    """Return the options that make uv ignore all configuration but `uv_environment`."""
     return ["--no-config"]
 
 
 def uv_environment() -> dict[str, str]:
-    """Return what tells uv of the index: in variables, which other accounts do not see."""
+    """Return the index as uv's variables, which other accounts cannot see."""
     found = configured()
     if found is None:
         return {}

@@ -1,7 +1,7 @@
-"""Speak to a person: everything goes to stderr; stdout is for data.
+"""Messages for the user: all go to stderr; stdout is for data.
 
-On a terminal the steps under way stand in its last lines, drawn by rich; elsewhere, and where `CI`
-is set, a step is a whole line when it ends.
+On a terminal, rich draws the running steps in the last lines; elsewhere, and if `CI` is set, a step
+is one line when it ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _level = 1  # 0 quiet, 1 normal, 2 verbose
 
 
 def set_level(level: int) -> None:
-    """Choose how much is said: 0 errors and warnings, 1 steps, 2 each package."""
+    """Choose how much is printed: 0 errors and warnings, 1 steps, 2 each package."""
     global _level  # noqa: PLW0603 - the process has one stderr and one level
     _level = level
 
@@ -37,7 +37,7 @@ def _say(text: str) -> None:
 
 
 def write(text: str) -> None:
-    """Write to stderr; where nobody reads that any more, it goes nowhere from then on."""
+    """Write to stderr; once its reader is gone, discard all further output."""
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
@@ -46,24 +46,24 @@ def write(text: str) -> None:
 
 
 def info(text: str) -> None:
-    """Say one line about a step."""
+    """Print one line about a step."""
     if _level >= 1:
         _say(text)
 
 
 def detail(text: str) -> None:
-    """Say one line about one package, with -v."""
+    """Print one line about one package, with -v."""
     if _level >= 2:
         _say(text)
 
 
 def warning(text: str) -> None:
-    """Say what a person should look at, whatever the level."""
+    """Print a warning, whatever the level."""
     _say(f"warning: {text}")
 
 
 class Step:
-    """Progress of one long step: `advance` per item; it is drawn on a terminal only."""
+    """Progress of one long step: `advance` per item; drawn only on a terminal."""
 
     def __init__(self, title: str, total: int) -> None:
         self.title, self.total, self.done, self.size, self.name = title, total, 0, 0, ""
@@ -72,11 +72,11 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """How long it has been under way."""
+        """How long it has been running."""
         return time.monotonic() - self.start
 
     def advance(self, name: str, size: int = 0) -> None:
-        """Count one item as done, of so many bytes where they count."""
+        """Count one item as done; `size` is in bytes, 0 where it does not matter."""
         with _lock:
             self.done += 1
             self.size += size
@@ -86,7 +86,7 @@ class Step:
 
 
 class _Display:
-    """The last lines of a terminal, one for each step under way, while there is one."""
+    """The last lines of a terminal, one for each running step."""
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
@@ -104,7 +104,7 @@ class _Display:
             self.progress.refresh()
 
     def pop(self, step: Step) -> None:
-        """Take a step off, and its line: what is said next, an error perhaps, begins a new one."""
+        """Remove a step and its line: the next message, perhaps an error, begins a new one."""
         with _lock:
             if self.progress is None or step.task is None:
                 return
@@ -122,14 +122,14 @@ class _Display:
             self.progress.update(step.task, completed=step.done, count=count, facts=facts)
 
     def _tick(self, end: threading.Event) -> None:
-        """Draw again and again; rich's own thread may cut into what is said meanwhile."""
+        """Redraw periodically; rich's own thread could cut into messages."""
         while not end.wait(1 / REFRESHES):
             with _lock:
                 if self.progress is not None and not end.is_set():
                     self.progress.refresh()
 
     def say(self, text: str) -> bool:
-        """Say a line above what is drawn; False where nothing is."""
+        """Print a line above the display; return False if there is none."""
         if self.progress is None:
             return False
         plain = {"markup": False, "highlight": False, "emoji": False, "soft_wrap": True}
@@ -138,7 +138,7 @@ class _Display:
 
 
 def _begin_progress() -> Progress:
-    """Return rich's display, running; it takes what it drew away in the end."""
+    """Return rich's running display, which erases itself at the end."""
     # imported here: it takes as long as all of `--help`, and most runs have no terminal
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import (  # noqa: PLC0415
@@ -177,7 +177,7 @@ def _terminal() -> bool:
 
 @contextmanager
 def waiting(title: str, total: int = 0) -> Iterator[Step]:
-    """Show on a terminal that something is under way, and say nothing of its end."""
+    """Show a running step on a terminal, and print nothing at its end."""
     step = Step(title, total)
     if _level < 1 or not _terminal():
         yield step
@@ -191,7 +191,7 @@ def waiting(title: str, total: int = 0) -> Iterator[Step]:
 
 @contextmanager
 def step(title: str, total: int | None = None) -> Iterator[Step]:
-    """Time a step and say its end: `title: N (S s)`; a step of no items says nothing."""
+    """Time a step and report its end: `title: N (S s)`; a step without items prints nothing."""
     if total == 0:
         yield Step(title, 0)
         return

@@ -1,7 +1,6 @@
-"""The manual page and the shells' completions, made from the command line itself.
+"""The manual page and shell completions, generated from the command line itself.
 
-`python -m builder.manual` regenerates them below `docs/share/`, from where an installation takes
-them.
+`python -m builder.manual` regenerates them below `docs/share/`; installations take them from there.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ COMPLETIONS = {
 }
 EXIT_CODES = {
     "0": "Done.",
-    "1": "A full disk, a missing permission, anything not below.",
+    "1": "A full disk, a missing permission, or anything not listed below.",
     "2": "Usage: an unknown release, project, target or option.",
     "3": "A file of projects/, a lock or a file you named cannot be used.",
     "4": "Requirements and constraints conflict.",
     "5": "A file cannot be downloaded, or is not the one that was locked.",
     "6": "A wheel or package failed to build.",
     "7": "The repository cannot be written, read or signed.",
-    "8": "This machine lacks a tool or library.",
+    "8": "A tool or library is missing on this machine.",
     "9": "Another build holds the repository.",
     "10": "Published, but incomplete (--keep-going).",
 }
 ENVIRONMENT = {
-    "BUILD_DEBS_OVERLAY": "Directories laid over projects/, with colons between; the last wins.",
+    "BUILD_DEBS_OVERLAY": "Directories laid over projects/, separated by colons; the last wins.",
     "BUILD_DEBS_DATA": "A directory with projects/ and debian-templates/ to use instead.",
-    "BUILD_DEBS_CACHE": "Where downloads, wheels and packages are kept; default below "
-    "XDG_CACHE_HOME.",
-    "XDG_DATA_HOME": "The signing keys are below build-debs/keys in it.",
+    "BUILD_DEBS_CACHE": "Where downloads, wheels and packages are kept (default: below "
+    "XDG_CACHE_HOME).",
+    "XDG_DATA_HOME": "The signing keys are in build-debs/keys below it.",
     "GNUPGHOME": "Where --key looks for the key.",
     "UV_DEFAULT_INDEX, PIP_INDEX_URL": "The package index.",
 }

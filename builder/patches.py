@@ -1,9 +1,9 @@
-"""Patches of a series on what its upstreams published: quilt series of `projects/patches/`.
+"""Patches that a series applies to upstream sources: the quilt series of `projects/patches/`.
 
-`projects/patches/<series>/<distribution>/series` names the patches in order, one file a line;
-`#` begins a comment (quilt(1)). A patch that another series has as well is named where it lies,
+`projects/patches/<series>/<distribution>/series` names the patches in order, one per line;
+`#` begins a comment (quilt(1)). A patch shared with another series is named by its path there,
 `../../<series>/<distribution>/<name>.patch`. Each begins with a DEP-3 header and is applied with
--p1, as dpkg-source does it: without fuzz, and never backwards.
+-p1, as dpkg-source does: without fuzz, and never in reverse.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DESCRIPTION = re.compile(r"^(?:Description|Subject):\s*(\S.*?)\s*$", re.MULTILI
 def load(root: Path, layer: str = "") -> Mapping[str, Mapping[str, tuple[Patch, ...]]]:
     """Read the directory `projects/patches`: series id to canonical distribution name to patches.
 
-    `layer` is the name of the overlay it is of. Raises DataError that names the file.
+    `layer` is the name of the overlay they come from. Raises DataError that names the file.
     """
     return {
         series.name: {d.name: _read(d, layer) for d in _directories(series)}
@@ -43,7 +43,7 @@ def load(root: Path, layer: str = "") -> Mapping[str, Mapping[str, tuple[Patch, 
 
 
 def _directories(parent: Path) -> list[Path]:
-    """Return the directories of one that holds nothing else."""
+    """Return the directories in `parent`; anything else there is a DataError."""
     found = sorted(parent.iterdir()) if parent.is_dir() else []
     if strays := [p for p in found if not p.is_dir()]:
         raise DataError(f"{strays[0]}: only directories belong here")
@@ -51,32 +51,32 @@ def _directories(parent: Path) -> list[Path]:
 
 
 def _read(directory: Path, layer: str) -> tuple[Patch, ...]:
-    """Read the patches on one distribution, in the order of its series."""
+    """Read the patches for one distribution, in the order of its series."""
     canonical = canonicalize_name(directory.name)
     if directory.name != canonical:
-        raise DataError(f"{directory}: the directory of this distribution is named {canonical}")
+        raise DataError(f"{directory}: this distribution's directory must be named {canonical}")
     series = directory / SERIES
     if not series.is_file():
-        raise DataError(f"{series}: no such file", hint="it names the patches, one a line")
+        raise DataError(f"{series}: no such file", hint="list the patches in it, one per line")
     lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in _text(series).splitlines()]
     paths = [_path(directory, line) for line in lines if line]
     names = [path.name for path in paths]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise DataError(f"{series}: {twice[0]!r} is named twice")
+        raise DataError(f"{series}: {twice[0]!r} is listed twice")
     if left := sorted({p.name for p in directory.glob("*.patch")} - set(names)):
-        raise DataError(f"{series}: {', '.join(left)} is not named in it")
+        raise DataError(f"{series}: does not list {', '.join(left)}")
     return tuple(_patch(path, layer) for path in paths)
 
 
 def _path(directory: Path, line: str) -> Path:
-    """Return the file a line of a series names: one beside it, or one of another series."""
+    """Return the file that a line of a series names, here or in another series."""
     path = directory / line
     shared = _OF_ANOTHER.fullmatch(line)
     of_another = shared is not None and shared["distribution"] == directory.name
     if line not in {p.name for p in directory.glob("*.patch")} and not (
         of_another and path.is_file()
     ):
-        what = "is no patch (*.patch) of this directory, nor of another series"
+        what = "is not a patch (*.patch) of this directory or of another series"
         raise DataError(f"{directory / SERIES}: {line!r} {what}")
     return path.parent.resolve() / path.name
 
@@ -84,13 +84,13 @@ def _path(directory: Path, line: str) -> Path:
 def _patch(path: Path, layer: str) -> Patch:
     text = _text(path)  # a patch may have lines that end in CR LF
     if not _NAME.fullmatch(path.name):
-        raise DataError(f"{path.name!r} in {path.parent}: a name such as fix-it.patch is wanted")
+        raise DataError(f"{path.parent}: expected a name such as fix-it.patch, got {path.name!r}")
     header = re.split(r"^--- ", text, maxsplit=1, flags=re.MULTILINE)[0]
     found = _DESCRIPTION.search(header)
     if found is None:
         raise DataError(f"{path}: its header has no Description (DEP-3)")
     if not LINE.fits(found[1]):
-        raise DataError(f"{path}: its Description has characters that cannot be printed")
+        raise DataError(f"{path}: its Description has unprintable characters")
     return Patch(path.name, found[1], text, layer)
 
 
@@ -102,9 +102,9 @@ def _text(path: Path) -> str:
 
 
 def apply(source: Path, patches: Sequence[Patch], log: Path) -> None:
-    """Apply `patches` in order to the unpacked source `source`; BuildError names one that does not.
+    """Apply `patches` in order to the unpacked `source`; BuildError names one that does not apply.
 
-    What patch(1) says goes to `log`.
+    The output of patch(1) goes to `log`.
     """
     for patch in patches:
         try:
@@ -119,5 +119,5 @@ def apply(source: Path, patches: Sequence[Patch], log: Path) -> None:
 
 
 def series_text(patches: Sequence[Patch]) -> str:
-    """Return the file `series` of `patches` (debian/patches/series of a source package)."""
+    """Return the `series` file that lists `patches` (debian/patches/series of a source package)."""
     return "".join(f"{patch.name}\n" for patch in patches)

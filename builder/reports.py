@@ -22,7 +22,7 @@ INTERRUPTED = 130
 
 @dataclass(slots=True)
 class Report:
-    """What there is to tell of a run, as it becomes known: `facts` as JSON has them."""
+    """What is known of a run so far; `facts` are JSON values."""
 
     exit_code: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Report:
 
 @contextmanager
 def reported(place: Path | None) -> Iterator[Report]:
-    """Give a report for the time of a run, and write it to `place` when that ends, however it does.
+    """Yield a report for a run, and write it to `place` when the run ends, however it ends.
 
     `exit_code` is what the command will exit with.
     """
@@ -64,14 +64,14 @@ def code_of(error: BaseException) -> int:
     """Return the code the command exits with because of an error."""
     if isinstance(error, BuildDebsError):
         return error.exit_code
-    code = getattr(error, "code", None)  # of a signal that was made an exit
+    code = getattr(error, "code", None)  # of an exit, which a signal has become
     if isinstance(code, int):
         return code
     return INTERRUPTED if isinstance(error, KeyboardInterrupt) else BuildDebsError.exit_code
 
 
 def table(report: Report, error: BaseException | None, seconds: float) -> dict[str, Any]:
-    """Return the report as JSON has it (its keys are documented in README.md)."""
+    """Return the report as JSON-compatible values (README.md documents its keys)."""
     failures = [*([error] if error else []), *report.failures]
     return {
         **report.facts,
@@ -90,7 +90,7 @@ def _error(error: BaseException) -> dict[str, Any]:
 
 
 def logs_of(error: BaseException) -> Iterator[Path]:
-    """Yield the log files an error, and those it came from, tell of."""
+    """Yield the log files that an error and its causes name."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, BuildDebsError) and seen.log:
@@ -99,9 +99,9 @@ def logs_of(error: BaseException) -> Iterator[Path]:
 
 
 def _write(place: Path, data: bytes, *, failed: bool) -> None:
-    """Write the report; a device, a pipe and the like stay what they are.
+    """Write the report; devices, pipes and the like are written to, not replaced.
 
-    A report that cannot be written is an error of its own, but for a run that has one.
+    Failing to write the report is an error, unless the run already has one.
     """
     try:
         if str(place) in {"-", "/dev/stdout"}:
@@ -111,7 +111,7 @@ def _write(place: Path, data: bytes, *, failed: bool) -> None:
             with place.open("ab", buffering=0) as stream:
                 stream.write(data)
         else:
-            # where it is a link, the file it names is replaced
+            # if it is a link, replace the file it names
             write_atomically(place.resolve(), data)
     except OSError as error:
         if not failed:

@@ -1,7 +1,7 @@
-"""Build roots: a minimal Debian of a target, in which this machine builds what it cannot itself.
+"""Build roots: a minimal Debian of a target, for building what this machine cannot build directly.
 
 mmdebstrap makes a root from the mirrors this machine's apt uses. It is kept as a tarball
-and unpacked once a run; each build sees it read-only, with a directory of its own at
+and unpacked once per run; each build sees it read-only, with a directory of its own at
 `/build`, without network, as an unprivileged user (decision 0011). Mounts and processes
 of a build live in namespaces that end with it, and with this process.
 """
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 BUILD = Path("/build")  # where a build's own directory is, inside
 NOBODY = 65534  # user and group of a build that root has started
 SECONDS_PER_DAY = 86400
-DAYS = 7.0  # the age at which a root is made again, unless you say otherwise
-# What holds on this machine about reaching the mirrors holds for mmdebstrap too.
+DAYS = 7.0  # default age at which a root is rebuilt
+# How this machine reaches the mirrors applies to mmdebstrap too.
 FOLLOWED = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::https::CaInfo")
 # Nobody reads a manual in a build root; without them it is a third smaller.
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
@@ -70,7 +70,7 @@ done
 shift
 mount -o remount,bind,ro "$root"
 hostname build
-# Who becomes another user is no more killed with its parent, until it asks for that again.
+# Changing the user clears the parent-death signal, so it is set again.
 [ -z "$user" ] || set -- setpriv "--reuid=$user" "--regid=$user" --clear-groups --no-new-privs \
     --pdeathsig KILL "$@"
 exec chroot "$root" env -C /build "$@"
@@ -79,7 +79,7 @@ exec chroot "$root" env -C /build "$@"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A mirror and what of it is wanted: `uri`, `suite`."""
+    """A mirror, `uri`, and the `suite` to use from it."""
 
     uri: str
     suite: str
@@ -95,16 +95,16 @@ def sources(suite: str, machine: str) -> list[Source]:
     found = [Source(uri, wanted[release]) for release, uri in pairs if release in wanted]
     if not any(source.suite == suite for source in found):
         raise MissingToolError(
-            f"apt on this machine knows no mirror of {machine or 'Debian'}, which {suite} could "
-            "be had from",
-            hint="run it on a Debian whose apt has a mirror of its own release",
+            f"apt on this machine knows no mirror of {machine or 'Debian'}, from which "
+            f"{suite} could be obtained",
+            hint="run this on a Debian whose apt has a mirror of its own release",
         )
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """An unpacked root, for the builds of one run. It is not written to."""
+    """An unpacked root, for the builds of one run. It is read-only."""
 
     directory: Path
 
@@ -117,10 +117,9 @@ class Root:
         log: Path | None = None,
         shown: Mapping[Path, str] | None = None,
     ) -> Done:
-        """Run `argv` in the root, in `/build`, which is `work`; as builder.run.run otherwise.
+        """Run `argv` in `/build` of the root, which is `work`; otherwise like builder.run.run.
 
-        `shown` are files and directories of this machine and where they are seen, not
-        written to.
+        `shown` maps files and directories of this machine to where they appear, read-only.
         """
         privileged = os.geteuid() == 0
         if privileged:
@@ -154,7 +153,7 @@ class Root:
 
     @property
     def script(self) -> Path:
-        """What enters the root; it lies beside it."""
+        """The script that enters the root, next to it."""
         return self.directory.with_suffix(".sh")
 
 
@@ -166,7 +165,7 @@ def _give(work: Path, user: int) -> None:
 
 
 def check_machine() -> None:
-    """Raise MissingToolError when this machine lacks what makes and enters a build root."""
+    """Raise MissingToolError if a tool to make or enter a build root is missing."""
     for tool in ("mmdebstrap", "unshare", "setpriv"):
         find(tool)
 
@@ -176,7 +175,7 @@ def open_root(
 ) -> Root:
     """Return a root of `suite` with `packages`, unpacked in `area`.
 
-    `cache` keeps the tarball; one older than `days` is made again, where the mirror answers.
+    `cache` keeps the tarball; one older than `days` is rebuilt if the mirror answers.
     """
     archive = _archive(suite, sorted(set(packages)), machine, cache, days)
     directory = area / "root"
@@ -192,7 +191,7 @@ def open_root(
 
 
 def _archive(suite: str, packages: list[str], machine: str, cache: Path, days: float) -> Path:
-    """Return the tarball of a root; one process of those that want it makes it."""
+    """Return the tarball of a root; if several processes need it, one makes it."""
     found = sources(suite, machine)
     digest = sha256_text(suite, *packages, repr(found), *LEFT_OUT)[:12]
     cache.mkdir(parents=True, exist_ok=True)
@@ -201,19 +200,19 @@ def _archive(suite: str, packages: list[str], machine: str, cache: Path, days: f
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info(f"waiting for another build, which makes the build root of {suite}")
+            log.info(f"waiting for another build to make the build root of {suite}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         state = _state(archive)
         if state != "sound" or is_old(archive, days):
             if state == "damaged":
-                log.warning(f"{archive} in the cache is damaged: it is made again")
+                log.warning(f"{archive} in the cache is damaged: rebuilding it")
             try:
                 with log.step(f"make a build root of {suite}"):
                     _bootstrap(suite, packages, found, archive)
             except MissingToolError as error:
                 if state in {"absent", "damaged"}:
                     raise
-                log.warning(f"{error.message}; one older than {days:g} days is used")
+                log.warning(f"{error.message}; using one older than {days:g} days")
                 return archive
             for old in cache.glob(f"{suite}-*.tar.zst"):
                 if is_old(old, days):
@@ -223,12 +222,12 @@ def _archive(suite: str, packages: list[str], machine: str, cache: Path, days: f
 
 
 def _sum(archive: Path) -> Path:
-    """Return the file that has the checksum of a root's tarball; it lies beside it."""
+    """Return the checksum file of a root's tarball, next to it."""
     return archive.with_name(f"{archive.name}.sha256")
 
 
 def _state(archive: Path) -> Literal["absent", "unknown", "damaged", "sound"]:
-    """Return what the cache has of a root; `unknown` is one without a checksum."""
+    """Return the state of a cached root; `unknown` means without a checksum."""
     if not archive.is_file():
         return "absent"
     try:
@@ -239,7 +238,7 @@ def _state(archive: Path) -> Literal["absent", "unknown", "damaged", "sound"]:
 
 
 def is_old(archive: Path, days: float) -> bool:
-    """Whether the tarball of a root is older than that."""
+    """Whether the tarball of a root is older than `days`."""
     return time.time() - archive.stat().st_mtime > days * SECONDS_PER_DAY
 
 
@@ -260,7 +259,7 @@ def _bootstrap(suite: str, packages: list[str], found: list[Source], archive: Pa
         f"--include={','.join(packages)}",
     ]
     lines = "".join(f"deb {source.uri} {source.suite} main\n" for source in found)
-    # mmdebstrap's own directory goes with ours, also when it is killed; its apt has to get there
+    # mmdebstrap's directory is removed with ours, even if it is killed; its apt must get in
     with area_of_a_run(archive.parent) as area, scratch() as temporary:
         temporary.chmod(0o711)
         new = area / archive.name

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # What a build may see of the caller's environment: where programs and temporary
 # files are, how the network and the package index are reached; nothing else, so
-# that the same lock gives the same bits at every desk.
+# that the same lock gives the same bits on every machine.
 PASSED = frozenset({"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"})
 PASSED_PREFIXES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 INDEX_PREFIXES = (
@@ -62,14 +62,14 @@ PACKAGE_OF = {
 
 
 def in_utf8() -> None:
-    """Start this process again in Python's UTF-8 mode (PEP 540) if the locale is another's.
+    """Restart this process in Python's UTF-8 mode (PEP 540) if the locale is not UTF-8.
 
-    Names in archives are UTF-8. In a file system whose encoding is taken from the locale they
-    would become other bytes, and the packages others with them.
+    Names in archives are UTF-8. With a file system encoding taken from another locale they
+    would become different bytes, and so would the packages.
     """
     if sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8":
         return
-    if os.environ.get("PYTHONUTF8") != "1":  # else it was in vain: Python was told to ignore it
+    if os.environ.get("PYTHONUTF8") != "1":  # else Python was told to ignore it
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
 
@@ -97,7 +97,7 @@ def environment(extra: Mapping[str, str] | None = None, *, index: bool = False) 
 
 
 def find(tool: str) -> str:
-    """Return the path of `tool`, or say which Debian package has it."""
+    """Return the path of `tool`; MissingToolError names the Debian package that has it."""
     path = shutil.which(tool)
     if path is None:
         package = PACKAGE_OF.get(tool, tool)
@@ -115,7 +115,7 @@ def run(
     input_bytes: bytes | None = None,
     check: bool = True,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `argv` and return what it gave; stdout and stderr are captured, or appended to `log`.
+    """Run `argv` and return the result; stdout and stderr are captured, or appended to `log`.
 
     Raises BuildError with the last lines of the output when it exits non-zero and
     `check` is set. A caller that can say more catches it and raises its own error.
@@ -138,13 +138,13 @@ def run(
         raise BuildError(
             f"{argv[0]} failed with status {done.returncode}",
             details=[hidden(line) for line in tail(done, log)] if index else tail(done, log),
-            hint=f"the whole log is {log}" if log else "",
+            hint=f"full log: {log}" if log else "",
             log=log,
         )
     return done
 
 
 def tail(done: subprocess.CompletedProcess[bytes], log: Path | None, lines: int = 15) -> list[str]:
-    """Return the last lines of what a process said."""
+    """Return the last lines of a process's output."""
     raw = log.read_bytes() if log else (done.stdout or b"") + (done.stderr or b"")
     return raw.decode(errors="replace").rstrip().splitlines()[-lines:]

@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KIND = "source distribution"
-LONGEST_WALK = 1000  # steps; links that go in circles lead nowhere
+LONGEST_WALK = 1000  # steps; a longer walk is taken for a circle of links
 DEFAULT_BACKEND = ("setuptools>=40.8.0", "wheel")  # PEP 517: no pyproject.toml means setuptools
 
 
 def pyproject_requires(path: Path) -> tuple[str, ...]:
     """Return `[build-system] requires` of an sdist file, or PEP 517's default.
 
-    Raises BuildError when the file is no archive, or its pyproject.toml no TOML.
+    Raises BuildError if the file is not an archive, or its pyproject.toml not TOML.
     """
     with archives.reading(path, KIND):
         text = _member(path, "pyproject.toml")
         table: dict[str, Any] = tomllib.loads(text or "").get("build-system", {})
         requires = table.get("requires", DEFAULT_BACKEND)
         if not isinstance(requires, list | tuple) or not all(isinstance(r, str) for r in requires):
-            raise ValueError("[build-system] requires of pyproject.toml is no list of texts")
+            raise ValueError("[build-system] requires of pyproject.toml is not a list of strings")
         return tuple(requires)
 
 
 def _member(path: Path, name: str) -> str | None:
-    """Return the text of the member `<top>/<name>`, or None where there is none."""
+    """Return the text of the member `<top>/<name>`, or None if there is none."""
     if path.suffix == ".zip":
         with archives.open_zip(path, KIND) as archive:
             for entry in archive.namelist():
@@ -54,8 +54,8 @@ def _member(path: Path, name: str) -> str | None:
 def unpack(path: Path, into: Path) -> Path:
     """Unpack an sdist below `into` and return its one top directory.
 
-    Refuses members outside it (`../`, absolute names, links that lead out), and all that
-    `archives` refuses: BuildError.
+    Raises BuildError for members outside it (`../`, absolute names, links that lead out), and
+    for everything that `archives` refuses.
     """
     into.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".zip":
@@ -65,17 +65,17 @@ def unpack(path: Path, into: Path) -> Path:
             archive.extractall(into)  # noqa: S202 - every member was checked
     else:
         with archives.open_tar(path, KIND) as (tar, members):
-            # refused, not quietly cleaned, as tarfile's own filter does with a leading /
+            # refuse bad names; tarfile's own filter silently strips a leading /
             _check_members(path, members)
             tar.extractall(into, members)  # noqa: S202 - every member was checked
     tops = [p for p in into.iterdir() if p.is_dir()]
     if len(tops) != 1:
-        raise BuildError(f"{path.name}: {len(tops)} top directories, one is wanted (PEP 625)")
+        raise BuildError(f"{path.name}: expected one top directory (PEP 625), got {len(tops)}")
     return tops[0]
 
 
 def _check_members(path: Path, members: Sequence[tarfile.TarInfo]) -> None:
-    """Refuse members that are, or lead, outside; links are followed as the kernel would."""
+    """Refuse members that are outside or lead there; links are followed as the kernel would."""
     links = {posixpath.normpath(m.name): m.linkname for m in members if m.issym()}
     files = {posixpath.normpath(m.name) for m in members if m.isfile() or m.islnk()}
     archives.check_parents(path, [posixpath.normpath(m.name) for m in members], files)
@@ -87,17 +87,17 @@ def _check_members(path: Path, members: Sequence[tarfile.TarInfo]) -> None:
         elif not (member.isfile() or member.isdir() or member.issym()):
             raise BuildError(f"{path.name}: the member {member.name!r} is a device or a pipe")
         if any(str(parent) in links for parent in PurePosixPath(name).parents):
-            raise BuildError(f"{path.name}: the member {member.name!r} lies behind a link")
+            raise BuildError(f"{path.name}: the member {member.name!r} is behind a link")
         if member.issym() and not _stays(member, links):
             raise BuildError(
-                f"{path.name}: the link {member.name!r} leads out, to {member.linkname!r}"
+                f"{path.name}: the link {member.name!r} leads outside, to {member.linkname!r}"
             )
         if not member.isdir():
             before.add(name)
 
 
 def _check_hard_link(path: Path, member: tarfile.TarInfo, before: Container[str]) -> None:
-    """Refuse a hard link to what is outside, or not there `before` it."""
+    """Refuse a hard link to a file outside, or not among the members `before` it."""
     archives.check_name(path, member.linkname)
     if posixpath.normpath(member.linkname) not in before:
         raise BuildError(
@@ -107,7 +107,7 @@ def _check_hard_link(path: Path, member: tarfile.TarInfo, before: Container[str]
 
 
 def _stays(link: tarfile.TarInfo, links: Mapping[str, str]) -> bool:
-    """Whether what a link names lies in the archive; `links` are the targets of all its links."""
+    """Whether a link's target is in the archive; `links` are the targets of all its links."""
     if link.linkname.startswith("/"):
         return False
     here, todo = posixpath.normpath(link.name).split("/")[:-1], [link.linkname]

@@ -1,10 +1,10 @@
-"""Where the command begins: three processes, so that whatever kills it leaves none behind.
+"""Where the command starts: three processes, so that none is left behind however it is killed.
 
-The process that a person started waits, and passes on the signals it gets. Its child, the
-keeper, has a session of its own and is the subreaper of all there is below
+The process that the user started waits, and passes on the signals it gets. Its child, the
+keeper, has its own session and is the subreaper of everything below it
 (PR_SET_CHILD_SUBREAPER, prctl(2)): when the first process is gone, however it died, or the
-work has ended, it kills what is left, those that went into the background included. Its child
-does the work; a terminal's signals come to that one alone, and by way of the other two.
+work has ended, it kills what is left, including processes in the background. Its child
+does the work; a terminal's signals reach only that one, through the other two.
 
 Only small modules of the standard library are imported before all this is set up.
 """
@@ -30,13 +30,13 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PAUSING = (signal.SIGTSTP, signal.SIGCONT)
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-# What is called with the exit code when the worker is ended by a signal.
+# Called with the exit code when a signal ends the worker.
 at_end: list[Callable[[int], None]] = []
-SECONDS_TO_END = 30.0  # what is told to end has these to remove its files, then it is killed
+SECONDS_TO_END = 30.0  # for removing files after a signal; then the worker is killed
 
 
 def main() -> None:
-    """Run the command line in a process that ends with this one, and end as it does."""
+    """Run the command line in a process that ends with this one, and exit as it does."""
     _standard_streams()
     if sys.getfilesystemencoding() != "utf-8":
         from builder import run  # noqa: PLC0415 - it takes a while
@@ -50,19 +50,19 @@ def main() -> None:
         os._exit(_waited(keeper))
     os.close(held)
     _keep(alive)
-    # from here on it is the process that works
-    from builder import cli  # noqa: PLC0415 - an interrupt while it is imported is met already
+    # from here on this is the worker
+    from builder import cli  # noqa: PLC0415 - interrupts are already handled while it is imported
 
     cli.main()
 
 
 def _standard_streams() -> None:
-    """Open what the caller has closed of 0, 1 and 2, so that no other file gets their numbers."""
+    """Open those of 0, 1 and 2 that the caller closed, so that no other file gets their numbers."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     if sys.stdout is None:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:
@@ -70,7 +70,7 @@ def _standard_streams() -> None:
 
 
 def _waited(keeper: int) -> int:
-    """Be the first process: pass signals on to the keeper; return the exit code."""
+    """Act as the first process: pass signals on to the keeper; return the exit code."""
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         _send(keeper, number)
@@ -82,14 +82,14 @@ def _waited(keeper: int) -> int:
 
 
 def _keep(alive: int) -> None:
-    """Be the keeper of the first process; return in the process that is to work, alone.
+    """Act as the keeper of the first process; return only in the worker.
 
-    That one has the other end of the pipe `alive`, which the kernel closes when it ends.
+    The first process has the other end of the pipe `alive`, which the kernel closes when it ends.
     """
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     keeper = os.getpid()
-    working, held = os.pipe()  # likewise, of the worker; no program it starts inherits it
+    working, held = os.pipe()  # likewise for the worker; programs it starts do not inherit it
     worker = os.fork()
     if worker == 0:
         os.close(alive)
@@ -105,9 +105,9 @@ def _keep(alive: int) -> None:
 
 
 def _kept(worker: int, working: int, alive: int) -> int:
-    """Wait for the end of the worker, or of the first process; leave nothing below.
+    """Wait until the worker or the first process ends; leave no descendants.
 
-    `working` and `alive` are pipes that are at their ends when those are gone.
+    `working` and `alive` are pipes that reach end of file when those are gone.
     """
     told: list[float] = []
 
@@ -134,9 +134,11 @@ def _kept(worker: int, working: int, alive: int) -> int:
     status = os.waitpid(worker, 0)[1]
     _end_all()
     if os.WIFSIGNALED(status):
-        text = f"error: it was killed (signal {os.WTERMSIG(status)})\n"
+        text = f"error: killed by signal {os.WTERMSIG(status)}\n"
         if os.WTERMSIG(status) == signal.SIGKILL and not told:
-            text += "hint: the kernel kills what takes too much memory; --jobs 1 takes less\n"
+            text += (
+                "hint: the kernel kills processes that use too much memory; --jobs 1 uses less\n"
+            )
         _write(text)
     return _code(status)
 
@@ -155,17 +157,17 @@ def _end_all() -> None:
 
 
 def _end(number: int) -> NoReturn:
-    """End the worker for a signal: no process of it and none of its temporary files stay.
+    """End the worker after a signal; leave none of its processes and temporary files.
 
-    Nothing is unwound: threads that wait for a download or a compiler would hold that up.
-    What becomes visible does so by a rename, so nothing is half there.
+    Nothing is unwound: threads that wait for a download or a compiler would delay that.
+    Results become visible by a rename, so none is incomplete.
     """
     _handle(signal.SIG_IGN, *ENDING)
-    # what draws steps on a terminal hides its cursor
+    # the progress display hides the cursor
     shown = "\r\x1b[K\x1b[?25h" if os.isatty(2) and os.environ.get("TERM") != "dumb" else ""
     name = signal.Signals(number).name
-    _write(f"{shown}{name}: ended; what was ready before is in the cache\n")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # threads may complain of what is killed now
+    _write(f"{shown}{name}: ended; finished work is in the cache\n")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # threads may complain about what is killed now
     for pid in descendants(os.getpid()):
         _send(pid, signal.SIGKILL)
     for call in at_end[::-1]:
@@ -175,12 +177,12 @@ def _end(number: int) -> NoReturn:
 
 
 def descendants(ancestor: int) -> list[int]:
-    """Return the processes below one, by what /proc says of each one's parent (proc(5))."""
+    """Return the descendants of a process, by the parents that /proc names (proc(5))."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):  # noqa: PTH208 - names alone
         if entry.isdecimal():
             with suppress(OSError, ValueError, IndexError):
-                # the name, in parentheses, may have anything in it
+                # the name, in parentheses, may contain anything
                 text = Path(f"/proc/{entry}/stat").read_bytes().rpartition(b")")[2]
                 children.setdefault(int(text.split()[1]), []).append(int(entry))
     found, todo = [], [ancestor]
@@ -192,7 +194,7 @@ def descendants(ancestor: int) -> list[int]:
 
 
 def end_with_parent() -> None:
-    """Have this process killed when the one that started it ends, however it does."""
+    """Have this process killed when its parent ends, however it ends."""
     parent = os.getppid()
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -205,7 +207,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def _handle(handler: object, *numbers: signal.Signals) -> None:
-    """Set a handler; what the caller has ignored (nohup, a job of a script) stays ignored."""
+    """Set a handler; signals that the caller ignores (nohup, a job of a script) stay ignored."""
     for number in numbers:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)  # type: ignore[arg-type]
@@ -218,7 +220,7 @@ def _send(pid: int, number: int) -> None:
 
 
 def _code(status: int) -> int:
-    """Return the exit code of a shell for a status of waitpid(2)."""
+    """Return a shell's exit code for a status of waitpid(2)."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 

@@ -24,7 +24,7 @@ def environment(root: Path) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - what is rendered is no HTML
+        autoescape=False,  # noqa: S701 - the output is not HTML
     )
 
 
@@ -34,5 +34,5 @@ def render(root: Path, template: str, /, **values: object) -> str:
 
 
 def date_822(epoch_seconds: int) -> str:
-    """Return a date of a changelog (Debian policy 4.4) in UTC."""
+    """Return a changelog's date (Debian policy 4.4) in UTC."""
     return format_datetime(datetime.datetime.fromtimestamp(epoch_seconds, datetime.UTC))

@@ -1,4 +1,4 @@
-"""Ask a server: the one way of this program, with the system's certificates and credentials."""
+"""HTTP requests, all in one place, with the system's certificates and credentials."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CHUNK = 1 << 16
 
 
 class NoAnswerError(Exception):
-    """A server did not give what was asked for; its text has no credentials.
+    """A server did not return what was requested; the text contains no credentials.
 
-    `status`: of its answer, 0 where there was none.
+    `status`: of its answer, 0 if there was none.
     """
 
     def __init__(self, text: str, status: int = 0) -> None:
@@ -33,18 +33,18 @@ class NoAnswerError(Exception):
 class Credentials(AuthBase):
     """The user and password of a request's own origin, if there are any (RFC 7617).
 
-    requests takes them off a request that is sent on to another host.
+    requests removes them when it follows a redirect to another host.
     """
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Put them into the request."""
+        """Add them to the request."""
         url = request.url or ""
         found = index.credentials(url) or get_netrc_auth(url)
         if not found and (own := get_auth_from_url(url)) != ("", ""):
             found = own
         if not found:
             return request
-        # requests would write them as Latin-1, and uv and pip do as UTF-8
+        # requests would encode them as Latin-1; uv and pip use UTF-8
         user, password = (part.encode() for part in found)
         signed: PreparedRequest = HTTPBasicAuth(user, password)(request)
         return signed
@@ -54,13 +54,13 @@ def session() -> requests.Session:
     """Return a session; threads need one each."""
     made = requests.Session()
     made.auth = Credentials()
-    if SYSTEM_CERTIFICATES.exists():  # an operator's own authority is known there
+    if SYSTEM_CERTIFICATES.exists():  # it includes an operator's own authority
         made.verify = str(SYSTEM_CERTIFICATES)
     return made
 
 
 def get(url: str, *, timeout: float, largest: int) -> bytes:
-    """Return what is at a URL; NoAnswerError where it is not there, or larger than `largest`."""
+    """Return the content of a URL; NoAnswerError if it is unavailable or larger than `largest`."""
     found = bytearray()
     try:
         with session() as client, client.get(url, timeout=timeout, stream=True) as answer:
@@ -70,11 +70,11 @@ def get(url: str, *, timeout: float, largest: int) -> bytes:
                 found += chunk
                 if len(found) > largest:
                     raise NoAnswerError(f"more than {largest} bytes")
-    except (requests.RequestException, ValueError) as error:  # ValueError: of a URL
+    except (requests.RequestException, ValueError) as error:  # ValueError: an invalid URL
         raise NoAnswerError(str(error)) from error
     return bytes(found)
 
 
 def hint(status: int, otherwise: str) -> str:
-    """Return what to do about an answer: where credentials stand, if they are what is missing."""
+    """Return the hint for a status: where to put credentials if it refuses them, or `otherwise`."""
     return index.HINT if status in REFUSED else otherwise

@@ -1,9 +1,9 @@
-"""Layers of data: `projects/`, and over it the overlays of a site, with the same rooms.
+"""Layers of data: `projects/`, and on top of it the overlays of a site, with the same rooms.
 
 Later wins. A file that describes one thing (a service, a series, a target) may be in several
-layers: of a key in two of them the later's value holds, and tables are merged key by key. Files of
-rows (drivers, recipes, overrides, roles) are added up, the later rows last. Of two locks the
-later's is used. Patches come after those of the layers below.
+layers: a key takes the value of the latest layer, and tables are merged key by key. Files of
+rows (drivers, recipes, overrides, roles) are concatenated, later rows last. Of two locks the
+later one is used. Patches come after those of the layers below.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from builder.model.values import Patch
 
 T = TypeVar("T")
-LIKE = 0.7  # how near a name has to be to be taken for a mistyped one (difflib's ratio)
+LIKE = 0.7  # difflib ratio from which a name counts as mistyped
 ROOMS = frozenset({"locks", "overrides", "patches", "series", "services", "targets"})
 FILES = frozenset(
     f"{name}.toml" for name in ("drivers", "lintian", "recipes", "roles", "successors", "upgrades")
@@ -37,7 +37,7 @@ class Layers:
     roots: tuple[Path, ...]
 
     def files(self, room: str) -> dict[str, list[Path]]:
-        """Return the TOML files of a room by what they describe, those of lower layers first."""
+        """Return the TOML files of a room by what they describe, lower layers first."""
         found: dict[str, list[Path]] = {}
         for root in self.roots:
             for path in sorted((root / room).glob("*.toml")):
@@ -45,7 +45,7 @@ class Layers:
         return dict(sorted(found.items()))
 
     def rows(self, name: str, cls: type[T]) -> T:
-        """Return a file of rows of all layers as one value of `cls`."""
+        """Return a file of rows, joined over all layers, as one value of `cls`."""
         found = [path for root in self.roots if (path := root / name).exists()]
         return read_rows(found, cls) if found else cls()
 
@@ -60,14 +60,14 @@ class Layers:
                     known = {patch.name for patch in own.get(name, ())}
                     if twice := [patch.name for patch in more if patch.name in known]:
                         place = root / "patches" / series / name / twice[0]
-                        raise DataError(f"{place}: a layer below has a patch of that name")
+                        raise DataError(f"{place}: a lower layer already has a patch of that name")
                     own[name] = (*own.get(name, ()), *more)
         return found
 
     def check(self) -> None:
-        """Raise DataError for a name in an overlay that looks like one of the data's, and is none.
+        """Raise DataError for a name in an overlay that looks like one of the data's but is not.
 
-        A site may have other things beside: a repository, notes.
+        A site may keep other things there: a repository, notes.
         """
         for root in self.roots[1:]:
             for path in sorted(root.iterdir()):
@@ -75,12 +75,12 @@ class Layers:
                 close = difflib.get_close_matches(path.name, known, cutoff=LIKE)
                 if path.name not in known and (close or path.suffix == ".toml"):
                     raise DataError(
-                        f"{path}: an overlay has nothing of that name",
+                        f"{path}: not a name that an overlay may use",
                         hint=f"nearest: {nearest(path.name, known)}",
                     )
 
     def told(self) -> list[str]:
-        """Return the files the overlays bring, each with its overlay."""
+        """Return the files of the overlays, each with its overlay's path."""
         return [
             str(path)
             for root in self.roots[1:]
@@ -91,15 +91,15 @@ class Layers:
 
 
 def label(root: Path) -> str:
-    """Return an overlay's name as it stands in versions: its directory's, letters and digits."""
+    """Return an overlay's name for use in versions: letters and digits of its directory's name."""
     kept = "".join(c for c in root.resolve().name.lower() if c.isascii() and c.isalnum())
     return kept or "local"
 
 
 def read(paths: Sequence[Path], cls: type[T]) -> T:
-    """Read what files of several layers say of one thing, the later in place of the earlier.
+    """Read one thing from files of several layers; later values replace earlier ones.
 
-    DataError names the file that does not fit.
+    DataError names the file at fault.
     """
     raw: dict[str, Any] = {}
     value: Any = None
@@ -113,11 +113,11 @@ def read(paths: Sequence[Path], cls: type[T]) -> T:
 
 
 def read_rows(paths: Sequence[Path], cls: type[T]) -> T:
-    """Read files of rows, those of later layers behind the others'."""
+    """Read files of rows, those of later layers last."""
     rows: dict[str, list[Any]] = {}
     for path in paths:
         raw = reading.parse(path)
-        reading.build(raw, cls, str(path))  # by itself, so that an error has the row's own number
+        reading.build(raw, cls, str(path))  # separately, so that an error has the row's own number
         for key, more in raw.items():
             rows[key] = [*rows.get(key, ()), *more]
     return reading.build(rows, cls, str(paths[-1]))  # type: ignore[no-any-return]

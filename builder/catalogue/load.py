@@ -1,4 +1,4 @@
-"""The first stage: read all of `projects/`, check it, and find in it what a person named."""
+"""The first stage: read all of `projects/`, check it, and look up what the user named."""
 
 from __future__ import annotations
 
@@ -71,8 +71,7 @@ class _UpgradeFile:
 def load(root: Path, overlays: Sequence[Path] = ()) -> Catalogue:
     """Read the directory `root` (`projects/`) whole, and check that its files fit together.
 
-    Over it lie `overlays`, the later over the earlier. Raises DataError that names the file and
-    the key.
+    `overlays` go on top, the last one wins. Raises DataError that names the file and the key.
     """
     layers = Layers((root, *overlays))
     layers.check()
@@ -98,36 +97,36 @@ def load(root: Path, overlays: Sequence[Path] = ()) -> Catalogue:
 
 
 def load_services(root: Path, overlays: Sequence[Path] = ()) -> Mapping[str, Service]:
-    """Read the services alone; regeneration of the series needs them before there are any."""
+    """Read only the services; regenerating the series needs them before any series exists."""
     return _load_each(Layers((root, *overlays)), "services", Service, "name")
 
 
 def load_proofs(root: Path) -> tuple[Proof, ...]:
-    """Read what was proven, of `root` (`projects/`)."""
+    """Read the proofs below `root` (`projects/`)."""
     return Layers((root,)).rows("proven.toml", _ProofFile).proof
 
 
 def _load_each(layers: Layers, room: str, cls: type[T], key: str) -> dict[str, T]:
-    """Read each `<key>.toml` of a room; the file's name must be what its `key` says."""
+    """Read each `<key>.toml` of a room; the file's name must match its `key`."""
     found = {}
     for stem, paths in layers.files(room).items():
         value = read(paths, cls)
         name = getattr(value, key)
         if name != stem:
-            raise DataError(f"{paths[-1]}: {key} is {name!r}, the file's name says {stem!r}")
+            raise DataError(f"{paths[-1]}: {key} is {name!r}, but the file is named {stem!r}")
         found[stem] = value
     return found
 
 
 def _file(catalogue: Catalogue, room: str, name: str = "") -> Path:
-    """Return the file of the data that has the last word: of a room, or a file of rows."""
+    """Return the data file that takes precedence: one of a room, or a file of rows."""
     ends = [f"{room}/{name}.toml", f"{room}/{name}"] if name else [f"{room}.toml"]
     roots = (*catalogue.overlays[::-1], catalogue.root)
     return first_there([root / end for root in roots for end in ends])
 
 
 def _check(catalogue: Catalogue) -> None:
-    """Check what a single file cannot know."""
+    """Check that the files fit together."""
     for service in catalogue.services.values():
         _check_service(service, catalogue)
     for i, role in enumerate(catalogue.roles):
@@ -228,9 +227,9 @@ def upgrades_from(catalogue: Catalogue, series: Series) -> tuple[str, ...]:
 
 
 def upgrade_facts(catalogue: Catalogue, series: Series) -> Mapping[str, object]:
-    """Return what a node is told of an upgrade to `series`, for `openstack-node plan`.
+    """Return what a node needs to know of an upgrade to `series`, for `openstack-node plan`.
 
-    `from`: the series it may come from. `steps`: what a person has to do on the way from
+    `from`: the series it may upgrade from. `steps`: what you must do by hand on the way from
     the oldest of them, oldest first.
     """
     found, ids = upgrades_from(catalogue, series), order(catalogue)
@@ -247,18 +246,18 @@ def upgrade_facts(catalogue: Catalogue, series: Series) -> Mapping[str, object]:
 
 
 def find_series(catalogue: Catalogue, word: str) -> Series:
-    """Return the series of this id or code name, in any case; UsageError when there is none."""
+    """Return the series of this id or code name, in any case; UsageError if there is none."""
     return _find(series_words(catalogue), word, "series")
 
 
 def series_words(catalogue: Catalogue) -> dict[str, Series]:
-    """Return the series by each word for one: its code name and its id, in lower case."""
+    """Return the series by code name and by id, in lower case."""
     names = {series.name.lower(): series for series in catalogue.series.values()}
     return names | {id_.lower(): series for id_, series in catalogue.series.items()}
 
 
 def find_service(catalogue: Catalogue, word: str) -> Service:
-    """Return the service of this name, in any case; UsageError when there is none."""
+    """Return the service of this name, in any case; UsageError if there is none."""
     return _find(catalogue.services, word, "project")
 
 
@@ -270,8 +269,8 @@ def find_target(
 ) -> Target:
     """Return the target of the suite `word`, with the Python the series runs on.
 
-    None is this machine's suite where that is a target of the series, else the first of
-    the series'. Raises UsageError when it is no target, or none of the series'.
+    None means this machine's suite if that is a target of the series, else the series' first
+    target. Raises UsageError if it is not a target, or not one of the series.
     """
     if word is None:
         here = machine_suite(os_release)
@@ -295,10 +294,10 @@ def find_shared_target(
     word: str | None = None,
     os_release: Path = Path("/etc/os-release"),
 ) -> tuple[Target, Target]:
-    """Return the target of the suite `word` as it is in each of two series.
+    """Return the target of the suite `word` for each of two series.
 
-    None is this machine's suite where both have it, else the first of `after` that both
-    have. Raises UsageError when it is no target of both, or none is.
+    None means this machine's suite if both have it, else the first of `after` that both
+    have. Raises UsageError if it is not a target of both, or they share none.
     """
     if word is None:
         shared = [t for t in after.targets if t in before.targets]
@@ -313,12 +312,12 @@ def find_shared_target(
 
 
 def overrides_for(catalogue: Catalogue, series: Series) -> Overrides:
-    """Return what the project says beside the constraints of `series`."""
+    """Return the project's overrides and additions to the constraints of `series`."""
     return catalogue.overrides.get(series.id, Overrides())
 
 
 def drivers_for(catalogue: Catalogue, series: Series) -> tuple[Driver, ...]:
-    """Return what upstream leaves to the operator in `series`: each once, with its services.
+    """Return the drivers that upstream leaves to the operator in `series`, each with its services.
 
     Those of `drivers.toml` come first, then those of the services' own files.
     """
@@ -344,7 +343,7 @@ def drivers_for(catalogue: Catalogue, series: Series) -> tuple[Driver, ...]:
 
 
 def recipes_for(catalogue: Catalogue, series: Series) -> dict[str, Recipe]:
-    """Return the recipes that hold in `series`, by normalised name of the distribution."""
+    """Return the recipes that apply to `series`, by normalised distribution name."""
     names = order(catalogue)
     held = (r for r in catalogue.recipes if holds(r, series.id, names))
     return {str(canonicalize_name(r.distribution)): r for r in held}
@@ -358,7 +357,7 @@ def _find(names: Mapping[str, T], word: str, kind: Literal["series", "project", 
 
 
 def machine_suite(os_release: Path = Path("/etc/os-release")) -> str:
-    """Return VERSION_CODENAME of os-release(5), or nothing when this is not Debian."""
+    """Return VERSION_CODENAME of os-release(5), or nothing if this is not Debian."""
     if not os_release.exists():
         return ""
     pairs = (

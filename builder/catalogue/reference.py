@@ -1,6 +1,6 @@
-"""What a service file may say, from the dataclasses that read it: a document, and a JSON Schema.
+"""What a service file may contain, from the dataclasses that read it: document and JSON Schema.
 
-The meaning of a key stands in the docstring of its dataclass, behind its name and a colon.
+The meaning of a key is in the docstring of its dataclass, after its name and a colon.
 `python -m builder.catalogue.reference` regenerates the tables of docs/service-files.md and the
 schema.
 """
@@ -25,15 +25,15 @@ from builder.model.shapes import COUNT, LINE, Between, Shape
 DOCUMENT, SCHEMA = Path("docs/service-files.md"), Path("docs/service-file.schema.json")
 BEGIN, END = "<!-- keys -->\n", "<!-- /keys -->\n"
 BOUNDS = {
-    "since": "the first series it is for",
-    "until": "the last series it is for",
+    "since": "the first series it applies to",
+    "until": "the last series it applies to",
 }
 _NAMES = r"`[a-z_]+`(?:(?:,| and|, and)\s+`[a-z_]+`)*(?:\s\(key `[a-z]+`\))?"
 _LABEL = re.compile(rf"(?:^|(?<=[.;)]\s))({_NAMES}):\s", re.MULTILINE)
 
 
 def meanings(cls: type) -> dict[str, str]:
-    """Return what the docstring of a dataclass says of each of its fields."""
+    """Return the meaning of each field, from the docstring of a dataclass."""
     found = dict(BOUNDS)
     parts = _LABEL.split(inspect.getdoc(cls) or "")
     for names, said in zip(parts[1::2], parts[2::2], strict=True):
@@ -44,12 +44,12 @@ def meanings(cls: type) -> dict[str, str]:
 
 
 def introduction(cls: type) -> str:
-    """Return what a docstring says before it comes to the fields."""
+    """Return the part of a docstring before the fields."""
     return _with_keys(_LABEL.split(inspect.getdoc(cls) or "")[0].strip())
 
 
 def _with_keys(text: str) -> str:
-    """Write fields as the keys they are in a file."""
+    """Replace field names with their keys in a file."""
     return re.sub(r"`([a-z]+(?:_[a-z]+)+)`", lambda m: f"`{m[1].replace('_', '-')}`", text)
 
 
@@ -152,7 +152,7 @@ def _rule_schema(rule: Shape | Between) -> dict[str, Any]:
         return {"type": "integer", "minimum": rule.least, "maximum": rule.most}
     found = {"type": "string", "title": rule.what}
     pattern = rule.pattern.pattern
-    # in ECMA 262 `.` is no line's end, here it is
+    # in ECMA 262 `.` does not match line ends, here it does
     return found if pattern == ".*" else found | {"pattern": f"^(?:{pattern})$"}
 
 

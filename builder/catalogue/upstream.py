@@ -43,15 +43,15 @@ HEADER = """\
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Upstream's releases repository: a local checkout, or the URL its raw files lie below.
+    """Upstream's releases repository: a local checkout, or the base URL of its raw files.
 
-    A URL may hold `{path}` where the file's path goes; else the path is appended.
+    A URL may contain `{path}` where the file's path goes; else the path is appended.
     """
 
     place: str
 
     def read(self, path: str) -> bytes | None:
-        """Return a file, None when there is none; FetchError when it cannot be had."""
+        """Return a file, None if there is none; FetchError if it cannot be fetched."""
         if not self.place.startswith(("http://", "https://")):
             file = Path(self.place) / path
             return file.read_bytes() if file.is_file() else None
@@ -73,7 +73,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What upstream's list says of one series."""
+    """One series as upstream lists it."""
 
     id: str
     name: str
@@ -89,7 +89,7 @@ def regenerate(
     """Rewrite the series files below `root` (`projects/`) and return those that changed.
 
     `source` is a checkout or a URL (see Source); `only` limits it to these ids or names. With
-    `overlays` over it the last of them gets the files that change.
+    `overlays`, the last of them gets the files that change.
     A series that had no file gets the python and targets of the one before it. A service has
     a version in the series it is part of (its `since` and `until`), whatever upstream released.
     """
@@ -109,7 +109,7 @@ def regenerate(
     texts = {}
     for row, part, versions in zip(wanted, parts, found, strict=True):
         text = render(_series(row, part, versions, _existing(layers, rows, row)))
-        # what a server says becomes the name of a file, and is read again by every build
+        # the server's answer becomes the name of a file, and every build reads it
         reading.build(tomllib.loads(text), Series, f"{origin.place}: {row.name}")
         texts[row.id] = text
     changed = []
@@ -124,9 +124,9 @@ def regenerate(
 
 
 def write_versions(root: Path, series: Series, before: Series) -> None:
-    """Write the versions of a series that are other than `before` into the layer `root`.
+    """Write the versions of a series that differ from `before` into the layer `root`.
 
-    A layer that has no file of the series, or one of versions alone, gets these; else the whole.
+    A layer without a file of the series, or with versions only, gets just these; else all of it.
     """
     file = root / "series" / f"{series.id}.toml"
     raw: dict[str, Any] = reading.parse(file) if file.exists() else {"id": series.id}
@@ -160,10 +160,10 @@ def _rows(origin: Source) -> list[_Row]:
 def _row(raw: Mapping[str, Any]) -> _Row:
     for key in ("release-id", "name", "initial-release", "status"):
         if not isinstance(raw.get(key, ""), str):
-            raise TypeError(f"{key} is no text")
+            raise TypeError(f"{key} is not a string")
     identity = raw.get("release-id", raw["name"])
     if not SERIES_ID.fits(identity) or not SERIES_ID.fits(raw["name"]):
-        raise ValueError(f"{reading.shown(identity)} is no id of a series")
+        raise ValueError(f"{reading.shown(identity)} is not a series id")
     return _Row(
         id=identity,
         name=raw["name"],
@@ -213,7 +213,7 @@ def _versions(origin: Source, name: str, deliverables: Mapping[str, str]) -> dic
 
 
 def _final(word: str) -> Version | None:
-    """Return the version `word` is, None for a pre-release or a tag such as `ocata-eol`."""
+    """Return `word` as a version, None for a pre-release or a tag such as `ocata-eol`."""
     try:
         version = Version(word)
     except ValueError:  # InvalidVersion, or a number of more digits than Python reads

@@ -1,10 +1,10 @@
-"""What makes a node use our repository: a bootstrap script, and a package that takes over.
+"""What makes a node use our repository: a bootstrap script, then a package that takes over.
 
 The script at the top of the repository, `<suite>.sh`, writes the repository's key and a
-deb822 source (sources.list(5)) with the address it is given: where a repository is served is
-known on the node alone (docs/decisions/0018). The package `openstack-<series>-archive` owns
-the key and a pin (apt_preferences(5)), and leaves the source that is there as it is. Every
-file name has the series, so that two install side by side.
+deb822 source (sources.list(5)) with the address it is given: only the node knows where a
+repository is served (docs/decisions/0018). The package `openstack-<series>-archive` owns the
+key and a pin (apt_preferences(5)), and leaves an existing source alone. Every file name
+includes the series, so two series install side by side.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ if TYPE_CHECKING:
 DIRECTORY = "archive"
 SERIES = "usr/share/openstack-node/series"
 SCRIPTS = ("postinst", "postrm")
-# A host with or without a port, and a path; or a path alone. apt has its own file for passwords
-# (apt_auth.conf(5)), and what is published is for everybody to read. Of what RFC 3986 lets an
-# address consist of, nothing that a shell takes for its own.
+# A host with or without a port, and a path; or a path alone. No passwords: what is published is
+# readable by everyone, and apt keeps them in a file of their own (apt_auth.conf(5)). Of the
+# characters RFC 3986 allows, none that is special to a shell.
 URL = re.compile(
     r"(?:https?://[A-Za-z0-9._\[\]:-]+(?=/|$)|file:(?://)?(?=/))[A-Za-z0-9._~:/?#@!*+,=%\[\]-]*"
 )
 
 
 def check_url(url: str) -> None:
-    """Raise UsageError for what apt cannot take as the place of a repository (sources.list(5))."""
-    # printable ASCII alone: RFC 3986; a blank would end it, a line feed begin another field
+    """Raise UsageError for a repository address that apt cannot use (sources.list(5))."""
+    # only printable ASCII (RFC 3986): a space would end it, a line feed start another field
     if re.match(r"\w+://[^/]*@", url):
         raise UsageError(
-            "a URL with a user or a password in it is not for what everybody may read",
-            hint="nodes have them in /etc/apt/auth.conf.d (apt_auth.conf(5))",
+            "the URL contains a user or password, and it would be published for everyone to read",
+            hint="put them in /etc/apt/auth.conf.d on the nodes (apt_auth.conf(5))",
         )
     if not URL.fullmatch(url):
         raise UsageError(
-            f"{url!a} is no URL apt can use",
-            hint="http://host/directory/ or file:/directory, a space written as %20",
+            f"{url!a} is not a URL apt can use",
+            hint="use http://host/directory/ or file:/directory, and write a space as %20",
         )
 
 
 def bootstrap(series: Series, target: Target, key: bytes, base_url: str, templates: Path) -> bytes:
-    """Return the script that makes a node's apt use the suite, for the repository's top.
+    """Return the script, for the top of the repository, that makes a node's apt use the suite.
 
-    `key` is the armoured public key of the repository, `base_url` where nodes find it unless
-    they say another place: an http(s) or a file URL, or empty.
+    `key` is the armoured public key of the repository. `base_url` is where nodes find it unless
+    they name another place: an http(s) or file URL, or empty.
     """
     if base_url:
         check_url(base_url)
@@ -72,16 +72,16 @@ def archive_package(
 ) -> Plain:
     """Return the package for a suite. `key` is the armoured public key of the repository.
 
-    `base_url`: the address of a source the package adds where there is none; empty for no
-    such source. `upgrade` is what `openstack-node plan` is told of the series.
+    `base_url`: the address of the source the package adds if a node has none; if empty, it adds
+    none. `upgrade` is what `openstack-node plan` needs to know about the series.
     """
     if base_url:
         check_url(base_url)
     stem = _stem(series)
     name = f"{stem}-archive"
-    # ucf and not dpkg looks after the pin: it asks nothing in a run without a terminal.
-    # apt reads a file there only if it has the extension .pref or none, and what follows the
-    # dot of the series would be one.
+    # ucf manages the pin instead of dpkg, because it asks nothing without a terminal.
+    # apt reads only files with the extension .pref or none, and what follows the dot of the
+    # series would count as one.
     pin = _text("preferences.j2", series, target, templates)
     values = {"url": base_url, "stem": stem, "package": name}
     files = {

@@ -1,7 +1,7 @@
-"""Debian's own packages of the services, and what ours of the same files are to them.
+"""Debian's own packages of the services, and how our packages with the same files relate to them.
 
-A node that runs Debian's services moves here by apt, if Debian's version is the lower one. Where
-it is not, as on Debian 11 for the series of Python 2.7, the two exclude each other.
+A node that runs Debian's services moves to ours through apt if Debian's version is lower. If it is
+not, as on Debian 11 for the Python 2.7 series, the two exclude each other.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def on_target(
     target: Target,
     order: Sequence[str],
 ) -> Service:
-    """Return a service narrowed to `series` as it is on a target.
+    """Return a service, already narrowed to `series`, as it is on a target.
 
-    Its packages that have files of Debian's are related to those, and it has the transitional
-    packages by which apt comes from Debian's names to ours. Raises DataError for one that
-    would not be an upgrade.
+    Its packages that take over files from Debian's get relations to those, and transitional
+    packages lead apt from Debian's names to ours. Raises DataError for a transitional package
+    that would not be an upgrade.
     """
     version = debian_version(series.versions[service.name], service.epoch)
     adopts = is_lower(service.name, version, target)
@@ -49,23 +49,23 @@ def on_target(
 def held(
     successors: Iterable[Successor], series: Series, target: Target, order: Sequence[str]
 ) -> list[Successor]:
-    """Return those that lead on from a package this target's Debian has, in this series."""
+    """Return the successors, in this series, of packages that this target's Debian has."""
     return [
         s for s in successors if s.to and target.suite in s.targets and holds(s, series.id, order)
     ]
 
 
 def is_lower(source: str, version: str, target: Target) -> bool:
-    """Whether the target's Debian has a source package, at a version below this one."""
+    """Whether the target's Debian has this source package at a lower version."""
     theirs = target.debian.versions.get(source)
     return theirs is not None and Version(theirs) < Version(version)
 
 
 def _related(package: Package, service: Service, below: str) -> Package:
-    """Return a package with relations to those of Debian's whose files it has.
+    """Return a package with relations to the Debian packages whose files it takes over.
 
-    Policy 7.6.1: Replaces lets dpkg take the files over, Breaks has the other one upgraded or
-    removed. Without an upgrade (no `below`) they cannot both be installed (7.4).
+    Policy 7.6.1: Replaces lets dpkg take the files over, Breaks forces the other package to be
+    upgraded or removed. Without an upgrade (no `below`) the two conflict (7.4).
     """
     if not package.takes_over:
         return package
@@ -90,8 +90,8 @@ def _related(package: Package, service: Service, below: str) -> Package:
 def _transitional(successor: Successor, service: Service, version: str, target: Target) -> Package:
     if not is_lower(successor.source or service.name, version, target):
         raise DataError(
-            f"{successor.name}: {version} is not above Debian's in {target.suite}",
-            hint="projects/successors.toml has its targets",
+            f"{successor.name}: {version} is not higher than Debian's version in {target.suite}",
+            hint="its targets are in projects/successors.toml",
         )
     return Package(
         name=successor.name,
@@ -108,7 +108,7 @@ def _transitional(successor: Successor, service: Service, version: str, target: 
 def transition(successor: Successor) -> str:
     """Return the description of a transitional package."""
     return (
-        f"This is a transitional package. What Debian's {successor.name} was for is in: "
+        f"This is a transitional package. Debian's {successor.name} is replaced by: "
         f"{', '.join(successor.to)}. It can be removed once nothing depends on it."
     )
 
@@ -119,11 +119,11 @@ def known(
     versions: Mapping[str, Mapping[str, str]],
     target: Target,
 ) -> Mapping[str, object]:
-    """Return what `openstack-node` knows of Debian's own packages: which are of what service.
+    """Return what `openstack-node` knows about Debian's own packages of each service.
 
     `services` are as `on_target` returns them; `versions` has each service's version by series.
-    `series` of a service tells the series from the first number of a version; `without` are
-    packages that have no successor, and why.
+    In the result, `series` maps the first number of a version to its series; `without` maps
+    packages without a successor to the reason.
     """
     rows = {}
     for service in (s for s in services if s.adopts):

@@ -1,7 +1,7 @@
-"""Machine code: find that of the target's, and ask dpkg-shlibdeps for the libraries it needs.
+"""Machine code: find what runs on the target, and ask dpkg-shlibdeps which libraries it needs.
 
-Nothing of it is written to. strip breaks what patchelf rewrote (the libraries that auditwheel
-puts into a wheel), and what is built here is linked without symbols.
+Nothing is stripped: strip breaks files that patchelf rewrote (the libraries auditwheel puts into
+a wheel), and what is built here is linked without symbols.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PROGRAM, SHARED = 2, 3  # e_type: ET_EXEC, ET_DYN
 def find(root: Path, names: Iterable[str], architecture: str) -> list[str]:
     """Return those of `names`, below `root`, that are machine code of a Debian architecture.
 
-    Code of another machine is data: dpkg-shlibdeps would look for its libraries in vain.
+    Code for other machines counts as data: dpkg-shlibdeps would not find its libraries.
     """
     found = []
     for name in names:
@@ -59,9 +59,9 @@ def libraries(
 ) -> tuple[str, ...]:
     """Return the Depends relations dpkg-shlibdeps finds for `binaries`.
 
-    Libraries a wheel brings itself (auditwheel's `<name>.libs`) satisfy each other and get no
-    relation. `work` holds `root` and the debian/control that dpkg-shlibdeps wants to see;
-    libraries are looked for on this machine, or in `build_root`.
+    Libraries a wheel bundles (auditwheel's `<name>.libs`) satisfy each other and get no
+    relation. `work` holds `root` and the debian/control that dpkg-shlibdeps expects;
+    libraries are looked up on this machine, or in `build_root`.
     """
     control = work / "debian/control"
     control.parent.mkdir(exist_ok=True)

@@ -1,6 +1,6 @@
-"""Library packages: one Debian package per Python distribution, into the series' own tree.
+"""Library packages: one Debian package per Python distribution, in the series' own tree.
 
-`plan` says what the packages are from the lock alone; `build` makes one from its wheel.
+`plan` derives the packages from the lock alone; `build` makes one from its wheel.
 A package is laid out in a directory and packed by dpkg-deb.
 """
 
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from builder.model.values import Distribution, Lock, Patch, Series, Target, Wheel
     from builder.roots import Root
 
-RECIPE = "2"  # raise it when a change here changes the bits of a package
+RECIPE = "2"  # increase it when a change here changes the bits of a package
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One library package to be: everything its control file says, and what it is made from.
+    """A library package to build: everything in its control file, and what it is made from.
 
-    `revision` is chosen by the pipeline, which knows what is published already.
+    The pipeline chooses `revision`: it knows what is already published.
     """
 
     name: str
@@ -68,11 +68,11 @@ class Package:
 
     @property
     def version(self) -> str:
-        """The whole Debian version."""
+        """The full Debian version."""
         return self.at(self.revision)
 
     def at(self, revision: int) -> str:
-        """Return the whole Debian version of another revision."""
+        """Return the full Debian version of another revision."""
         layers = (patch.layer for patch in self.patches)
         return full_version(self.upstream, self.target.release, revision, self.epoch, layers)
 
@@ -81,10 +81,10 @@ class Package:
 class Context:
     """What all packages of a run share.
 
-    `patches` are those of the series on each distribution, by canonical name; `successors`
-    the transitional packages that are of no service. `exclude` is what of a wheel is not
-    packaged: paths (globs, `*` crosses no `/`) relative to the tree, `{site}` stands for its
-    site-packages.
+    `patches` are the series' patches of each distribution, by canonical name; `successors` are
+    the transitional packages that belong to no service. `exclude` lists the parts of a wheel
+    that are not packaged: paths (globs whose `*` does not match `/`) relative to the tree;
+    `{site}` stands for its site-packages.
     """
 
     series: Series
@@ -98,7 +98,7 @@ class Context:
 
     @property
     def prefix(self) -> str:
-        """What every package name of the series begins with."""
+        """The prefix of every package name of the series."""
         return f"openstack-{self.series.id}-"
 
     @property
@@ -112,23 +112,23 @@ class Context:
         return f"{self.series.tree}/lib/python{self.target.python_minor}/site-packages"
 
     def left_out(self, distribution: str) -> tuple[str, ...]:
-        """Return what of a distribution's wheel is not packaged, relative to the tree."""
+        """Return which paths of a distribution's wheel are not packaged, relative to the tree."""
         site = self.site.removeprefix(f"{self.series.tree}/")
         rows = self.exclude.get(canonicalize_name(distribution), ())
         return tuple(row.replace("{site}", site) for row in rows)
 
     @property
     def base_rooms(self) -> tuple[str, ...]:
-        """Where templates of the package that owns the tree's interpreter are looked for."""
+        """The directories searched for templates of the package that owns the interpreter."""
         return ("base-python2", "base") if self.target.is_python2 else ("base",)
 
     def base_template(self, name: str) -> str:
-        """Return a template of that package: the first there is, relative to `templates`."""
+        """Return the first existing template of that package, relative to `templates`."""
         paths = (f"{room}/{name}.j2" for room in self.base_rooms)
         return next(path for path in paths if (self.templates / path).exists())
 
     def recipe(self) -> str:
-        """Return a checksum of all that decides the bits of a package besides its own data."""
+        """Return a checksum of everything but a package's own data that decides its bits."""
         parts = [
             f.read_text(encoding="utf-8")
             for room in ("library", *self.base_rooms)
@@ -141,16 +141,16 @@ class Context:
 
 
 def package_name(context: Context, distribution: str) -> str:
-    """Return the package of a distribution: `openstack-2026.1-oslo-config`."""
+    """Return the package name of a distribution: `openstack-2026.1-oslo-config`."""
     return f"{context.prefix}{canonicalize_name(distribution)}"
 
 
 def depends(
     context: Context, requirements: Iterable[Requirement], epochs: Mapping[str, int]
 ) -> tuple[str, ...]:
-    """Translate requirements (markers applied already) to Debian relations.
+    """Translate requirements (markers already applied) to Debian relations.
 
-    `epochs` gives the Debian epoch of distributions whose packages carry one.
+    `epochs` has the Debian epoch of each distribution whose package has one.
     """
     rows: dict[str, None] = {}
     for requirement in requirements:
@@ -175,9 +175,9 @@ def plan(  # noqa: PLR0917 - what a lock leaves open
 ) -> tuple[Package, ...]:
     """Return every library package of the lock: base, distributions, closures and client.
 
-    `closures` maps a service to the roots of its closure, `clients` are the distributions
-    the command line client brings. The code of a service comes from its source package.
-    `built` has, for each wheel that is built here, a checksum of what decides its bits.
+    `closures` maps a service to the roots of its closure; `clients` are the distributions
+    the command line client depends on. The code of a service comes from its source package.
+    `built` has, for each wheel built here, a checksum of what decides its bits.
     """
     known = graph.by_name(lock)
     rows = [_base(context)]
@@ -194,10 +194,10 @@ def plan(  # noqa: PLR0917 - what a lock leaves open
 
 
 def shared(context: Context, package: Package, files: Iterable[tree.Shared]) -> Package:
-    """Return a package as it is beside others that have files which are the same.
+    """Return a package with relations to others that have identical files.
 
-    The one that owns such a file takes it over from packages made before that was known
-    (policy 7.6.1); the others depend on it.
+    The owner of such a file takes it over from packages made before that was known
+    (policy 7.6.1); the others depend on the owner.
     """
     name = canonicalize_name(package.distribution.name) if package.distribution else ""
     mine = [s for s in files if name == s.owner or name in s.others]
@@ -234,7 +234,7 @@ def _base(context: Context) -> Package:
         upstream=f"{minor}.0",
         summary=f"Python tree of OpenStack {context.series.id}",
         description=(
-            f"The virtual environment {context.series.tree}, put together by dpkg, in which all",
+            f"The virtual environment {context.series.tree}, assembled by dpkg, in which all",
             f"of OpenStack {context.series.id} runs; its interpreter is Debian's python{minor}.",
             "This package compiles the modules of the others when they are installed.",
         ),
@@ -245,7 +245,7 @@ def _base(context: Context) -> Package:
 
 
 def _interpreter(target: Target) -> tuple[str, ...]:
-    """Return the Depends on Debian's Python; of python3, on the version of its packages too."""
+    """Return the Depends on Debian's Python; for Python 3, also on the version of python3."""
     minor = target.python_minor
     if target.is_python2:
         return (f"python{minor}", "netbase")
@@ -290,9 +290,9 @@ def _synopsis(text: str) -> str:
 def _closures(
     context: Context, members: Mapping[str, Mapping[str, Distribution]], epochs: Mapping[str, int]
 ) -> list[Package]:
-    """Return a package per service, and one of what all services share.
+    """Return a package per service, and one for what all services share.
 
-    Shared floors stand once: a Depends field of more than 5000 characters is unwieldy.
+    Shared floors are listed once: a Depends field of over 5000 characters is unwieldy.
     """
     floors = {
         service: {
@@ -319,8 +319,8 @@ def _closure(context: Context, name: str, users: str, depends: tuple[str, ...]) 
         upstream=context.series.date.replace("-", "."),
         summary=f"locked dependencies of {users} in OpenStack {context.series.id}",
         description=(
-            f"Depends on the Python distributions {users} uses, at no less than the versions",
-            "the release was constrained to, so that no node runs below the constraints.",
+            f"Depends on the Python distributions {users} uses, at least at the versions",
+            "the release was constrained to, so that no node runs anything older.",
         ),
         relations={"Depends": depends},
         inputs="",
@@ -328,9 +328,9 @@ def _closure(context: Context, name: str, users: str, depends: tuple[str, ...]) 
 
 
 def _clients(context: Context, members: Sequence[Distribution]) -> list[Package]:
-    """Return the client, and what leads on to it from Debian's, whose command it has.
+    """Return the client, and the transitional packages that lead to it from Debian's.
 
-    Both have /usr/bin/openstack. Where Debian's is of a later version, they exclude each other.
+    Both have /usr/bin/openstack. If Debian's version is later, they exclude each other.
     """
     main = members[0]
     version = debian_version(main.version)
@@ -367,7 +367,7 @@ def _client(context: Context, members: Sequence[Distribution], other: str) -> Pa
         upstream=main.version,
         summary="OpenStack command line client",
         description=(
-            "The command openstack, with the plug-ins and the services' own clients of",
+            "The command openstack, with the plug-ins and the services' own clients, from",
             f"OpenStack {context.series.id}.",
         ),
         relations={
@@ -396,9 +396,9 @@ def build(
 ) -> Path:
     """Make `package` in the directory `output` and return the .deb.
 
-    It is laid out below `work` (default: the directory for temporary files), from the wheel,
-    or from where that is `laid` out already. The libraries its compiled modules need are
-    looked up on this machine, or in `build_root`. BuildError says what is wrong with it.
+    It is laid out below `work` (default: the directory for temporary files) from the wheel,
+    or from where that is already `laid` out. The libraries its compiled modules need are
+    looked up on this machine, or in `build_root`. Raises BuildError.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work, prefix="build-debs-") as name:
@@ -451,7 +451,7 @@ def _documentation(context: Context, package: Package, wheel: Wheel | None, root
     (folder / "changelog.Debian.gz").write_bytes(gzip.compress(change.encode(), 9, mtime=0))
     overrides = [*package.lintian]
     if context.target.compression == "zstd":
-        reason = "dpkg of this Debian reads zstd members, its lintian does not know them yet"
+        reason = "this Debian's dpkg reads zstd members, but its lintian does not know them yet"
         overrides.append(LintianOverride("*", "malformed-deb-archive *", reason))
     if overrides:
         path = root / "usr/share/lintian/overrides" / package.name
@@ -498,7 +498,7 @@ def _control(  # noqa: PLR0917 - the parts of one package
 
 
 def _files(root: Path) -> list[str]:
-    """Return the files the package installs, relative to `root`, sorted; symlinks as well."""
+    """Return the files and symlinks the package installs, sorted, relative to `root`."""
     found = []
     for parent, names, files in os.walk(root):
         if parent == str(root):

@@ -1,4 +1,4 @@
-"""What a package says of its licence (Debian policy 12.5), taken from its own wheel."""
+"""The licence information of a package (Debian policy 12.5), taken from its own wheel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from builder.model.values import Wheel
 
-# Licences whose full text every Debian system has, by what marks them (most special first).
+# Licences whose full text every Debian system has, by their patterns (most specific first).
 COMMON = (
     (r"\bApache\b.*2|^Apache-2", "Apache-2.0"),
     (r"AGPL|Affero", ""),
@@ -26,7 +26,7 @@ COMMON = (
     (r"MPL.*2|Mozilla Public License 2", "MPL-2.0"),
 )
 FILES = re.compile(r"(licen[cs]e|copying|copyright|notice)", re.IGNORECASE)
-# a holder's line names a year; the licence's own clause (c) does not
+# a holder's line includes a year; a clause (c) of the licence does not
 HOLDER = re.compile(
     r"^\W*(?:copyright\s*)?(?:\(c\)|©|copyright)\s+(?=.*\b(?:19|20)\d\d)(.{4,120})$", re.IGNORECASE
 )
@@ -34,7 +34,7 @@ PLACEHOLDER = re.compile(
     r"\[yyyy\]|\{yyyy\}|<year>|owner\]|copyright (owner|holder|notice|license)", re.IGNORECASE
 )
 HIDDEN = frozenset({"Cc", "Cf", "Cs"})
-LONGEST = 200  # lines; a longer text is in the package's dist-info, which is named
+LONGEST = 200  # lines; for a longer text, the package names the file in its dist-info
 
 
 def describe(site: Path, wheel: Wheel | None) -> dict[str, object]:
@@ -72,7 +72,7 @@ def _licence_files(info: Path) -> list[Path]:
 
 
 def _licence(metadata: Message, texts: dict[Path, str]) -> tuple[str, str]:
-    """Return the licence's short name, and its file in /usr/share/common-licenses or nothing."""
+    """Return the licence's short name, and its file in /usr/share/common-licenses, if any."""
     classifiers = [
         c.rsplit("::", 1)[1].strip()
         for c in metadata.get_all("Classifier") or []
@@ -92,7 +92,7 @@ def _licence(metadata: Message, texts: dict[Path, str]) -> tuple[str, str]:
 
 
 def _holders(metadata: Message, texts: dict[Path, str]) -> str:
-    """Return the copyright lines of the licence files, else the metadata's author."""
+    """Return the copyright lines of the licence files, or else the author in the metadata."""
     found: dict[str, None] = {}
     for text in texts.values():
         for line in text.splitlines():
@@ -106,18 +106,18 @@ def _holders(metadata: Message, texts: dict[Path, str]) -> str:
 
 
 def _text(texts: dict[Path, str], common: str) -> list[str]:
-    """Return the licence's text as a field's lines (Debian policy 5.6.13): ` .` is an empty one."""
+    """Return the licence's text as the lines of a field (policy 5.6.13); ` .` is an empty line."""
     lines: list[str] = []
     for path, text in texts.items():
-        # what every Debian system has in common-licenses is not repeated (policy 12.5)
+        # texts in common-licenses are on every Debian system, so they are not repeated (12.5)
         if common or len(text.splitlines()) > LONGEST or "TERMS AND CONDITIONS" in text:
             lines.append(f"The text is in {path.relative_to(path.parents[1])} of the Python tree.")
         else:
             lines += text.replace("\f", "\n").splitlines()
-    lines = lines or ["The distribution names its licence and carries no text of it."]
+    lines = lines or ["The distribution names its licence but does not include its text."]
     return [_printed(line).rstrip() or "." for line in lines]
 
 
 def _printed(line: str) -> str:
-    """Return a line without the characters that move a cursor or reorder what is read."""
+    """Return a line without characters that move the cursor or reorder the text."""
     return "".join(c for c in line if c == "\t" or unicodedata.category(c) not in HIDDEN)

@@ -1,4 +1,4 @@
-"""What a service's package tells `openstack-node` of it: one JSON file per service."""
+"""What a service's package tells `openstack-node` about it: one JSON file per service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SERVICES = "/usr/share/openstack-node/services"
 OPTIONS = ".options.json"
-FORMAT = 2  # raise it when an older openstack-node would misread the file
+FORMAT = 2  # increase it when an older openstack-node would misread the file
 
 
 def manifest(
@@ -38,8 +38,8 @@ def manifest(
 ) -> Mapping[str, object]:
     """Return the manifest of a service that is narrowed to `series`.
 
-    `site`: site-packages of the tree on a node. `code`: the package of the Python code.
-    `pristine`: where the original of each file below /etc is. `fill` puts the series into
+    `site`: site-packages of the tree on a node. `code`: the package with the Python code.
+    `pristine`: where the original of each file below /etc is. `fill` inserts the series into
     a text of the project file.
     """
     generated = [f for f in service.files if f.config_generator]
@@ -77,11 +77,11 @@ def manifest(
 def _unit(
     service: Service, daemon: Daemon, live: Sequence[str], fill: Callable[[str], str]
 ) -> Mapping[str, object]:
-    """Return a daemon's unit, and all it reads that would take effect on a restart.
+    """Return a daemon's unit, and every file it reads whose changes take effect on a restart.
 
-    `configs` are the configuration files in the order in which they are read; one that
-    ends in `/` is a directory of further ones (oslo.config reads those of the service and
-    of the program when it is told of files alone).
+    `configs` are the configuration files in the order they are read; one that ends in `/` is
+    a directory of more (given only files, oslo.config also reads the directories of the
+    service and the program).
     """
     given = [fill(a) for a in daemon.args]
     configs = []
@@ -113,12 +113,12 @@ def _unit(
 
 
 def _schema(schema: Schema) -> Mapping[str, object]:
-    """Return a schema; its heads are said only where its revisions do not say them."""
+    """Return a schema, with its heads only if its revisions do not determine them."""
     return {k: v for k, v in _entry(schema).items() if k != "heads" or v}
 
 
 def _entry(value: object) -> Mapping[str, object]:
-    """Return a dataclass as a table, without what says in which series it holds."""
+    """Return a dataclass as a table, without the fields that limit it to certain series."""
     fields = dataclasses.fields(value)  # type: ignore[arg-type]
     rows = {f.name: getattr(value, f.name) for f in fields if f.name not in {"since", "until"}}
     return {k: _value(v) for k, v in rows.items()}
@@ -133,10 +133,10 @@ def _value(value: object) -> object:
 
 
 def read_options(deb: Path, service: str) -> KnownOptions | None:
-    """Return the options a built common package says the service has, None if it says none.
+    """Return the options of the service as listed in a built common package; None if it has none.
 
-    It is `put_options` of debian-templates/service/assemble.py that writes them. Raises
-    PublishError when the package cannot be read.
+    `put_options` of debian-templates/service/assemble.py writes them. Raises PublishError if the
+    package cannot be read.
     """
     name = f".{SERVICES}/{service}{OPTIONS}"
     try:
@@ -147,5 +147,5 @@ def read_options(deb: Path, service: str) -> KnownOptions | None:
         return KnownOptions(raw["options"], raw["renamed"], raw.get("defaults")) if raw else None
     except (BuildError, tarfile.TarError, ValueError, KeyError) as error:
         raise PublishError(
-            f"{deb}: its options cannot be read", hint="build-debs repo verify says what is damaged"
+            f"{deb}: cannot read its options", hint="build-debs repo verify shows what is damaged"
         ) from error

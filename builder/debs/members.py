@@ -1,7 +1,7 @@
-"""A wheel's members, checked, and where each goes: as pip lays them out (PEP 427).
+"""The checked members of a wheel, and where pip would put each of them (PEP 427).
 
-Directories of a wheel may be spelled otherwise than its file's name; pip takes the one
-`.dist-info` there is, whose name is the wheel's when both are normalised, and any `.data`.
+Directories in a wheel may be spelled differently from its file name; pip takes the only
+`.dist-info`, whose normalised name must match the wheel's, and any `.data`.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 SCHEMES = ("purelib", "platlib", "headers", "scripts", "data")
 NEEDED = ("METADATA", "WHEEL", "RECORD")
 SCRIPT_SECTIONS = ("console_scripts", "gui_scripts")
-# What setuptools once put beside a script on Windows; pip leaves all of them to the entry point.
+# Wrappers that setuptools once made for scripts on Windows; pip uses the entry point instead.
 WRAPPERS = re.compile(r"(\.exe|-script\.py|\.pya)$", re.IGNORECASE)
-SHA256_ROW = re.compile(r"sha256=[\w-]+,\d+")  # as nearly all are
+SHA256_ROW = re.compile(r"sha256=[\w-]+,\d+")  # nearly all rows
 OBJECT = re.compile(
     r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*:\s*(?P<attr>[^\W\d]\w*(?:\.[^\W\d]\w*)*)"
     r"\s*(?:\[[^\]]*\])?"
 )
-# A program in bin/, whose name stands in an ini file and in a shell's line.
+# A program in bin/, whose name is used in an ini file and on a shell command line.
 PROGRAM = re.compile(r"[^\W_][\w.+@-]*|_[\w.+@-]*")
 
 
 class Source(WheelFile):
-    """A wheel that was checked, as the source of an installation.
+    """A checked wheel, as the source of an installation.
 
-    `homes` are where schemes go, relative to the tree; `patterns` what of it is left out, as
-    of a tree. `left_out` has the files that were, as soon as all is installed; `current` is
-    the member that is being read. BuildError for a wheel that cannot be used.
+    `homes` maps schemes to their directories, relative to the tree; `patterns` are the paths to
+    leave out, also relative to it. `left_out` lists the files left out, once all is installed;
+    `current` is the member being read. Raises BuildError for an unusable wheel.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Source(WheelFile):
 
     @property
     def dist_info_dir(self) -> str:
-        """Name of the dist-info directory, as the archive has it."""
+        """Name of the dist-info directory, as spelled in the archive."""
         return self.info
 
     @property
@@ -86,7 +86,7 @@ class Source(WheelFile):
         return [n.removeprefix(prefix) for n in self.names if n.startswith(prefix)]
 
     def read_dist_info(self, filename: str) -> str:
-        """Return a file of the dist-info directory; of entry points, the programs alone."""
+        """Return a file of the dist-info directory; for entry_points.txt, only the programs."""
         if filename == "entry_points.txt":
             rows = [f"{name} = {target}\n" for name, target in self.programs.items()]
             return "".join(["[console_scripts]\n", *rows])
@@ -95,7 +95,7 @@ class Source(WheelFile):
     def get_contents(self) -> Iterator[tuple[tuple[str, str, str], BinaryIO, bool]]:
         """Yield each member that is not left out: its place, stream, and whether it is executable.
 
-        RECORD is written again and the names in it are ours, so that its rows do not matter.
+        RECORD is rewritten with our names, so the rows of the original do not matter.
         """
         for item in self.members:
             self.current = item.filename
@@ -126,22 +126,22 @@ class Source(WheelFile):
         )
 
     def _placed(self, name: str) -> tuple[str, str]:
-        """Return a member's scheme (`root` for what is in no .data), and its path there."""
+        """Return a member's scheme (`root` outside any .data), and its path there."""
         top, _, rest = name.partition("/")
         if {"", "."} & set(name.split("/")):
-            raise self._wrong(f"the member {archives.quoted(name)} has an empty part in its name")
+            raise self._wrong(f"the name of the member {archives.quoted(name)} has an empty part")
         if not top.endswith(".data"):
             return "root", name
         scheme, _, below = rest.partition("/")
         if scheme not in SCHEMES or not below:
             raise self._wrong(
-                f"the member {archives.quoted(name)} is in none of the schemes of a .data "
-                f"directory ({', '.join(SCHEMES)})"
+                f"the member {archives.quoted(name)} belongs to no scheme of a .data directory "
+                f"({', '.join(SCHEMES)})"
             )
         return scheme, below
 
     def unreadable(self, error: Exception) -> BuildError:
-        """Return the error that the member that is being read, if one is, cannot be."""
+        """Return a BuildError that names the member being read, if any."""
         where = f"the member {archives.quoted(self.current)}: " if self.current else ""
         return self._wrong(f"not a usable wheel: {where}{archives.shown(error)}")
 
@@ -156,10 +156,10 @@ class Source(WheelFile):
         infos = sorted(top for top in tops if top.endswith(".dist-info"))
         if len(infos) != 1:
             found = f": {', '.join(infos)}" if infos else ""
-            raise self._wrong(f"it has {len(infos)} .dist-info directories, not one{found}")
+            raise self._wrong(f"expected one .dist-info directory, got {len(infos)}{found}")
         name = canonicalize_name(infos[0].removesuffix(".dist-info"))
         if not f"{name}-".startswith(f"{canonicalize_name(self.distribution)}-"):
-            raise self._wrong(f"its .dist-info is of something else: {infos[0]}")
+            raise self._wrong(f"its .dist-info is for something else: {infos[0]}")
         for needed in NEEDED:
             if f"{infos[0]}/{needed}" not in self.names:
                 raise self._wrong(f"it has no {infos[0]}/{needed}")
@@ -170,11 +170,11 @@ class Source(WheelFile):
         version = email.message_from_bytes(self._read("WHEEL"))["Wheel-Version"]
         if not str(version or "").startswith("1."):
             raise self._wrong(
-                f"it is a wheel of version {archives.shown(version)}, and 1 is what is known"
+                f"its Wheel-Version is {archives.shown(version)}; only version 1 is supported"
             )
 
     def _check_metadata(self) -> None:
-        """Hold METADATA against the file's name, as pip does."""
+        """Compare METADATA with the file's name, as pip does."""
         self.current = f"{self.info}/METADATA"
         fields = email.message_from_string(self._read("METADATA").decode(errors="replace"))
         name, version = (str(fields[key] or "").strip() for key in ("Name", "Version"))
@@ -197,7 +197,7 @@ class Source(WheelFile):
             raise self._wrong(f"{self.current} is malformed: {archives.shown(error)}") from error
 
     def _programs(self) -> dict[str, str]:
-        """Return what entry_points.txt has of scripts: name to `module:attribute`."""
+        """Return the scripts in entry_points.txt: name to `module:attribute`."""
         name = f"{self.info}/entry_points.txt"
         if name not in self.names:
             return {}

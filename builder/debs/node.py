@@ -1,7 +1,7 @@
 """The package `openstack-node`: the command that sets up, checks and upgrades a node.
 
-What it installs is in `debian-templates/node`, the programs and the manual page, and in
-`payload/openstack_node`, their modules.
+Its programs and manual page are in `debian-templates/node`, their modules in
+`payload/openstack_node`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 NAME = "openstack-node"
 # What services depend on: the programs below /usr/libexec that their units and maintainer
-# scripts call. It gets another number when these are called in another way.
+# scripts call. Change the number when the way to call them changes.
 INTERFACE = f"{NAME}-interface-3"
-# Services of a series built before call it as they did, on a node that moves from it.
+# Services of a series built earlier still call it the old way, on a node that moves from it.
 FORMER = (f"{NAME}-interface-1", f"{NAME}-interface-2")
 SHARE = f"usr/share/{NAME}"
 MODULES = Path(__file__).parents[1] / "payload/openstack_node"
@@ -39,7 +39,7 @@ def node_package(
 ) -> Plain:
     """Return the package for a suite; `templates` is `debian-templates/`.
 
-    `debian` is what it knows of Debian's own packages of the services (debs/debian.py).
+    `debian` is what it knows about Debian's own packages of the services (debs/debian.py).
     """
     room = templates / "node"
     command = f"usr/sbin/{NAME}"

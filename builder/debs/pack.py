@@ -1,4 +1,4 @@
-"""Small packages of our own, without a source package: files in, a .deb out, bit for bit."""
+"""Small packages of ours without a source package: files in, a reproducible .deb out."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 class Plain:
     """A package of ours before it has a version.
 
-    `templates`: a directory of `debian-templates/` with control.j2, changelog.j2 and
-    copyright.j2 and lintian-overrides.j2. `files`: what it installs, and maintainer scripts
-    as `DEBIAN/<name>`; `executable` names those of mode 0755, and what is below etc/ is a
-    conffile. `values`: what the templates see, besides what every package has.
+    `templates`: a directory of `debian-templates/` with control.j2, changelog.j2, copyright.j2
+    and lintian-overrides.j2. `files`: what it installs, and maintainer scripts as
+    `DEBIAN/<name>`; `executable` names those of mode 0755, and files below etc/ are
+    conffiles. `values`: what the templates see in addition to `common_values`.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Plain:
     executable: frozenset[str] = frozenset()
 
     def version(self, revision: int) -> str:
-        """Return the version: the series' id, and a revision of ours."""
+        """Return the version: the series' number and our revision."""
         return f"{self.series.number}-1+deb{self.target.release}.{revision}"
 
     def inputs(self) -> str:
-        """Return the digest of all the package is made from, its version excepted."""
+        """Return the digest of everything the package is made from, except its version."""
         files = [
             n + "\0" + hashlib.sha256(data).hexdigest()
             for n, data in sorted(self._all_files().items())
@@ -68,7 +68,7 @@ class Plain:
         return _pack(files, deb, epoch_seconds, self.executable)
 
     def _all_files(self) -> dict[str, bytes]:
-        """Return all files but the changelog, which has the version."""
+        """Return all files except the changelog, which contains the version."""
         found = dict(self.files)
         found[f"usr/share/doc/{self.name}/copyright"] = self._render("copyright.j2").encode()
         overrides = f"usr/share/lintian/overrides/{self.name}"
@@ -120,7 +120,7 @@ def _installed_size(files: Mapping[str, bytes]) -> int:
 
 
 def _md5sums(files: Mapping[str, bytes]) -> bytes:
-    """Return md5sums as dh_md5sums has it: without conffiles, which dpkg tracks itself."""
+    """Return md5sums as dh_md5sums writes it: without conffiles, which dpkg tracks itself."""
     listed = sorted(path for path in files if path.startswith("usr/"))
     rows = (f"{hashlib.md5(files[p], usedforsecurity=False).hexdigest()}  {p}\n" for p in listed)
     return "".join(rows).encode()
@@ -132,9 +132,9 @@ def _pack(
     epoch_seconds: int,
     executable: frozenset[str],
 ) -> Path:
-    """Write the .deb of `files` (paths below the root, and `DEBIAN/`): root's, mode 0644.
+    """Write the .deb of `files` (paths below the root, and `DEBIAN/`): owned by root, mode 0644.
 
-    `executable` are those of mode 0755. The same arguments give the same bytes.
+    `executable` are those of mode 0755. The same arguments produce the same bytes.
     """
     deb.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=deb.parent, prefix=f".{deb.name}.") as name:
@@ -147,7 +147,7 @@ def _pack(
         for directory in (root, *(p for p in root.rglob("*") if p.is_dir())):
             directory.chmod(0o755)
         made = Path(name) / deb.name
-        # Two KiB gain nothing from zstd, and every dpkg there is reads xz.
+        # Two KiB gain nothing from zstd, and every dpkg reads xz.
         argv = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(made)]
         try:
             run(argv, env={"SOURCE_DATE_EPOCH": str(epoch_seconds)})

@@ -1,4 +1,4 @@
-"""Packages that bring all a node of one role needs: `projects/roles.toml`."""
+"""Packages that install everything a node of one role needs: `projects/roles.toml`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def role_packages(
 ) -> list[Plain]:
     """Return the packages of `roles`, which are narrowed to the series.
 
-    A role that depends on one of `ours` that is not `built` here is left out: apt could
-    not install it from what this build publishes.
+    A role that depends on one of `ours` that is not `built` here is omitted: apt could not
+    install it from what this build publishes.
     """
     found = []
     for role in roles:

@@ -1,4 +1,4 @@
-"""The only module that knows stdeb: the names it gives (docs/decisions/0003-stdeb.md)."""
+"""The only module that uses stdeb, for names of packages (docs/decisions/0003-stdeb.md)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The series' Python tree, laid out below a directory as it is on a node.
 
-Wheels are unpacked into it by `installer` (PEP 427), once a run: library packages take their
-files from it, and what runs the code of the whole closure (smoke tests, the generators of
-sample files), of which the build machine has no packages, runs in it.
+`installer` unpacks each wheel into it once per run (PEP 427). Library packages take their
+files from it. Smoke tests and the sample-file generators run in it, because they need the
+whole closure, which the build machine has not installed.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
     from builder.model.values import Wheel
 
 KIND = "wheel"
-INSTALLER = {"INSTALLER": b"dpkg\n"}  # PEP 376: who owns the files, so that pip leaves them
+INSTALLER = {"INSTALLER": b"dpkg\n"}  # PEP 376: the owner of the files, so pip leaves them alone
 IN_THE_WAY = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """What one wheel has in a tree: `files`, relative to `root`, below which the tree is.
+    """The `files` of one wheel in the tree below `root`, relative to `root`.
 
-    `binaries` are those of them that are machine code of the target's. `left_out` are those
-    that are not packaged. `again` are further ones whose place something else had already,
-    each with a digest of what the wheel has for it.
+    `binaries` are those of them that are machine code of the target. `left_out` are files that
+    are not packaged. `again` are files whose place was already taken, each with a digest of
+    the wheel's version.
     """
 
     root: Path
@@ -57,7 +57,7 @@ class Laid:
     again: Mapping[str, str] = field(default_factory=dict)
 
     def link(self, root: Path) -> None:
-        """Have the files below `root` as well: hard links, which are not to be written to."""
+        """Hard-link the files below `root`; the links must not be written to."""
         for parent in {name.rpartition("/")[0] for name in self.files}:
             (root / parent).mkdir(parents=True, exist_ok=True)
         for name in self.files:
@@ -66,7 +66,7 @@ class Laid:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A file that several wheels have, the same in each: `owner`'s package alone has it.
+    """A file that is identical in several wheels: only the package of `owner` has it.
 
     `path` is relative to the tree's root; distributions have canonical names.
     """
@@ -78,11 +78,11 @@ class Shared:
 
 @dataclass
 class _Destination(SchemeDictionaryDestination):
-    """Writes the files of one wheel into a tree that other processes write to as well.
+    """Writes the files of one wheel into a tree that other processes also write to.
 
-    Programs are executable whatever the wheel says: one that was made on Windows has no
-    modes. Paths are texts, and directories made once: installer's own takes half the time of
-    a wheel of a thousand files to join and look for them.
+    Programs are always executable: a wheel made on Windows has no modes. Paths are strings, and
+    each directory is made once: installer's own version spends half the time of a thousand-file
+    wheel joining paths and checking directories.
     """
 
     files: dict[str, str] = field(default_factory=dict)
@@ -93,15 +93,15 @@ class _Destination(SchemeDictionaryDestination):
         return Path(f"{self.destdir}{self._inside(scheme, path)}")
 
     def _inside(self, scheme: Scheme, path: str) -> str:
-        """Return where a member goes; ValueError for one that would lie outside its scheme."""
+        """Return where a member goes; raise ValueError if that is outside its scheme."""
         if path.startswith("/") or ".." in path.split("/"):
-            raise ValueError(f"the member {path!r} lies outside it")
+            raise ValueError(f"the member {path!r} is outside it")
         return f"{self.scheme_dict[scheme]}/{path}"
 
     def write_to_fs(
         self, scheme: Scheme, path: str, stream: BinaryIO, is_executable: bool
     ) -> RecordEntry:
-        """Write a file, or note what there was to write where something is in the way."""
+        """Write a file, or record what would be written if its place is taken."""
         name = self._inside(scheme, path)
         target = f"{self.destdir}{name}"
         parent = target.rpartition("/")[0]
@@ -131,7 +131,7 @@ class _Destination(SchemeDictionaryDestination):
         digest, size = copyfileobj_with_hashing(stream, io.BytesIO(), self.hash_algorithm)
         what = _digest(digest, executable)
         if self.files.get(name, what) != what:
-            raise ValueError(f"two of its members go to {name}, and are not the same")
+            raise ValueError(f"two of its members go to {name}, but they differ")
         if name not in self.files:
             self.again[name] = what
         return RecordEntry(path, Hash(self.hash_algorithm, digest), size)
@@ -142,7 +142,7 @@ def _digest(digest: str, executable: bool) -> str:
 
 
 def _digest_of(path: Path) -> str:
-    """Return the digest of what is at a path; nothing where that is no file."""
+    """Return the digest of the file at a path; an empty string if there is none."""
     if not path.is_file() or path.is_symlink():
         return ""
     with path.open("rb") as stream:
@@ -151,9 +151,9 @@ def _digest_of(path: Path) -> str:
 
 
 def unpack(context: Context, wheel: Wheel, root: Path) -> Laid:
-    """Unpack a wheel into the tree below `root`; BuildError for one that cannot be used.
+    """Unpack a wheel into the tree below `root`; raise BuildError for an unusable one.
 
-    What is in the tree already is left as it is: `share` says what becomes of it.
+    Existing files are not overwritten: `share` resolves the duplicates.
     """
     tree, name = context.series.tree, canonicalize_name(wheel.distribution.name)
     scheme = {
@@ -166,7 +166,7 @@ def unpack(context: Context, wheel: Wheel, root: Path) -> Laid:
     homes = {k: v.removeprefix(tree).lstrip("/") for k, v in scheme.items()}
     destination = _Destination(scheme, f"{tree}/bin/python", "posix", destdir=str(root))
     with archives.open_zip(wheel.path, KIND) as archive, warnings.catch_warnings():
-        # numpy's wheel carries stray byte code; installer leaves it out, as it should
+        # numpy's wheel contains stray byte code; installer rightly leaves it out
         warnings.filterwarnings("ignore", "Skip installing .*__pycache__", RuntimeWarning)
         source = Source(
             archive, wheel.path, homes | {"root": homes["purelib"]}, context.left_out(name)
@@ -190,12 +190,12 @@ def share(
     known: Sequence[Shared],
     owner: Callable[[Collection[str]], str],
 ) -> tuple[dict[str, Laid], tuple[Shared, ...], dict[frozenset[str], list[str]]]:
-    """Have each file of a tree in one package: return what each wheel has now, and what is shared.
+    """Assign each file of a tree to one package; return each wheel's files, and the shared ones.
 
-    `laid` are the wheels of the tree, by canonical name; `known` is what is shared with wheels
-    that may not be in it. `owner` chooses among those that have a file that is the same in
-    each. Beside them is returned what wheels have that is not the same: the paths, by the names
-    of the wheels (one name: the tree's own files have it).
+    `laid` are the wheels of the tree, by canonical name; `known` are files shared with wheels
+    that may not be in it. `owner` chooses one of the wheels that have an identical file. The
+    third value is the conflicts: paths whose files differ, by the names of the wheels (a single
+    name means a conflict with the tree's own files).
     """
     wanted: dict[str, list[str]] = {}
     for name in sorted(laid):
@@ -238,7 +238,7 @@ def share(
 
 
 def _in_the_way(path: str, holder: Mapping[str, str]) -> str:
-    """Return who has a file where `path` needs a directory, or the other way round."""
+    """Return the wheel with a file where `path` needs a directory, or the other way round."""
     for other, name in holder.items():
         if other.startswith(f"{path}/") or path.startswith(f"{other}/"):
             return name
@@ -246,7 +246,7 @@ def _in_the_way(path: str, holder: Mapping[str, str]) -> str:
 
 
 def lay_base(context: Context, root: Path) -> None:
-    """Put what the tree's Python is into the tree below `root`: files and links."""
+    """Put the files and links of the tree's Python into the tree below `root`."""
     tree, minor = root / context.series.tree.lstrip("/"), context.target.python_minor
     (root / context.site.lstrip("/")).mkdir(parents=True, exist_ok=True)
     interpreter = (
@@ -285,8 +285,8 @@ def write_base(context: Context, name: str, path: Path, mode: int) -> None:
 def base_links(context: Context) -> dict[str, str]:
     """Return the links of the tree's interpreter.
 
-    Python 2.7 knows no virtual environments: it takes a directory for its own by os.py and
-    lib-dynload in it.
+    Python 2.7 has no virtual environments: it recognises its own directory by os.py and
+    lib-dynload.
     """
     tree, target = context.series.tree, context.target
     minor = target.python_minor
@@ -306,7 +306,7 @@ def base_links(context: Context) -> dict[str, str]:
 
 
 def lay_links(links: Mapping[str, str], root: Path) -> None:
-    """Make links below `root`: where each one is on a node, and what it says."""
+    """Make links below `root`; `links` maps each link's path on a node to its target."""
     for link, to in links.items():
         path = root / link.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)

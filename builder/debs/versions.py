@@ -1,4 +1,4 @@
-"""PEP 440 versions and specifiers as Debian versions and relations that sort alike.
+"""PEP 440 versions and specifiers as Debian versions and relations that sort the same way.
 
 Debian compares a version in runs of non-digits and digits; in a non-digit run `~`
 sorts before the end, letters next, everything else after (deb-version(7)). Equal
@@ -22,7 +22,7 @@ _DIGIT_AS_LETTER = str.maketrans("0123456789", "ABCDEFGHIJ")
 
 
 def debian_version(version: str | Version, epoch: int = 0) -> str:
-    """Return the Debian upstream version (with `N:` where there is an epoch) of a PEP 440 version.
+    """Return the Debian upstream version (with `N:` if there is an epoch) of a PEP 440 version.
 
     `1.0rc1` → `1.0.0~rc1`, `1.0.dev2` → `1.0.0~~dev2`, `1.0.post3` → `1.0.0+post3`,
     `1!1.0` → `1:1.0.0`; `epoch` is added to the version's own (Debian policy 5.6.12).
@@ -34,7 +34,7 @@ def debian_version(version: str | Version, epoch: int = 0) -> str:
     if v.post is not None:
         text += f"+post{v.post}"
     if v.dev is not None:
-        # 1.0.dev1 comes before 1.0a1.dev1: two tildes where nothing else marks it
+        # 1.0.dev1 sorts before 1.0a1.dev1: two tildes if it is neither a pre- nor a post-release
         text += f"{'~' if v.pre is None and v.post is None else ''}~dev{v.dev}"
     if v.local is not None:
         text += "+local." + ".".join(_local_segment(s) for s in v.local.split("."))
@@ -52,7 +52,7 @@ def _release(release: tuple[int, ...]) -> str:
 def _local_segment(segment: str) -> str:
     # PEP 440: numbers sort above words, and words as plain strings. A tag letter orders
     # the two kinds, upper-case letters stand for digits inside a word (they sort below
-    # the lower-case letters, as digits do), and ~ ends a word below any longer one.
+    # lower-case letters, as digits do), and a final ~ sorts a word below any longer one.
     if segment.isdigit():
         return f"z{segment}~"
     return f"a{segment.translate(_DIGIT_AS_LETTER)}~"
@@ -63,17 +63,17 @@ def full_version(
 ) -> str:
     """Return upstream version and revision: `2:33.0.2-1+deb12.1` on Debian 12, revision 1.
 
-    The Debian release comes before our revision, so that the package of the next Debian
-    always sorts above (an upgrade of the distribution then brings it). `layers` are the overlays
-    whose patches are in it, `2:33.0.2-1+deb12.1+site`: above the same revision without them, and
-    below the next.
+    The Debian release precedes our revision, so that the package for the next Debian always
+    sorts higher (and is installed by a distribution upgrade). `layers` are the overlays whose
+    patches are applied, `2:33.0.2-1+deb12.1+site`: this sorts above the same revision without
+    them, and below the next.
     """
     site = "".join(f"+{layer}" for layer in dict.fromkeys(filter(None, layers)))
     return f"{debian_version(version, epoch)}-1+deb{release}.{revision}{site}"
 
 
 def split_revision(version: str) -> tuple[str, int]:
-    """Return what of a `full_version` comes before its revision, and that; 0 where it has none."""
+    """Split a `full_version` into the part before our revision and the revision (0 if none)."""
     match = re.fullmatch(r"(.*\+deb\d+\.)(\d+)(?:\+[a-z0-9]+)*", version)
     return (match[1], int(match[2])) if match else (version, 0)
 
@@ -81,10 +81,10 @@ def split_revision(version: str) -> tuple[str, int]:
 def relations(  # noqa: PLR0911 - one return an operator
     package: str, specifier: Specifier, epoch: int = 0
 ) -> list[str]:
-    """Return Debian relations (to be joined by `, `) with which one PEP 440 specifier holds.
+    """Return the Debian relations (to be joined by `, `) equivalent to one PEP 440 specifier.
 
-    Bounds are on upstream versions without revision. `V~~` sorts before every
-    pre-release of V and `V.~` after every local and post-release of it.
+    Bounds are upstream versions without a revision. `V~~` sorts before every pre-release
+    of V, and `V.~` after every local and post-release of it.
     """
     operator, text = specifier.operator, specifier.version
     if operator == "==" and text.endswith(".*"):

@@ -1,10 +1,10 @@
 """Fetch: every file a lock names, into a cache keyed by sha256.
 
-A file enters the cache only when its checksum is right (it is written under a temporary
-name and renamed), so what is in the cache can be used without a look at the network.
+A file enters the cache only if its checksum is right (it is written under a temporary
+name and renamed), so cached files can be used without the network.
 
 An artifact whose sha256 is empty was unavailable when its lock was made. `identify` gets it,
-from the tarballs a person gives or upstream's site alone, and says what its sha256 is.
+only from the user's tarballs or upstream's site, and returns its sha256.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
 
 TARBALL_SITE = "https://tarballs.opendev.org/openstack"
 ATTEMPTS = 4
-PASSING = frozenset({408, 429})  # of the 4xx, those that a later try may not meet
+PASSING = frozenset({408, 429})  # of the 4xx, those that may be temporary
 T = TypeVar("T")
 CHUNK = 1 << 18
-NAMED = 8  # files told of together that are all named: a series has no more services
+NAMED = 8  # up to so many files of a group are all named: a series has no more services
 UNLOCKED = "unlocked"  # what is known of tarballs whose sha256 no lock has
 TIMEOUT = 60  # seconds without a byte
-SIGNATURE_TIMEOUT = 5  # likewise, of what a build can go without
+SIGNATURE_TIMEOUT = 5  # likewise, for what a build can do without
 ARMOUR = b"-----BEGIN PGP SIGNATURE-----"
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A detached signature of a tarball, in the cache, and the place it was found in."""
+    """A detached signature of a tarball, in the cache, and the place where it was found."""
 
     path: Path
     place: str
@@ -79,14 +79,14 @@ def cached(cache: Path, artifact: Artifact) -> Path:
 
 
 def missing(files: Sequence[Wanted], cache: Path) -> list[Wanted]:
-    """Return what is not in the cache, or is there with other bits than it has to have."""
+    """Return the files that are not in the cache, or are damaged there."""
     with ThreadPoolExecutor() as threads:
         there = threads.map(lambda item: is_sound(item.artifact, cache), files)
         return [item for item, good in zip(files, there, strict=True) if not good]
 
 
 def is_sound(artifact: Artifact, cache: Path) -> bool:
-    """Whether the cache has `artifact`, bit by bit; says it when it has something else."""
+    """Whether the cache has `artifact`, bit by bit; warns if it has something else."""
     path = cached(cache, artifact)
     try:
         if sha256_file(path) == artifact.sha256:
@@ -95,7 +95,7 @@ def is_sound(artifact: Artifact, cache: Path) -> bool:
         return False
     except OSError:
         pass
-    log.warning(f"{path} in the cache is damaged: it is fetched again")
+    log.warning(f"{path} in the cache is damaged: fetching it again")
     return False
 
 
@@ -112,7 +112,7 @@ def fetch(
 
     A service's tarball is looked for in `tarballs` (a directory or URL), the package index,
     then upstream's tarball site; all else on the index. What cannot be found is missing
-    from the answer, and the error beside it names each such file and what was tried for it.
+    from the answer, and the error next to it names each such file and what was tried for it.
     """
     absent = missing(files, cache)
     failure = None
@@ -126,7 +126,7 @@ def fetch(
 
 def _forbidden(absent: Sequence[Wanted]) -> FetchError:
     return FetchError(
-        f"{len(absent)} files are not in the cache and --offline forbids to fetch them",
+        f"{len(absent)} files are not in the cache, and --offline forbids fetching them",
         details=[f"{w.artifact.file} (sha256 {w.artifact.sha256 or 'not locked'})" for w in absent],
         hint="run once without --offline",
     )
@@ -140,10 +140,10 @@ def identify(
     offline: bool = False,
     look: bool = False,
 ) -> tuple[Mapping[str, Artifact], FetchError | None]:
-    """Bring tarballs whose sha256 is not locked into the cache; return by name what each is.
+    """Bring tarballs whose sha256 is not locked into the cache; return their artifacts by name.
 
-    What was got before is used again, unless `tarballs` has the file or is another URL than
-    then. `look` fetches nothing and says what is known.
+    A tarball fetched before is used again, unless `tarballs` has the file or is a different URL
+    than then. `look` fetches nothing and returns what is known.
     """
     found = {w.artifact.file: a for w in files if (a := _at_hand(w, cache, tarballs))}
     if look or not files:
@@ -161,7 +161,7 @@ def identify(
 
 
 def _at_hand(item: Wanted, cache: Path, tarballs: str | None) -> Artifact | None:
-    """Return what a tarball without a locked sha256 is, if this machine has it."""
+    """Return the artifact of a tarball without a locked sha256, if this machine has it."""
     if path := given(tarballs, item.artifact.file):
         return Artifact(path.name, sha256_file(path), path.stat().st_size)
     record = cache / UNLOCKED / item.artifact.file
@@ -171,7 +171,7 @@ def _at_hand(item: Wanted, cache: Path, tarballs: str | None) -> Artifact | None
         r"([0-9a-f]{64}) (\d{1,18}) (.+)\n", record.read_text(encoding="utf-8", errors="replace")
     )
     if not row:
-        log.warning(f"{record} in the cache is damaged: the tarball is fetched again")
+        log.warning(f"{record} in the cache is damaged: fetching the tarball again")
         return None
     artifact = Artifact(record.name, row[1], int(row[2]))
     elsewhere = _is_url(tarballs) and row[3] != tarballs
@@ -179,7 +179,7 @@ def _at_hand(item: Wanted, cache: Path, tarballs: str | None) -> Artifact | None
 
 
 def given(tarballs: str | None, file: str) -> Path | None:
-    """Return the file of that name where `tarballs` is a directory that has it."""
+    """Return the file of that name if `tarballs` is a directory that has it."""
     path = Path(tarballs) / file if tarballs and not _is_url(tarballs) else None
     return path if path and path.is_file() else None
 
@@ -191,7 +191,7 @@ def _is_url(tarballs: str | None) -> bool:
 def _fetch_all(
     absent: Sequence[Wanted], cache: Path, tarballs: str | None, jobs: int, *, quiet: bool = False
 ) -> tuple[dict[str, tuple[str, Artifact]], FetchError | None]:
-    """Fetch files; return where each was got and what it is, by name, and what went wrong."""
+    """Fetch files; return the source and artifact of each by name, and what went wrong."""
     client = Client()
     got: dict[str, tuple[str, Artifact]] = {}
     problems: dict[str, tuple[tuple[str, str], ...]] = {}
@@ -220,25 +220,25 @@ def _fetch_all(
         hint=_hint(
             reasons,
             "check the network and the package index settings (UV_DEFAULT_INDEX, "
-            "PIP_INDEX_URL, pip.conf), or give service tarballs with --tarballs DIR|URL",
+            "PIP_INDEX_URL, pip.conf), or provide service tarballs with --tarballs DIR|URL",
         ),
     )
 
 
 def _hint(reasons: Iterable[str], otherwise: str) -> str:
-    """Return what to do: about credentials, where a server asked for them (RFC 9110, 15.5)."""
+    """Return what to do: about credentials if a server asked for them (RFC 9110, 15.5)."""
     refused = any(re.match(r"40[137] Client Error", reason) for reason in reasons)
     return index.HINT if refused else otherwise
 
 
 def _told(problems: Mapping[str, tuple[tuple[str, str], ...]]) -> list[str]:
-    """Return for each file the places that were asked and why they do not do, one a line.
+    """Return for each file the places that were asked and why they failed, one per line.
 
-    Files that all places refuse for the same reasons are told of together.
+    Files that fail everywhere for the same reasons are grouped.
     """
     alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for file, tried in sorted(problems.items()):
-        # upstream's site has a directory a project
+        # upstream's site has a directory per project
         general = tuple(
             (re.sub(f"^{re.escape(TARBALL_SITE)}/.*", TARBALL_SITE, p), r) for p, r in tried
         )
@@ -256,10 +256,10 @@ def _told(problems: Mapping[str, tuple[tuple[str, str], ...]]) -> list[str]:
 def signatures(
     files: Iterable[Wanted], cache: Path, *, tarballs: str | None = None, offline: bool = False
 ) -> dict[str, Signature]:
-    """Return the signatures there are of the services' tarballs among `files`, by file name.
+    """Return the existing signatures of the services' tarballs among `files`, by file name.
 
-    Upstream puts `<tarball>.asc` beside a tarball on its site, and so may who gives `tarballs`;
-    an index has none. What was found once, and who said there is none, is kept in the cache.
+    Upstream puts `<tarball>.asc` next to a tarball on its site, and `tarballs` may have it too;
+    an index has none. The cache keeps signatures, and which places have none.
     """
     client, found = Client(), {}
     for item in files:
@@ -315,9 +315,9 @@ class Client:
         return session
 
     def packages(self, distribution: str) -> list[DistributionPackage]:
-        """Return what the first package index that knows a distribution has of it.
+        """Return the files of a distribution on the first package index that knows it.
 
-        Where there are several that is uv's rule, too (`--index-strategy first-index`).
+        For several indexes that is uv's rule, too (`--index-strategy first-index`).
         """
         for packages in self._pages_of(distribution):
             if packages is not None:
@@ -325,8 +325,8 @@ class Client:
         raise _UnavailableError(f"no project {distribution}")
 
     def _pages_of(self, distribution: str) -> Iterator[list[DistributionPackage] | None]:
-        """Give what each index has of a distribution (PEP 503 and 691), None for nothing."""
-        # imported here: it is slow to import and a run with a warm cache needs none of it
+        """Yield each index's files of a distribution (PEP 503 and 691), None for nothing."""
+        # imported here: it is slow to import, and a run with a warm cache does not need it
         from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple  # noqa: PLC0415
 
         for endpoint in index.index_urls(PYPI_SIMPLE_ENDPOINT):
@@ -354,9 +354,9 @@ class Client:
         raise _UnavailableError(missing)
 
     def files(self, distribution: str) -> dict[str, list[Artifact]]:
-        """Return what the index has of a distribution, by version; nothing if it has no such.
+        """Return the index's files of a distribution, by version; empty if it does not have it.
 
-        Raises FetchError when it does not answer, or gives no sha256.
+        Raises FetchError if it does not answer. Files without a sha256 are left out.
         """
         found: dict[str, list[Artifact]] = {}
         try:
@@ -375,10 +375,10 @@ class Client:
         return found
 
     def newest_of(self, distribution: str, day: date) -> str:
-        """Return the newest version of the major release that was the newest on a day.
+        """Return the newest version of the major release that was newest on a day.
 
-        That is a service's version in the series released that day. Empty where there was none
-        yet, or the index does not say when a file came (PEP 700).
+        That is a service's version in the series released that day. Empty if there was none
+        yet, or the index does not publish upload times (PEP 700).
         """
         found = {}
         try:
@@ -396,16 +396,16 @@ class Client:
         return str(max(v for v in found if v.major == then.major))
 
     def download(self, url: str, artifact: Artifact, cache: Path) -> Artifact:
-        """Download `url` into the cache if its bytes are those of `artifact`; return what it is."""
+        """Download `url` into the cache if its bytes are those of `artifact`; return that."""
         try:
             return retried(partial(self._stream, url, artifact, cache))
         except (requests.RequestException, DamagedError) as error:
             raise _UnavailableError(_short(error)) from error
 
     def signature(self, url: str) -> bytes | None:
-        """Return the signature at `url`, nothing where there is none, None where nobody answers.
+        """Return the signature at `url`, empty if there is none, None if nobody answers.
 
-        It is asked for once and not for long, and a host that does not answer never again.
+        There is one try with a short timeout, and no further one for a host that does not answer.
         """
         host = urlsplit(url).netloc
         if host in self._silent:
@@ -417,11 +417,11 @@ class Client:
             return None
         if answer.status_code >= 500 or answer.status_code in PASSING:
             return None
-        # a page that says there is no such file is no signature
+        # a page that says there is no such file is not a signature
         return answer.content if answer.ok and ARMOUR in answer.content else b""
 
     def _stream(self, url: str, artifact: Artifact, cache: Path) -> Artifact:
-        # Some servers label a .tar.gz as an encoding: its bytes are wanted as they are.
+        # Some servers label a .tar.gz as an encoding: take its bytes unchanged.
         plain = {"Accept-Encoding": "identity"}
         with self.session.get(url, stream=True, timeout=TIMEOUT, headers=plain) as answer:
             answer.raise_for_status()
@@ -434,7 +434,7 @@ class Client:
 def _places(
     item: Wanted, client: Client, tarballs: str | None
 ) -> list[tuple[str, Callable[[Path], Artifact]]]:
-    """Return the places to ask for `item`, each a name and a function that fetches to the cache."""
+    """Return the places to ask for `item`: a name and a function that fetches into the cache."""
 
     def from_index(cache: Path) -> Artifact:
         return client.download(client.index_url(item), item.artifact, cache)
@@ -456,7 +456,7 @@ def _places(
     if item.service and tarballs:
         one = partial(from_url, tarballs) if _is_url(tarballs) else None
         places.append((tarballs, one or partial(from_directory, Path(tarballs))))
-    if item.artifact.sha256:  # what anybody may upload is taken for what was locked alone
+    if item.artifact.sha256:  # anybody may upload there, so only locked files are taken
         places.append(("package index", from_index))
     if item.service:
         site = _site(item)
@@ -476,7 +476,7 @@ class DamagedError(Exception):
 def _keep(chunks: Iterable[bytes], artifact: Artifact, cache: Path) -> Artifact:
     """Put `chunks` into the cache if they are the bytes of `artifact`, else leave nothing.
 
-    Returns `artifact`, its sha256 and size found out where they were not known.
+    Returns `artifact`, with sha256 and size filled in if they were unknown.
     """
     cache.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
@@ -488,7 +488,7 @@ def _keep(chunks: Iterable[bytes], artifact: Artifact, cache: Path) -> Artifact:
         out.flush()
         if not artifact.sha256:
             if not _is_gzip(name):  # a page that says there is no such file
-                raise DamagedError("it is no .tar.gz")
+                raise DamagedError("not a .tar.gz")
             artifact = replace(artifact, sha256=digest.hexdigest(), size=size)
         if digest.hexdigest() != artifact.sha256:
             raise DamagedError(
@@ -507,10 +507,10 @@ def _is_gzip(path: Path) -> bool:
 
 
 def retried(action: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
-    """Call `action`, up to ATTEMPTS times with 0.5, 1, 2 s between, while it fails in passing.
+    """Call `action`, up to ATTEMPTS times with 0.5, 1, 2 s between, while errors may be temporary.
 
-    What a server says of the request itself (4xx but 408 and 429), a certificate that is
-    not trusted and a full disk are final.
+    A server's refusal of the request itself (4xx but 408 and 429), an untrusted certificate
+    and a full disk are final.
     """
     for attempt in range(ATTEMPTS):
         try:
@@ -530,7 +530,7 @@ def _short(error: BaseException) -> str:
     # requests puts what happened (a name not found, a connection refused) last
     reason = getattr(error.args[0] if error.args else None, "reason", None) or error
     text = str(getattr(reason, "original_error", reason))  # a proxy's
-    # the place is said already
+    # the place is already named
     text = re.sub(r"^HTTPS?Connection(Pool)?\(.*?\): | for url: \S+$", "", text)
     text = index.hidden(text)
     return text if len(text) < 200 else f"{text[:200]}…"

@@ -1,7 +1,7 @@
-"""Whether a tarball is signed with the key of its series.
+"""Check that a tarball is signed with the key of its series.
 
-Upstream signs what it releases in a cycle with one key (`signing-key` of the series), whose
-signatures it publishes detached and armoured, beside the tarballs. gpgv checks them.
+Upstream signs the releases of a cycle with one key (`signing-key` of the series) and publishes
+the signatures, detached and armoured, next to the tarballs. gpgv checks them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STATUS = "[GNUPG:] "
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """A file gpgv reads, which holds the key of this fingerprint and no other."""
+    """A file for gpgv, with only the key of this fingerprint."""
 
     fingerprint: str
     path: Path
@@ -31,9 +31,9 @@ class Keyring:
 
 @contextmanager
 def keyring(fingerprint: str, files: Iterable[Path]) -> Iterator[Keyring | None]:
-    """Give a keyring with the key of `fingerprint` out of `files`, armoured or binary.
+    """Yield a keyring with the key of `fingerprint` from `files`, armoured or binary.
 
-    None where none of them has it. Raises DataError for a file without any key.
+    None if none of them has it. Raises DataError for a file without any key.
     """
     with scratch() as area:
         home, path = area / "home", area / "key.gpg"
@@ -52,7 +52,7 @@ def keyring(fingerprint: str, files: Iterable[Path]) -> Iterator[Keyring | None]
 
 
 def verify(tarball: Path, signature: Path, place: str, ring: Keyring) -> None:
-    """Raise FetchError unless `signature`, found in `place`, is the key's, of these very bytes."""
+    """Raise FetchError unless `signature`, found in `place`, is the key's and of these bytes."""
     with scratch() as home:
         gpgv = ["gpgv", "--homedir", str(home), "--keyring", str(ring.path), "--status-fd", "1"]
         done = run([*gpgv, signature, tarball], check=False)

@@ -1,4 +1,4 @@
-"""What a lock says of who requires whom."""
+"""Which distributions of a lock require which."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def requirements(
         yield needed
         name = canonicalize_name(needed.name)
         if needed.extras and name in known:
-            # package X[e] has no package of its own: whoever asks for it depends on what e adds
+            # X[e] has no package of its own: what requires it depends on what e adds
             base = dataclasses.replace(known[name], requires=())
             yield from requirements(base, needed.extras, known)
 
@@ -56,7 +56,7 @@ def closure(lock: Lock, roots: Iterable[str]) -> dict[str, Distribution]:
 
 
 def required_by(lock: Lock, name: str) -> list[tuple[Distribution, str]]:
-    """Return who requires `name` directly, each with the requirement as it stands."""
+    """Return the distributions that require `name` directly, each with the requirement as text."""
     wanted, known = canonicalize_name(name), by_name(lock)
     rows = []
     for distribution in lock.distributions:

@@ -1,10 +1,10 @@
-"""Read a TOML file of `projects/`, or a lock, into frozen dataclasses; refuse what does not fit.
+"""Read a TOML file of `projects/`, or a lock, into frozen dataclasses; refuse anything invalid.
 
 A field `signing_key` is the key `signing-key`; a field that avoids a Python word by a
 final underscore (`type_`) is the key without it. Tables become plain dicts that the
 dataclass declares as `Mapping`, so that values can be pickled and nobody may write to them.
 
-What a text or a number has to look like is said by the field's type (`builder.model.shapes`).
+The field's type defines the form of a text or a number (`builder.model.shapes`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LARGEST = 4 << 20  # bytes of a file a person writes
 Where = tuple[Any, Any] | None
-"""A place in a file: the place of what holds it, and a key or an index there."""
+"""A place in a file: the place that contains it, and a key or an index there."""
 Reader = Callable[[Any, str, Where], Any]
 LONGEST = 100  # characters of a value in a message
 
@@ -43,24 +43,24 @@ def load(path: Path, cls: type[T]) -> T:
 
 
 def parse(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds; DataError where it is none."""
+    """Return the content of a TOML file; DataError if it is not one."""
     try:
         return tomllib.loads(read_bytes(path).decode("utf-8"))
     except RecursionError as error:
-        raise DataError(f"{path}: not TOML: too many lists or tables in one another") from error
-    except ValueError as error:  # TOML's own, of an encoding, or of a number of 5000 digits
+        raise DataError(f"{path}: not TOML: lists or tables nested too deeply") from error
+    except ValueError as error:  # of TOML, of the encoding, or of a number of 5000 digits
         raise DataError(f"{path}: not TOML: {error}") from error
 
 
 def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
-    """Return what a regular file holds; DataError where it is none, or too large."""
+    """Return the content of a regular file; DataError if it is not one, or too large."""
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):
-            kind = "a directory" if stat.S_ISDIR(state.st_mode) else "no regular file"
-            raise DataError(f"{path}: a file is wanted, this is {kind}")
+            kind = "a directory" if stat.S_ISDIR(state.st_mode) else "a special file"
+            raise DataError(f"{path}: expected a regular file, got {kind}")
         if state.st_size > largest:
-            raise DataError(f"{path}: {state.st_size} bytes, which is more than {largest}")
+            raise DataError(f"{path}: {state.st_size} bytes, more than the limit of {largest}")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
@@ -69,7 +69,7 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
 
 
 def build(raw: Any, cls: Any, file: str, where: Where = None) -> Any:  # noqa: ANN401 - untyped
-    """Turn a value as TOML or JSON has it into `cls`: a dataclass, a tuple, a mapping, a scalar.
+    """Turn a value from TOML or JSON into `cls`: a dataclass, a tuple, a mapping, a scalar.
 
     `file` and `where` are for the error's text.
     """
@@ -81,7 +81,7 @@ def shown(value: object) -> str:
     try:
         text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     except (ValueError, RecursionError):  # more digits, or more lists, than Python writes
-        return f"a {type(value).__name__} of that size"
+        return f"an oversized {type(value).__name__}"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
@@ -108,17 +108,17 @@ def _reader(cls: Any) -> Reader:  # noqa: ANN401
 
 def _tuple(args: tuple[Any, ...]) -> Reader:
     length = None if args[1:] == (...,) else len(args)
-    # a dataclass may hold itself, so that its readers are looked for when they are needed
+    # a dataclass may contain itself, so readers are looked up when they are needed
 
     def read(raw: Any, file: str, where: Where) -> tuple[Any, ...]:  # noqa: ANN401
         if not isinstance(raw, list):
-            raise DataError(f"{file}: {place(where)}: a list is wanted, not {shown(raw)}")
+            raise DataError(f"{file}: {place(where)}: expected a list, got {shown(raw)}")
         if length is None:
             item = _reader(args[0])
             return tuple([item(value, file, (where, i)) for i, value in enumerate(raw)])
         if len(raw) != length:
             raise DataError(
-                f"{file}: {place(where)}: a list of {length} is wanted, not of {len(raw)}"
+                f"{file}: {place(where)}: expected a list of {length} items, got {len(raw)}"
             )
         rows = enumerate(zip(raw, args, strict=True))
         return tuple([_reader(a)(value, file, (where, i)) for i, (value, a) in rows])
@@ -131,7 +131,7 @@ def _mapping(args: tuple[Any, ...]) -> Reader:
 
     def read(raw: Any, file: str, where: Where) -> dict[str, Any]:  # noqa: ANN401
         if not isinstance(raw, dict):
-            raise DataError(f"{file}: {place(where)}: a table is wanted, not {shown(raw)}")
+            raise DataError(f"{file}: {place(where)}: expected a table, got {shown(raw)}")
         return {of_key(k, file, (where, k)): of_value(v, file, (where, k)) for k, v in raw.items()}
 
     return read
@@ -171,7 +171,7 @@ def _annotated(args: tuple[Any, ...]) -> Reader:
         return _text(rule)
     if cls is int and isinstance(rule, Between):
         return _number(rule)
-    raise TypeError(f"{rule} is no rule for {cls}")
+    raise TypeError(f"{rule} is not a rule for {cls}")
 
 
 def _text(shape: Shape) -> Reader:
@@ -179,9 +179,9 @@ def _text(shape: Shape) -> Reader:
 
     def read(raw: Any, file: str, where: Where) -> str:  # noqa: ANN401
         if not isinstance(raw, str):
-            raise DataError(f"{file}: {place(where)}: a str is wanted, not {shown(raw)}")
+            raise DataError(f"{file}: {place(where)}: expected a string, got {shown(raw)}")
         if not match(raw) or not (check is None or check(raw)):
-            raise DataError(f"{file}: {place(where)}: {shape.what} is wanted, not {shown(raw)}")
+            raise DataError(f"{file}: {place(where)}: expected {shape.what}, got {shown(raw)}")
         return raw
 
     return read
@@ -191,11 +191,11 @@ def _number(rule: Between) -> Reader:
     def read(raw: Any, file: str, where: Where) -> int:  # noqa: ANN401
         # bool is a subclass of int: `jobs = true` must not pass as 1.
         if not isinstance(raw, int) or isinstance(raw, bool):
-            raise DataError(f"{file}: {place(where)}: a int is wanted, not {shown(raw)}")
+            raise DataError(f"{file}: {place(where)}: expected an integer, got {shown(raw)}")
         if not rule.least <= raw <= rule.most:
             raise DataError(
-                f"{file}: {place(where)}: a number from {rule.least} to {rule.most} is wanted, "
-                f"not {shown(raw)}"
+                f"{file}: {place(where)}: expected a number from {rule.least} to {rule.most}, "
+                f"got {shown(raw)}"
             )
         return raw
 
@@ -205,7 +205,8 @@ def _number(rule: Between) -> Reader:
 def _scalar(cls: type) -> Reader:
     def read(raw: Any, file: str, where: Where) -> Any:  # noqa: ANN401
         if not isinstance(raw, cls):
-            raise DataError(f"{file}: {place(where)}: a {cls.__name__} is wanted, not {shown(raw)}")
+            kind = "a boolean" if cls is bool else cls.__name__
+            raise DataError(f"{file}: {place(where)}: expected {kind}, got {shown(raw)}")
         return raw
 
     return read
@@ -224,7 +225,7 @@ _MAKERS: dict[Any, Callable[[tuple[Any, ...]], Reader]] = {
 @cache
 def fields(cls: type) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
     """Return the fields of a dataclass and their types, by key."""
-    # The modules of values import Mapping and the types of values for the type checker alone.
+    # The value modules import Mapping and the types of values only for the type checker.
     known = {**vars(shapes), "Mapping": Mapping, **vars(sys.modules[cls.__module__])}
     hints = typing.get_type_hints(cls, localns=known, include_extras=True)
     return {
@@ -239,7 +240,7 @@ def _dataclass(cls: type) -> Reader:
 
     def read(raw: Any, file: str, where: Where) -> Any:  # noqa: ANN401
         if not isinstance(raw, dict):
-            raise DataError(f"{file}: {place(where)}: a table is wanted, not {shown(raw)}")
+            raise DataError(f"{file}: {place(where)}: expected a table, got {shown(raw)}")
         given = {}
         for key, value in raw.items():
             if key not in known:

@@ -1,10 +1,10 @@
 """What a service is: the frozen values of a project file (`projects/services/<name>.toml`).
 
-Adding a service is adding a file. Every entry of a list may carry `since` and `until`,
-series ids (`ocata`, `2025.2`); both ends are included. `Service.for_series` narrows a
+To add a service, add a file. Every entry of a list may have `since` and `until`,
+series ids (`ocata`, `2025.2`), both inclusive. `Service.for_series` narrows a
 service to one series; all later code sees only the narrowed value.
 
-Texts may hold `{tree}` (the series' Python tree on a node) and `{series}` (its id).
+Texts may contain `{tree}` (the series' Python tree on a node) and `{series}` (its id).
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NO_STRINGS: Mapping[str, str] = MappingProxyType({})
-# How `start-gate` says that a unit may not start, and that it is to try again, by number and by
-# systemd's names of them (systemd.exec(5), "Process Exit Codes").
+# How `start-gate` reports that a unit may not start, and that it must try again, by number and by
+# systemd's names (systemd.exec(5), "Process Exit Codes").
 GATE_CODES = frozenset({"78", "CONFIG", "255", "EXCEPTION"})
-# Settings of uWSGI a service may not bring: processes and threads have keys of their own, and
-# the rest ends a worker that has a request in flight (uWSGI's "Things to know" and options).
+# uWSGI settings that a service may not have: processes and threads have their own keys, and
+# the rest ends a worker with a request in flight (uWSGI's "Things to know" and options).
 NO_SETTING = re.compile(
     r"(threads|processes|workers|p|cheap(er.*)?|idle|die-on-idle"
     r"|(.+-)?harakiri.*|max-requests(-delta)?|(min|max)-worker-lifetime(-delta)?"
@@ -92,8 +92,8 @@ class User:
     """The system user and group of the service (`[user]`).
 
     `name`: of both. `uid`: fixed id of user and group, 0 for a dynamic one (Debian has fixed ones
-    where files live on shared storage). `home`: default `/var/lib/<name>`. `home_mode`: the mode
-    it is made with. `shell`: what the account logs in with.
+    where files are on shared storage). `home`: default `/var/lib/<name>`. `home_mode`: the mode
+    it is created with. `shell`: the account's login shell.
     """
 
     name: AccountName
@@ -105,13 +105,13 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory made when absent (`[[directories]]`); an existing one is left as it is.
+    """A directory created if absent (`[[directories]]`); an existing one is left unchanged.
 
     `/etc/<service>`, its `<service>.conf.d`, `/var/lib/<service>`, `/var/log/<service>`,
-    `/run/<service>` and `/run/lock/<service>` are made for every service and not listed.
+    `/run/<service>` and `/run/lock/<service>` are created for every service; do not list them.
     `path`: absolute. `owner`, `group`: default the service's. `mode`: octal, with a leading 0.
-    `package`: whose directory it is; default the common package.
-    `purge`: `remove` with all it holds, `empty` when nothing is in it, `keep` (and say so).
+    `package`: the package that owns it; default the common package.
+    `purge`: `remove` it with its content, remove it if `empty`, or `keep` it (and report that).
     """
 
     path: DirectoryPath
@@ -128,8 +128,8 @@ class Directory:
 class Preset:
     """An option set in a file when the package is built, so that the pristine file has it.
 
-    Goes below the option's own commented default; a live line of the file is replaced.
-    Entries of the same section and option are set as several lines (multi-valued options).
+    It goes below the option's own commented default; an active line in the file is replaced.
+    Entries with the same section and option become several lines (multi-valued options).
     `section`, `option`, `value`: as in the file.
     """
 
@@ -142,9 +142,9 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class FileWhen:
-    """Where a file's source is in some series (`[[files.when]]`), in place of its own.
+    """Another source for a file in some series (`[[files.when]]`), which replaces its own.
 
-    `config_generator`, `policy_generator`, `from_`: as those of the file.
+    `config_generator`, `policy_generator`, `from_`: as for the file.
     """
 
     config_generator: RelativePath = ""
@@ -156,11 +156,11 @@ class FileWhen:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file a package brings (`[[files]]`); exactly one of the four sources is given.
+    """A file in a package (`[[files]]`); give exactly one of the four sources.
 
-    `path`: relative to `/etc/<service>`, or absolute. What ends below `/etc` is installed
+    `path`: relative to `/etc/<service>`, or absolute. A file below `/etc` is installed
     pristine below `/usr/share/<package>/` and copied by ucf, with an owner, group and mode;
-    anything else is shipped as it is, 0644 root:root. A path that ends in `/` takes several
+    any other is shipped unchanged, 0644 root:root. A path that ends in `/` takes several
     files (not below `/etc`).
     `owner`, `group`: of a file below `/etc`; the group's default is the service's. `mode`: octal,
     with a leading 0.
@@ -169,12 +169,12 @@ class File:
     `policy_generator`: input file of oslopolicy-sample-generator, in the tarball.
     `from_` (key `from`): a file of the tarball, or a glob.
     `text`: the text itself.
-    `package`: whose file it is; default the common package.
+    `package`: the package that contains it; default the common package.
     `presets`: options set in it.
     `when`: other sources in some series.
-    `adopt`: what becomes of a file of that name that Debian's own package left and nobody
-    changed: it stays (`keep`: the options in it are what a cloud runs by) or gives way to
-    ours (`replace`: it belongs to the code). Default: `replace` for a file of the tarball.
+    `adopt`: what happens to an unchanged file of that name from Debian's own package: it is
+    kept (`keep`: its options are what a cloud runs with) or replaced by ours (`replace`: it is
+    part of the code). Default: `replace` for a file of the tarball.
     """
 
     path: InstalledPath
@@ -207,7 +207,7 @@ class File:
         return self.adopt == "replace" or (not self.adopt and bool(self.from_))
 
     def folded(self) -> File:
-        """Return the file as its `when` entries make it."""
+        """Return the file with its `when` entries applied."""
         folded = dataclasses.replace(self, when=())
         for when in self.when:
             folded = dataclasses.replace(
@@ -221,10 +221,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """What is otherwise with a package in some series (`[[packages.when]]`).
+    """Changes to a package in some series (`[[packages.when]]`).
 
-    `description`: takes the place of the package's own. `depends`, `recommends`, `suggests`,
-    `conflicts`, `replaces`, `breaks`, `provides`, `scripts`: are added to the package's.
+    `description`: replaces the package's own. `depends`, `recommends`, `suggests`,
+    `conflicts`, `replaces`, `breaks`, `provides`, `scripts`: added to the package's.
     """
 
     description: Text = ""
@@ -244,21 +244,21 @@ class When:
 class Package:
     """A binary package (`[[packages]]`).
 
-    `name`: of the package. `summary`: the synopsis. `description`: paragraphs of its own; the
-    service's follows. `pre_depends`, `depends`, `recommends`, `suggests`, `conflicts`, `replaces`,
+    `name`: of the package. `summary`: the synopsis. `description`: its own paragraphs; the
+    service's follow. `pre_depends`, `depends`, `recommends`, `suggests`, `conflicts`, `replaces`,
     `breaks`, `provides`: Debian relations. A package of this service needs no version (the exact
-    one is added), and the common package, the Python code and the locked closure no entry: each
-    package depends on the common one, that on the rest.
-    `meta`: has no files; depends on what it lists and nothing else.
+    one is added). Do not list the common package, the Python code and the locked closure: each
+    package depends on the common one, which depends on the rest.
+    `meta`: has no files and depends only on what it lists.
     `scripts`: console scripts linked into /usr/bin.
-    `groups`: further groups the service's user is put into.
-    `apparmor`: profiles of other packages, by their file in /etc/apparmor.d, that take in
-    the rules this package has as `/usr/share/<package>/apparmor/<profile>`.
-    `roles`: role packages that depend on this one, beside those `projects/roles.toml` says.
+    `groups`: further groups the service's user joins.
+    `apparmor`: profiles of other packages, by their file in /etc/apparmor.d, that include
+    the rules this package ships as `/usr/share/<package>/apparmor/<profile>`.
+    `roles`: role packages that depend on this one, besides those in `projects/roles.toml`.
     `takes_over`: packages of Debian's own build of the service that have files of this one.
-    What follows from that depends on the target (debs/debian.py).
-    `transitional`, `aliases`: of a package that only leads on from Debian's (`Successor`).
-    `when`: what is otherwise in some series.
+    The consequences depend on the target (debs/debian.py).
+    `transitional`, `aliases`: for a transitional package from Debian's (`Successor`).
+    `when`: changes in some series.
     """
 
     name: PackageName
@@ -285,7 +285,7 @@ class Package:
     until: SeriesBound = ""
 
     def folded(self) -> Package:
-        """Return the package as its `when` entries make it, its scripts in alphabetical order."""
+        """Return the package with its `when` entries applied, its scripts in alphabetical order."""
         apart = {"description", "since", "until"}
         names = [f.name for f in dataclasses.fields(When) if f.name not in apart]
         more = {n: getattr(self, n) + sum((getattr(w, n) for w in self.when), ()) for n in names}
@@ -299,13 +299,12 @@ class Package:
 class Successor:
     """What becomes of a package of Debian's own on a node that moves here.
 
-    A `[[package]]` of `projects/successors.toml`. `service`: the one it belongs to; empty for
-    the command line client, whose package is a library's. `source`: Debian's source package,
-    default the service's name. `to`: the packages of ours a transitional package of that name
-    depends on; without any it has no successor, and `openstack-node` says so, and `why`.
-    `aliases`: further names of units, each with the unit of ours it stands for.
-    `breaks`: packages of Debian's that need what this one had. `targets`: those whose Debian
-    has it.
+    A `[[package]]` of `projects/successors.toml`. `service`: the service it is part of; empty
+    for the command line client, whose package is a library's. `source`: Debian's source package,
+    default the service's name. `to`: our packages that a transitional package of that name
+    depends on; if empty it has no successor, and `openstack-node` reports that, and `why`.
+    `aliases`: further names of units, each with our unit that it stands for.
+    `breaks`: Debian packages that need what this one had. `targets`: those whose Debian has it.
     """
 
     name: PackageName
@@ -334,7 +333,7 @@ class Wsgi:
 
     def __post_init__(self) -> None:
         if bool(self.module) == bool(self.script):
-            raise ValueError("a WSGI entry has either a module or a script")
+            raise ValueError("a WSGI entry needs either a module or a script")
 
 
 Kind = Literal["daemon", "uwsgi", "oneshot"]
@@ -344,10 +343,10 @@ Sandbox = Literal["strict", "host"]
 
 @dataclass(frozen=True, slots=True)
 class DaemonWhen:
-    """What is otherwise with a daemon in some series (`[[daemons.when]]`).
+    """Changes to a daemon in some series (`[[daemons.when]]`).
 
-    `threads`, `threads_source`, `kill_mode`: take the place of the daemon's own. `after`, `uwsgi`,
-    `settings`: are added.
+    `threads`, `threads_source`, `kill_mode`: replace the daemon's own. `after`, `uwsgi`,
+    `settings`: added to the daemon's.
     """
 
     threads: int = 0
@@ -367,36 +366,36 @@ class DaemonWhen:
 class Daemon:
     """A systemd unit `<name>.service` (`[[daemons]]`).
 
-    `name`: of the unit, and of its script where none is given. `package`: whose unit it is.
+    `name`: of the unit, and of its script if none is given. `package`: the package that has it.
     `description`: the unit's own. `user`: default the service's.
     `kind`: `daemon` runs its script; `uwsgi` serves a WSGI application, tuned by
-    `/etc/<service>/<name>-uwsgi.ini`; `oneshot` runs its script once and remains. `args`: of the
-    script. `wsgi`: where the application is in which series. `port`: what it is served on.
+    `/etc/<service>/<name>-uwsgi.ini`; `oneshot` runs its script once and remains active. `args`:
+    of the script. `wsgi`: where the application is, by series. `port`: where it is served.
     `script`: a name in the tree's bin, or an absolute path.
-    `type`: systemd's; default notify (oneshot for a oneshot). oslo.service says READY.
+    `type`: systemd's; default notify (oneshot for a oneshot). oslo.service sends READY.
     `start`: `now` is enabled and (re)started on installation; `boot` only enabled;
     `manual` neither.
-    `sandbox`: `strict` has the file system read-only but for its own directories, no new
-    privileges, no devices; `host` has no mount namespace at all: mounts and network
-    namespaces it makes must be seen by others, and it calls sudo.
-    `after`: units (besides network, database, message broker and memcached);
-    `wants`, `part_of`: as systemd's. `conditions`: lines such as `ConditionPathExists=/x`.
-    `needs`: options that must be set in a file of /etc/<service> before it is started, as
-    it can only fail without them; default `connection` for uwsgi, which would load the
-    application in each of its processes to find that out. An unset one is no failure.
+    `sandbox`: `strict` has a read-only file system except for its own directories, no new
+    privileges, no devices; `host` has no mount namespace at all: others must see the mounts
+    and network namespaces it makes, and it calls sudo.
+    `after`: units (besides network, database, message broker and memcached).
+    `wants`, `part_of`: as in systemd. `conditions`: lines such as `ConditionPathExists=/x`.
+    `needs`: options that must be set in a file of /etc/<service> before it is started, since
+    it can only fail without them; default `connection` for uwsgi, which would otherwise load
+    the application in each of its processes to find out. An unset one is not a failure.
     `kill_mode`: `process` for agents whose children must outlive them.
-    `defaults`: a file of variables, which need not be there (Debian's /etc/default/<name>).
-    `only_if`: a shell command that sees them; where it fails the unit is not started, which
-    is a choice and no fault (systemd's `$$` for `$`, no single quotes).
-    `pre_start`: commands run before it, each a line. `environment`: variables. `read_write`:
-    directories a strict unit may write to beside its own. `when`: what is otherwise in some series.
-    `settings`: further lines of the unit's [Service] section, which win over the others. No
-    `SuccessExitStatus=` may have what the gate of a unit ends with.
-    `timeout_stop`, `restart_seconds`: seconds. `log_file`: below /var/log/<service>, of a
-    uwsgi application (others take their script's name).
-    `fewest_processes`: how many a uwsgi application has on the smallest of nodes.
-    `threads`: requests at once in one process. `threads_source`: where there is more than one,
-    the document of upstream's that says that the application is safe so: keystone answered with
+    `defaults`: an optional file of variables (Debian's /etc/default/<name>).
+    `only_if`: a shell command that sees them; if it fails, the unit is not started, which
+    is a choice, not a failure (systemd's `$$` for `$`, no single quotes).
+    `pre_start`: commands run before it, each one line. `environment`: variables. `read_write`:
+    directories a strict unit may write to besides its own. `when`: changes in some series.
+    `settings`: further lines of the unit's [Service] section, which override the others.
+    `SuccessExitStatus=` must not have a status with which the gate of a unit exits.
+    `timeout_stop`, `restart_seconds`: seconds. `log_file`: below /var/log/<service>, for a
+    uwsgi application (others use their script's name).
+    `fewest_processes`: the number for a uwsgi application on the smallest nodes.
+    `threads`: concurrent requests in one process. `threads_source`: for more than one, the
+    upstream document that says the application is safe with threads: keystone answered with
     another user's token. `uwsgi`: further settings, which the ini of a node may change (a name
     with an empty value is left out).
     """
@@ -438,9 +437,9 @@ class Daemon:
 
     def __post_init__(self) -> None:
         if self.kind == "uwsgi" and not self.port:
-            raise ValueError(f"{self.name}: a uwsgi daemon has a port and a wsgi entry")
+            raise ValueError(f"{self.name}: a uwsgi daemon needs a port and a wsgi entry")
         if self.kind != "uwsgi" and not self.script:
-            raise ValueError(f"{self.name}: a {self.kind} has a script")
+            raise ValueError(f"{self.name}: a {self.kind} needs a script")
         try:
             _check_uwsgi(self.threads, self.threads_source, self.uwsgi)
         except ValueError as error:
@@ -449,27 +448,27 @@ class Daemon:
             self._check_gate(line)
 
     def _check_gate(self, line: str) -> None:
-        """Refuse a line that would let the unit start where its gate says no.
+        """Refuse a line that would let the unit start although its gate refuses.
 
-        systemd holds the end of an ExecCondition against SuccessExitStatus= before it asks
-        whether the condition held, codes and signals alike (systemd.service(5) says it of
+        systemd compares the end of an ExecCondition with SuccessExitStatus= before it checks
+        whether the condition held, codes and signals alike (systemd.service(5) documents
         neither; measured with 252). An out-of-memory kill is a SIGKILL.
         """
         key, _, value = line.partition("=")
         if key.strip() == "ExecCondition":
-            raise ValueError(f"{self.name}: {line}: units ask before they start by `needs`")
+            raise ValueError(f"{self.name}: {line}: use `needs` for conditions of the start")
         if key.strip() != "SuccessExitStatus" or not (self.gated or self.only_if):
             return
         passing = {*GATE_CODES, *(("SIGKILL", "KILL", "9") if self.uses_database else ())}
         for word in value.split():
             if word.lstrip("0") in passing:
                 raise ValueError(
-                    f"{self.name}: {line}: {word} is how the gate of its unit says no, "
-                    "which would count as yes"
+                    f"{self.name}: {line}: {word} is how the gate of its unit refuses, "
+                    "which would count as success"
                 )
 
     def folded(self) -> Daemon:
-        """Return the daemon as its `when` entries make it."""
+        """Return the daemon with its `when` entries applied."""
         folded = dataclasses.replace(self, when=())
         for when in self.when:
             folded = dataclasses.replace(
@@ -492,12 +491,12 @@ class Daemon:
 
     @property
     def uses_database(self) -> bool:
-        """Whether it works on the service's database itself."""
+        """Whether it uses the service's database directly."""
         return self.kind == "uwsgi" or "connection" in self.needed
 
     @property
     def gated(self) -> bool:
-        """Whether it asks before it starts if it may (`ExecCondition=`)."""
+        """Whether a gate checks that it may start (`ExecCondition=`)."""
         return bool(self.needed) or self.uses_database
 
     @property
@@ -510,9 +509,9 @@ class Daemon:
 class Step:
     """A command run once after installation (`[[steps]]`).
 
-    `user`: who runs it; default the service's. `command`: a script of the tree's bin and its
-    arguments. `unless_exists`: the path that says it has been done. `package`: whose postinst
-    runs it; default the common one.
+    `user`: the user that runs it; default the service's. `command`: a script of the tree's bin
+    and its arguments. `unless_exists`: the path that shows it has been done. `package`: the
+    package whose postinst runs it; default the common one.
     """
 
     command: tuple[Word, ...]
@@ -525,13 +524,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What the command `openstack-node` knows of the service as a whole (`[node]`).
+    """What the command `openstack-node` knows about the service as a whole (`[node]`).
 
     `order`: services are set up from the lowest to the highest.
-    `upgrade_check`: a script of the tree and its arguments; exit status 0 is well, 1 a
-    warning, 2 a failure (oslo.upgradecheck). Left out where the tree has no such script.
-    `negotiated_by`: the option, `section/option`, by which daemons take up what those of an
-    older release understand; `start` where they do without one. They find that out as they
+    `upgrade_check`: a script of the tree and its arguments; exit status 0 is success, 1 a
+    warning, 2 a failure (oslo.upgradecheck). Skipped if the tree has no such script.
+    `negotiated_by`: the option, `section/option`, that makes daemons use what those of an
+    older release understand; `start` if they need no option. They find that out as they
     start, so they are restarted once more when an upgrade is complete.
     """
 
@@ -542,19 +541,19 @@ class Node:
     def __post_init__(self) -> None:
         how = self.negotiated_by
         if how not in {"", "start"} and how.count("/") != 1:
-            raise ValueError(f"negotiated-by is start or section/option, not {how!r}")
+            raise ValueError(f"negotiated-by: expected start or section/option, got {how!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
     """Further databases that a table of this one lists (`cells` in `[[schemas]]`).
 
-    `schema`: which of the service's schemas they have. `query`: SQL that gives a row for each:
+    `schema`: which of the service's schemas they have. `query`: SQL that returns a row for each:
     id, name, the address of its database, that of its broker. An address may be a template of
     the configured one, `{scheme}://{username}:{password}@{hostname}/…`, where the parts of
     several hosts are numbered from 1 (nova.objects.cell_mapping). `derived`: the id of the row
-    that is the schema with a `suffix`. `register`: the command that gives the one with `{id}`
-    the addresses of the files; `addresses`: its options for others.
+    that is the schema with a `suffix`. `register`: the command that gives the row `{id}`
+    the addresses in the files. `addresses`: its options for others.
     """
 
     schema: Identifier
@@ -566,14 +565,14 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A database of the service (`[[schemas]]`): where its address is, what its code wants.
+    """A database of the service (`[[schemas]]`): where its address is, what its code expects.
 
-    `name`: by which `[[setup]]` and `[[records]]` call it.
-    `section`, `option`: what holds the address. `suffix`: goes behind the name of the
+    `name`: used by `[[setup]]` and `[[records]]`.
+    `section`, `option`: the option with the address. `suffix`: appended to the name of the
     database in that address. `migrations`: the directory of revisions, below
     site-packages. `table`: where the database keeps its revision; `migrate_version` is
     sqlalchemy-migrate's, whose revisions are numbers. `cells`: further databases that a
-    table of this one lists. `heads`: where several ways lead to the same tables, the last
+    table of this one lists. `heads`: if several paths lead to the same tables, the last
     revision of each; one of them is enough.
     """
 
@@ -593,8 +592,8 @@ class Schema:
 class SetupOption:
     """An option of `openstack-node setup` (`[[setup.options]]`).
 
-    `name`: without the dashes. `title`: what it is, for a person. `default`: its value the
-    first time, where `{host}` is the node's name; a repeated step changes only what it is told.
+    `name`: without the dashes. `title`: its description for the user. `default`: its value the
+    first time, where `{host}` is the node's name; a repeated step changes only what is given.
     """
 
     name: SettingName
@@ -604,17 +603,16 @@ class SetupOption:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A command that brings databases to what the code wants (`[[setup]]`), in order.
+    """A command that brings databases to what the code expects (`[[setup]]`), in order.
 
-    `title`: what it does, for the person who watches. `command`: a script of the tree and
-    its arguments. `schemas`: the databases it needs. `done`: an SQL query on the first of
-    them that gives a row when the step is not needed any more, or the word `current`: it
-    is not needed while all of them are at the code's revision. A step without it is run
-    each time, and must then do no harm. `secret`: an environment variable that has to be
-    given, by the question that is asked for it on a terminal. `options`: what a person may
-    say on the command line. `environment`: further variables, where `{option}` is put in.
-    `passed`: variables that are passed on where they are set. `package`: the step is for nodes
-    that have it.
+    `title`: what it does, shown to the user. `command`: a script of the tree and its
+    arguments. `schemas`: the databases it needs. `done`: an SQL query on the first of them
+    that returns a row when the step is no longer needed, or the word `current`: it is not
+    needed while all of them are at the code's revision. A step without it is run each time,
+    and must then be harmless. `secret`: environment variables that must be given, each with
+    the question that asks for it on a terminal. `options`: for the command line.
+    `environment`: further variables, in which `{option}` is replaced. `passed`: variables that
+    are passed on if they are set. `package`: the step is only for nodes that have it.
     """
 
     title: Line
@@ -634,18 +632,20 @@ class Setup:
         for name, value in self.environment.items():
             for wanted in re.findall(r"\{(.*?)\}", value):
                 if wanted not in known:
-                    raise ValueError(f"environment.{name} takes {{{wanted}}}, which is no option")
+                    raise ValueError(
+                        f"environment.{name} uses {{{wanted}}}, which is not an option"
+                    )
 
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
     """A command on the way to this series (`[[upgrade]]`), in the order of the project's guide.
 
-    `phase`: `expand` is run by the new code while the old one still serves, and `contract`
-    once nothing of the old release runs anywhere in the cloud. `title`: what it does, for
-    the person who watches. `command`: a script of the tree and its arguments.
-    `accept`: exit statuses that are well. `again`: the status that says that there is more
-    to do, so that it is run again (0: none). `package`: the step is for nodes that have it.
+    `phase`: `expand` is run by the new code while the old code still serves, `contract`
+    once nothing of the old release runs anywhere in the cloud. `title`: what it does, shown
+    to the user. `command`: a script of the tree and its arguments.
+    `accept`: exit statuses that mean success. `again`: the status that means there is more
+    to do, so that it is run again (0: none). `package`: the step is only for nodes that have it.
     """
 
     phase: Literal["expand", "contract"]
@@ -660,11 +660,11 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Options a daemon cannot do its work without (`[[settings]]`); their lack is told.
+    """Options a daemon cannot work without (`[[settings]]`); missing ones are reported.
 
-    They are looked for in what the daemons of a package read, unless the section has an
-    `auth_section`, by which another one has them. `package`: whose daemons. `section`, `options`:
-    what is looked for.
+    They are looked up in what the daemons of a package read, unless the section has an
+    `auth_section`, which names another one that has them. `package`: the package of the
+    daemons. `section`, `options`: what to look up.
     """
 
     package: PackageName
@@ -678,9 +678,9 @@ class Setting:
 class Dynamic:
     """Sections whose names an administrator chooses (`[[dynamic]]`), so no sample has them.
 
-    `named_by`: the option, `section/option`, that lists them; what follows a colon is no
-    part of the name. `pattern`: a regular expression of the whole name. `like`: the
-    sections of the sample whose options they take.
+    `named_by`: the option, `section/option`, that lists them; text after a colon is not
+    part of the name. `pattern`: a regular expression for the whole name. `like`: the
+    sections of the sample whose options they have.
     """
 
     like: tuple[SectionName, ...]
@@ -692,18 +692,18 @@ class Dynamic:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Rows by which the daemons of all nodes say that they are alive (`[[records]]`).
+    """Rows in which the daemons of all nodes report that they are alive (`[[records]]`).
 
-    `schema`: the database they are in. `query`: SQL that gives of each row its id, host, daemon,
-    whether a person switched it off, whether `floor` passes it over (not zero is yes), when it
-    was last heard of (UTC) and the version it speaks. `down_after`: the option,
-    `section/option`, after how many seconds the service takes one for dead; `seconds`: its
-    default. `remove`: the command that takes a row away, with `{id}`, `{host}`, `{daemon}`.
+    `schema`: the database they are in. `query`: SQL that returns each row's id, host, daemon,
+    whether a person disabled it, whether `floor` ignores it (nonzero is yes), when it last
+    reported (UTC) and the version it speaks. `down_after`: the option, `section/option`, for
+    the seconds after which the service considers one dead. `seconds`: its
+    default. `remove`: the command that removes a row, with `{id}`, `{host}`, `{daemon}`.
 
-    `floor`: the oldest version beside which daemons of this series start. `floor_file`: a module
+    `floor`: the oldest version next to which daemons of this series start. `floor_file`: a module
     below site-packages that has it instead. `floor_table`: a constant of the module.
-    `floor_key`: the key in that constant. `floor_daemon`: it is for these alone. `unless`: the
-    option, `section/option`, with which they start all the same.
+    `floor_key`: the key in that constant. `floor_daemon`: it applies only to these. `unless`: the
+    option, `section/option`, with which they start anyway.
     """
 
     query: Text
@@ -722,16 +722,16 @@ class Records:
 
     def __post_init__(self) -> None:
         if any(o.count("/") != 1 for o in (self.down_after, self.unless) if o):
-            raise ValueError("down-after and unless are section/option")
+            raise ValueError("down-after and unless must be section/option")
         if len({bool(x) for x in (self.floor_file, self.floor_table, self.floor_key)}) != 1:
-            raise ValueError("floor-file, floor-table and floor-key go together")
+            raise ValueError("floor-file, floor-table and floor-key must be given together")
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceDriver:
     """A distribution that upstream leaves to the operator and a service needs (`[[drivers]]`).
 
-    `name`: on the package index. `reason`: why it is in, for `build-debs why`.
+    `name`: on the package index. `reason`: why it is included, for `build-debs why`.
     """
 
     name: DistributionName
@@ -750,16 +750,16 @@ class Service:
     paragraphs every package's description ends with. `common`: the package that owns
     user, directories, configuration and scripts.
     `sudoers`: what the user may run as root: a script of the tree and its arguments.
-    `logs`: log files of command-line tools, made at installation so that a run as root
+    `logs`: log files of command-line tools, created at installation so that a run as root
     does not leave one the service cannot write.
     `tmpfiles`: further lines of tmpfiles.d(5).
-    `exclude`: paths (globs, `*` crosses no `/`) of the wheel's tree, below `{tree}`, that
+    `exclude`: paths (globs, `*` does not match `/`) of the wheel's tree, below `{tree}`, that
     are not packaged; `{site}` is its site-packages.
     `homepage`: a URL. `user`, `packages`, `directories`, `files`, `daemons`, `steps`, `node`,
     `schemas`, `setup`, `upgrade`, `settings`, `dynamic`, `records`: the tables below.
     `drivers`: distributions upstream leaves to the operator that join its closure.
     `adopts`: whether nodes with Debian's own packages of it can move here: the target's are
-    of an earlier version (set by debs/debian.py, in no project file).
+    of an earlier version (set by debs/debian.py, not in project files).
     """
 
     name: ServiceName
@@ -807,10 +807,10 @@ class Service:
             if name not in names:
                 raise ValueError(f"no package {name!r} here; nearest: {nearest(name, names)}")
         for directory in self.directories:
-            # purging takes it away with all it holds
+            # purging removes it with its content
             if directory.purge == "remove" and not self._owns(directory.path):
                 raise ValueError(
-                    f'{directory.path}: purge = "remove" is for a directory of its own'
+                    f'{directory.path}: purge = "remove" is only for a directory of its own'
                 )
 
     def _owns(self, path: str) -> bool:
@@ -826,7 +826,7 @@ class Service:
         return holds(self, series, order)
 
     def for_series(self, series: str, order: Sequence[str]) -> Service:
-        """Return what the service is in `series`; `order` is all series ids, oldest first.
+        """Return the service as it is in `series`; `order` is all series ids, oldest first.
 
         Raises DataError for a service that is not part of the series, and for entries
         that clash in it.
@@ -861,12 +861,12 @@ class Service:
 def roles_for(
     roles: Sequence[Package], series: str, order: Sequence[str], services: Iterable[Service] = ()
 ) -> list[Package]:
-    """Return what the role packages are in `series`; `order` is all ids, oldest first.
+    """Return the role packages as they are in `series`; `order` is all ids, oldest first.
 
-    A role takes in the packages that name it, of `services` as they are in the series.
+    A role also depends on the packages that name it, of `services` as they are in the series.
     """
     packages = [package for service in services for package in service.packages]
-    found = {}  # of two with one name the later is an overlay's
+    found = {}  # of two with the same name, the later is an overlay's
     for role in roles:
         if holds(role, series, order):
             whole = _narrow(role, series, order).folded()
@@ -876,21 +876,21 @@ def roles_for(
 
 
 def _check_uwsgi(threads: int, source: str, settings: Mapping[str, str]) -> None:
-    """Refuse threads nobody vouches for, and settings that lose requests."""
+    """Refuse threads without a source, and settings that lose requests."""
     if threads > 1 and not source:
         raise ValueError(
-            f"{threads} threads need threads-source: the document of upstream's that says"
-            " that the application is safe under threads"
+            f"{threads} threads need threads-source: the upstream document that says"
+            " that the application is thread-safe"
         )
     for name in settings:
         if NO_SETTING.fullmatch(name):
             raise ValueError(
-                f"uwsgi setting {name!r}: it is chosen on the node, or ends requests in flight"
+                f"uwsgi setting {name!r}: the node chooses it, or it ends requests in flight"
             )
 
 
 def _check_unique(service: str, series: str, what: str, names: Iterable[str]) -> None:
-    """Refuse two entries of one name in one series."""
+    """Refuse two entries with the same name in one series."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -899,7 +899,7 @@ def _check_unique(service: str, series: str, what: str, names: Iterable[str]) ->
 
 
 def holds(entry: object, series: str, order: Sequence[str]) -> bool:
-    """Whether `series` lies between the entry's `since` and `until`, both included."""
+    """Whether `series` is between the entry's `since` and `until`, both inclusive."""
     rank = {s: i for i, s in enumerate(order)}
     since, until = getattr(entry, "since", ""), getattr(entry, "until", "")
     for name in filter(None, (since, until, series)):
@@ -911,7 +911,7 @@ def holds(entry: object, series: str, order: Sequence[str]) -> bool:
 
 
 def _narrow(value: T, series: str, order: Sequence[str]) -> T:
-    """Return the dataclass `value` without the entries, at any depth, that do not hold."""
+    """Return the dataclass `value` without the entries, at any depth, that do not apply."""
     changes: dict[str, object] = {}
     for f in dataclasses.fields(value):  # type: ignore[arg-type]
         items = getattr(value, f.name)

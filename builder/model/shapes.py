@@ -1,9 +1,9 @@
-"""What a value of each type looks like: the one place where a pattern stands.
+"""What a value of each type looks like: the one place for patterns.
 
 The fields of what is read from `projects/` and from locks are declared with these types
-(`name: PackageName`); `builder.model.reading` holds what a file says against them. A plain `str` is
-a `Line` and a plain `int` a `Count`, so that no key takes control characters or a negative
-number unless its type says so.
+(`name: PackageName`); `builder.model.reading` checks files against them. A plain `str` is
+a `Line` and a plain `int` a `Count`, so that no key accepts control characters or a negative
+number unless its type allows it.
 
 Many of these values end up in maintainer scripts, units and control files, where they are not
 quoted: their types leave out whatever means something to a shell, to systemd or to dpkg.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a text has to be: `what` in words, a pattern of the whole, and a further check."""
+    """The form of a text: `what` in words, a pattern for the whole, and a further check."""
 
     what: str
     pattern: re.Pattern[str]
@@ -39,7 +39,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """The smallest and the largest number there may be."""
+    """The smallest and the largest number allowed."""
 
     least: int
     most: int
@@ -50,8 +50,8 @@ def _shape(what: str, pattern: str, check: Callable[[str], bool] | None = None) 
 
 
 def _printable(text: str) -> bool:
-    """Whether nothing in it moves a cursor, reorders a line, or is no character at all."""
-    # str.isprintable has categories Cc, Cf, Cs, Co, Cn, Zl, Zp and all spaces but one as not
+    """Whether no character moves the cursor, reorders the line, or is unassigned."""
+    # str.isprintable rejects categories Cc, Cf, Cs, Co, Cn, Zl, Zp and all spaces but one
     return text.isprintable() or all(c.isprintable() or c == "\u00a0" for c in text)
 
 
@@ -92,14 +92,14 @@ def _is_expression(text: str) -> bool:
 
 @cache
 def requirement(text: str) -> Pep508:
-    """Parse a requirement (PEP 508) once; raises InvalidRequirement. Nobody may change it."""
+    """Parse a requirement (PEP 508) once; raises InvalidRequirement. Do not modify the result."""
     return Pep508(text)
 
 
 def one_line(text: str) -> str:
-    """Return a text that others wrote as one `Line`: blanks run together, what is unprintable gone.
+    """Return a text as one `Line`: runs of blanks and unprintable characters become a space.
 
-    For what a wheel's METADATA says of itself, which ends up in control files.
+    For the parts of a wheel's METADATA that end up in control files.
     """
     words = "".join(c if c.isprintable() else " " for c in text).split()
     return " ".join(words)
@@ -114,7 +114,7 @@ Count = Annotated[int, COUNT]
 Port = Annotated[int, Between(1, 65535)]
 Seconds = Annotated[int, Between(0, 86400)]
 ExitStatus = Annotated[int, Between(0, 255)]
-# Debian policy 9.2.2: 0 to 99 and 60000 to 64999 are given out by the project; 0 is none here.
+# Debian policy 9.2.2: 0 to 99 and 60000 to 64999 are assigned by the project; 0 means none here.
 Uid = Annotated[int, Between(0, 64999)]
 Epoch = Annotated[int, Between(0, 9)]
 DebianRelease = Annotated[int, Between(1, 99)]
@@ -130,7 +130,7 @@ Text = Annotated[str, _shape("lines of printable text", r".*", _printable_lines)
 Synopsis = Annotated[
     str, _shape("one line of at most 80 characters", r"(?! ).{1,80}(?<! )", _printable)
 ]
-# It stands between double quotes in a maintainer script, as the account's name.
+# Used between double quotes in a maintainer script, as the account's name.
 Title = Annotated[
     str,
     _shape("a title of letters, digits, spaces, . + ( ) / -", r"[A-Za-z0-9][A-Za-z0-9 .+()/-]*"),
@@ -170,18 +170,18 @@ Requirement = Annotated[
 VERSION = _shape("a version (PEP 440)", r"[A-Za-z0-9.!+_-]{1,64}", _is_version)
 Version = Annotated[str, VERSION]
 PythonVersion = Annotated[
-    str, _shape("a version of Python such as 3.11.2", r"[23]\.[0-9]{1,2}\.[0-9]{1,2}")
+    str, _shape("a Python version such as 3.11.2", r"[23]\.[0-9]{1,2}\.[0-9]{1,2}")
 ]
-PythonMinor = Annotated[str, _shape("a Python such as 3.11", r"[23]\.[0-9]{1,2}")]
-GlibcVersion = Annotated[str, _shape("a version of glibc such as 2.36", r"2\.[0-9]{1,2}")]
+PythonMinor = Annotated[str, _shape("a Python version such as 3.11", r"[23]\.[0-9]{1,2}")]
+GlibcVersion = Annotated[str, _shape("a glibc version such as 2.36", r"2\.[0-9]{1,2}")]
 PolicyVersion = Annotated[
-    str, _shape("a version of Debian's policy such as 4.6.2", r"[0-9]+(?:\.[0-9]+){2,3}")
+    str, _shape("a Debian policy version such as 4.6.2", r"[0-9]+(?:\.[0-9]+){2,3}")
 ]
 Architecture = Annotated[
     str, _shape("a Debian architecture such as amd64", r"[a-z0-9]+(?:-[a-z0-9]+)*")
 ]
 ServiceName = Annotated[str, _shape("the name of a service", r"[a-z][a-z0-9-]*")]
-SERIES_ID = _shape("the id of a series", r"[a-z0-9]+(?:\.[a-z0-9]+)*")
+SERIES_ID = _shape("a series id", r"[a-z0-9]+(?:\.[a-z0-9]+)*")
 SeriesId = Annotated[str, SERIES_ID]
 SeriesBound = SeriesId
 SeriesName = Annotated[str, _shape("the code name of a series", r"[a-z]+")]
@@ -190,7 +190,7 @@ Fingerprint = Annotated[
     str, _shape("a fingerprint of 40 lower-case hexadecimal digits", r"[0-9a-f]{40}")
 ]
 LintianTag = Annotated[
-    str, _shape("a lintian tag, with its context or not", r"[a-z0-9-]+(?: \S.*)?", _printable)
+    str, _shape("a lintian tag, with or without its context", r"[a-z0-9-]+(?: \S.*)?", _printable)
 ]
 
 # -- files
@@ -209,7 +209,7 @@ TreeGlob = Annotated[
     _shape("a path or glob below the tree, without ..", rf"(?:\{{site\}}|{_GLOB})(?:/{_GLOB})*"),
 ]
 AbsolutePath = Annotated[str, _shape("an absolute path, without ..", rf"(?:\{{tree\}})?{_BELOW}")]
-# The file system hierarchy has no place for a package's files elsewhere (policy 9.1.1).
+# Policy 9.1.1 (the file system hierarchy) has no other place for a package's files.
 InstalledPath = Annotated[
     str,
     _shape("a path relative to the service's directory in /etc, or one below /etc or /usr",
@@ -222,7 +222,7 @@ DirectoryPath = Annotated[
 ]  # fmt: skip
 HomePath = Annotated[
     str,
-    _shape("a home below /var, /run or /srv, or /nonexistent",
+    _shape("a home directory below /var, /run or /srv, or /nonexistent",
            rf"/nonexistent|/(?:run|srv|var/(?:cache|lib|spool)){_BELOW}"),
 ]  # fmt: skip
 ShellPath = Annotated[
@@ -237,18 +237,18 @@ LogName = Annotated[str, _shape("the name of a log file, ending in .log", rf"{_F
 AccountName = Annotated[str, _shape("the name of a user or group", r"[a-z_][a-z0-9_-]{0,30}")]
 Script = Annotated[str, _shape("the name of a script", _FILE)]
 Program = Annotated[str, _shape("the name of a script, or an absolute path", rf"{_FILE}|{_BELOW}")]
-# What a shell, and systemd in ExecStart=, take as one word as it stands.
+# What a shell, and systemd in ExecStart=, take literally as one word.
 _WORD = r"(?:[A-Za-z0-9_./:=,+@-]|\{(?:tree|series)\})+"
 Word = Annotated[
-    str, _shape("a word without blanks, quotes and what a shell or systemd expands", _WORD)
+    str, _shape("a word without blanks, quotes or anything a shell or systemd expands", _WORD)
 ]
 CommandLine = Annotated[
     str, _shape("an absolute path and plain words", rf"[-+!]*(?:\{{tree\}})?/{_WORD}(?: {_WORD})*")
 ]
-# sudoers(5): a comma, a colon, a backslash or an exclamation mark would say something else
+# sudoers(5): a comma, a colon, a backslash or an exclamation mark would mean something else
 SudoCommand = Annotated[
     str,
-    _shape("a script of the tree and its arguments, without what sudoers(5) reads otherwise",
+    _shape("a script of the tree and its arguments, without characters special to sudoers(5)",
            rf"{_FILE}(?: (?!\S*\.\.)[A-Za-z0-9_./*-]+)*"),
 ]  # fmt: skip
 DaemonName = Annotated[str, _shape("the name of a unit, without its kind", r"[a-z0-9][a-z0-9.-]*")]
@@ -263,10 +263,10 @@ UnitType = Annotated[
 ]
 # systemd.unit(5): a percent sign begins a specifier, a backslash at the end joins lines
 UnitText = Annotated[
-    str, _shape("one line without %, \" and \\", r'[^%"\\]+', _printable)
+    str, _shape("one line without %, \" or \\", r'[^%"\\]+', _printable)
 ]  # fmt: skip
 ShellTest = Annotated[
-    str, _shape("one line of shell without ', % and \\\\", r"[^'%\\]+", _printable)
+    str, _shape("one line of shell without ', % or \\\\", r"[^'%\\]+", _printable)
 ]
 UnitLine = Annotated[
     str, _shape("a line of a unit such as Name=value", r"[A-Z][A-Za-z]+ *=(?:.*[^\\])?", _printable)
@@ -295,13 +295,13 @@ Identifier = Annotated[str, _shape("an identifier of letters, digits and _", r"[
 
 # -- places
 
-# apt, dpkg and people read it: no blanks, nothing but ASCII, and no credentials
+# apt, dpkg and people read it: no blanks, only ASCII, and no credentials
 _URL = r"https?://[A-Za-z0-9.:\[\]_-]+(?:[/?#][!-~]*)?"
 URL = _shape("an http or https URL", _URL)
 Url = Annotated[str, URL]
 OptionalUrl = Annotated[str, _shape("an http or https URL, or nothing", rf"(?:{_URL})?")]
 
-# -- what a lock has of files
+# -- the files of a lock
 
 Sha256 = Annotated[str, _shape("a sha256 of 64 hexadecimal digits", r"[0-9a-f]{64}")]
 OptionalSha256 = Annotated[

@@ -60,8 +60,8 @@ copyreg.pickle(MappingProxyType, lambda rows: (_frozen, (dict(rows),)))
 class DebianServices:
     """Debian's own packages of our services in a suite (`[debian]` of a target).
 
-    `series` is the one they are of; `versions` has the version of each of Debian's source
-    packages, as its stable release came out (updates keep the upstream version).
+    `series` is their series; `versions` has the version of each of Debian's source packages
+    when its stable release was published (updates keep the upstream version).
     """
 
     series: SeriesBound = ""
@@ -73,7 +73,7 @@ class Target:
     """A Debian suite packages are made for (`projects/targets/<suite>.toml`).
 
     `python` is the full version of the suite's python3 (markers see it); `glibc` and
-    `compression` say which wheels load there and which members its dpkg can read.
+    `compression` determine which wheels load there and which members its dpkg can read.
     """
 
     suite: SuiteName
@@ -100,9 +100,9 @@ class Target:
 
     @property
     def units(self) -> str:
-        """Where units are: Debian 13 moved them below /usr, and dpkg knows one path from another.
+        """Where units are: Debian 13 moved them below /usr, and dpkg distinguishes the two paths.
 
-        A file that leaves one package for another would be removed by the path it had.
+        A file that moves from one package to another would be removed under its old path.
         """
         return "/usr/lib/systemd/system" if self.release >= 13 else "/lib/systemd/system"
 
@@ -112,7 +112,7 @@ class Target:
         return self.python.startswith("2.")
 
     def for_series(self, series: Series) -> Target:
-        """Return the target with that of its Pythons the series runs on."""
+        """Return the target with the one of its Pythons that the series runs on."""
         old = all(minor.startswith("2.") for minor in series.python)
         return replace(self, python=self.python2) if old and self.python2 else self
 
@@ -147,10 +147,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A distribution upstream leaves to the operator, and why it is in.
+    """A distribution upstream leaves to the operator, and why it is included.
 
-    It joins the closure of `services`, or with `every` that of all; a service's file says itself
-    what it needs alone. `client` puts it into the command line client's.
+    It joins the closure of `services`, or with `every` that of all; drivers for one service are in
+    that service's file. `client` adds it to the command line client's.
     """
 
     name: DistributionName
@@ -181,11 +181,11 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """A file of `projects/overrides`: what a series' constraints do not say.
+    """A file of `projects/overrides`: what a series' constraints lack.
 
-    `override` rows replace pins. `build` rows are what builds sdists that do not say it in a
-    pyproject.toml. With Python 2.7 they are all build requirements, pinned, each after those
-    it is built with; else they are resolved with what the sdists say.
+    `override` rows replace pins. `build` rows are for sdists that do not name their build
+    requirements in a pyproject.toml. With Python 2.7 they are all build requirements, pinned, each
+    after those it is built with; else they are resolved with what the sdists name.
     """
 
     override: tuple[Override, ...] = ()
@@ -197,12 +197,12 @@ class Overrides:
 class Recipe:
     """What building, trying and packaging a distribution needs beyond its metadata, and why.
 
-    It holds for the series from `since` to `until`. `published`: a compiled wheel of the
-    index is taken, in a series whose compiled modules are otherwise built from sdists.
+    It applies to the series from `since` to `until`. `published`: take a compiled wheel from
+    the index, in a series whose compiled modules are otherwise built from sdists.
     `not_imported`: modules that do not import for a good reason, such as one that only does
-    so inside a program of the distribution's own; `not_loaded`: libraries that do not load.
-    `exclude`: what of the wheel is not packaged. Both are paths relative to the tree (globs,
-    `*` crosses no `/`), where `{site}` stands for its site-packages.
+    so inside the distribution's own program; `not_loaded`: libraries that do not load.
+    `exclude`: parts of the wheel that are not packaged. Both are paths relative to the tree
+    (globs, `*` does not match `/`), where `{site}` stands for its site-packages.
     """
 
     distribution: DistributionName
@@ -219,7 +219,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class LintianOverride:
-    """A lintian tag (with a context glob) that is no defect of a package, and why."""
+    """A lintian tag (with a context glob) that is not a defect of a package, and why."""
 
     distribution: EveryDistribution
     tag: LintianTag
@@ -241,7 +241,7 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class UpgradeStep:
-    """What a person has to do for a service on the way to the series `to`.
+    """A manual step for a service on the way to the series `to`.
 
     `when`: before the packages of that series are installed, or after.
     """
@@ -254,9 +254,9 @@ class UpgradeStep:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was proven of a series on a target by what CI has no time for (`make prove`).
+    """What was proven of a series on a target by tests that CI has no time for (`make prove`).
 
-    `inputs` is a checksum of all that decided the outcome, `took` how long it was.
+    `inputs` is a checksum of everything that determined the outcome, `took` the duration.
     """
 
     cell: Line
@@ -271,9 +271,9 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All of `projects/`, read once and frozen, with the `overlays` that lie over it.
+    """All of `projects/`, read once and frozen, with the `overlays` on top of it.
 
-    `patches` maps a series to canonical names of distributions to what is applied to them.
+    `patches` maps a series to canonical names of distributions to their patches.
     """
 
     root: Path
@@ -294,7 +294,7 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file of the package index: name, sha256 (hex) and size in bytes (0 when it did not say)."""
+    """A file of the package index: name, sha256 (hex) and size in bytes (0 if unknown)."""
 
     file: ArtifactName
     sha256: OptionalSha256
@@ -314,8 +314,8 @@ class Distribution:
     """A locked distribution.
 
     `requires` are its requirements whose markers hold on the target (PEP 508, markers
-    removed); `extras` the further ones of each extra somebody in the lock asks for.
-    `options` says that it brings options or policies (the entry points oslo.config.opts
+    removed); `extras` the further ones of each extra that something in the lock requires.
+    `options`: whether it has options or policies (the entry points oslo.config.opts
     and oslo.policy.policies), so that sample files generated from it depend on its bits.
     """
 
@@ -333,7 +333,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """The closure of a series on a target; `build` is what builds the sdists among it.
+    """The closure of a series on a target; `build` is what builds its sdists.
 
     `inputs`: checksums of what it was made from. `asked`: of what each service asked for.
     """
@@ -356,7 +356,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel ready to be packaged; `built` says it was built here, from the sdist `source`."""
+    """A wheel ready to be packaged; `built`: whether it was built here, from the sdist `source`."""
 
     distribution: Distribution
     path: Path
@@ -373,7 +373,7 @@ class ServiceBuild:
     becomes the orig.tar bit for bit), `wheel` the wheel built from it with `patches`
     applied, `tree` the root of a staging tree that holds the closure below
     `<tree>/usr/lib/openstack/<series>`.
-    `inputs` is a checksum of all that decides the packages' bits.
+    `inputs` is a checksum of everything that determines the packages' bits.
     """
 
     service: Service
@@ -391,7 +391,7 @@ class ServiceBuild:
 
 @dataclass(frozen=True, slots=True)
 class SourcePackage:
-    """A built source package: its .dsc and the files that names, and its binary packages."""
+    """A built source package: its .dsc, the files it names, and its binary packages."""
 
     name: str
     version: str
@@ -402,12 +402,12 @@ class SourcePackage:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What the packages of a service bring to a node, in tables of a name to what it is.
+    """What the packages of a service bring to a node, in tables by name.
 
     `packages`: synopsis. `units`: package and kind. `accounts`: the user, and the groups it
     joins. `directories`, `files` (below /etc): owner, group and mode. `sudoers`: lines,
-    whole. `presets`: the value of `<file> [<section>] <option>`. What names the series'
-    tree says `{tree}`, as it is no difference between two series that each has its own.
+    whole. `presets`: the value of `<file> [<section>] <option>`. The path of the series' tree
+    is written `{tree}`, so that it is not a difference between two series.
     """
 
     packages: Mapping[str, str]
@@ -425,8 +425,7 @@ class KnownOptions:
 
     `options`: to letters, `m` for multi-valued, `d` for deprecated for removal, `v` for a
     default that varies. `renamed`: a former name, with underscores, to `[section] option`.
-    `defaults`: what options are when they are not set, of those that are something; None where
-    the package is from before it said so.
+    `defaults`: the values of unset options that have one; None if the package predates them.
     """
 
     options: Mapping[str, Mapping[str, str]]

@@ -1,8 +1,8 @@
 """Try distributions in the tree they are installed in: smoke.py WORK TREE.
 
-WORK/subjects.json has rows of what to try (`Subject` of builder/wheels/smoke.py); WORK/found.json
-gets one for each: the version its metadata has, what its program says of itself, and what
-went wrong. The tree's Python runs this, 2.7 or 3.
+WORK/subjects.json lists what to try (`Subject` of builder/wheels/smoke.py); WORK/found.json gets
+a row for each: the version in its metadata, what its program prints for --version, and what went
+wrong. Runs under the tree's Python, 2.7 or 3.
 """
 
 import ast
@@ -17,14 +17,14 @@ import sys
 import traceback
 
 MAPS = "/proc/self/maps"
-# A module of another Python's is never loaded by this one.
+# A module for another Python, which this one never loads.
 FOREIGN = re.compile(r"[.](cpython|pypy|cp)[^/]*[.]so$")
-# What Python says of a library that has loaded, and is no module.
+# Python's message for a library that has loaded but is not a module.
 NO_MODULE = "dynamic module does not define"
 
 
 def main(work, tree):
-    """Try each subject in processes of its own, so that none sees what another has done."""
+    """Try each subject in its own processes, so that none is affected by another."""
     with open(os.path.join(work, "subjects.json")) as stream:
         subjects = json.load(stream)
     tree, site = os.path.realpath(tree), site_packages(tree)
@@ -34,7 +34,7 @@ def main(work, tree):
         errors, row = [], {"name": subject["name"], "version": None, "said": ""}
         try:
             row["version"] = version(subject["name"])
-        except Exception as error:  # noqa: BLE001 - whatever a broken one makes of it
+        except Exception as error:  # noqa: BLE001 - broken metadata may raise anything
             errors.append(one_line("its metadata: %s: %s" % (type(error).__name__, error)))
         errors += tried(subject, tree, site)
         errors += imports_of_gone(subject["gone"], subject["sources"], tree, site)
@@ -54,12 +54,12 @@ def site_packages(tree):
 
 
 def one_line(text):
-    """Return a text as one line."""
+    """Return a text on one line."""
     return " ".join(text.split())
 
 
 def suffixes():
-    """Return the endings of this Python's compiled modules."""
+    """Return the file suffixes of this Python's compiled modules."""
     try:
         from importlib.machinery import EXTENSION_SUFFIXES  # noqa: PLC0415 - 2.7 has none
     except ImportError:
@@ -84,7 +84,7 @@ def tried(subject, tree, site):
 
 
 def module_of(path, site):
-    """Return the name of a compiled module, or nothing where a file is none by its name."""
+    """Return the name of a compiled module, or "" if the file name is not that of a module."""
     for suffix in sorted(suffixes(), key=len, reverse=True):
         if path.startswith(site + os.sep) and path.endswith(suffix):
             name = path[len(site) + 1 : -len(suffix)].replace(os.sep, ".")
@@ -94,9 +94,9 @@ def module_of(path, site):
 
 
 def version_reader(site):
-    """Return what gives the version of a distribution that is installed in `site`.
+    """Return a function that returns the version of a distribution installed in `site`.
 
-    The library of Python 2.7 has metadata of its own, of an argparse that is older.
+    Only in `site`: Python 2.7's library has metadata of its own, for an older argparse.
     """
     try:
         from importlib.metadata import version  # noqa: PLC0415 - Python 2.7 has none
@@ -111,8 +111,8 @@ def version_reader(site):
 def imported(modules, libraries):
     """Import modules; return what went wrong, a line each, and which libraries were loaded.
 
-    A program's module may set up its whole process, so that what fails beside others is
-    tried again alone.
+    A program's module may change its whole process, so a module that fails together with
+    others is tried again alone.
     """
     failed, mapped = in_child(modules, libraries) if modules else ({}, set())
     if len(modules) > 1:
@@ -124,7 +124,7 @@ def imported(modules, libraries):
 
 
 def in_child(modules, libraries):
-    """Import modules in a child; return what went wrong, by module, and the libraries it loaded."""
+    """Import modules in a child; return what went wrong, by module, and the loaded libraries."""
     status, lines = child(lambda tell: try_to_import(modules, libraries, tell))
     if status:
         return {m: "import {0}: ended with status {1}".format(m, status) for m in modules}, set()
@@ -134,7 +134,7 @@ def in_child(modules, libraries):
 
 
 def child(work):
-    """Have `work` done in a child of this process; return its status, and the lines it tells."""
+    """Run `work` in a child process; return its status and the lines it reports."""
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
@@ -153,7 +153,7 @@ def child(work):
 
 
 def try_to_import(modules, libraries, tell):
-    """Import each of the modules; tell what goes wrong, and which libraries that has loaded."""
+    """Import each of the modules; report what goes wrong, and which libraries were loaded."""
     for module in modules:
         try:
             importlib.import_module(module)
@@ -170,7 +170,7 @@ def try_to_import(modules, libraries, tell):
 
 
 def loaded(libraries):
-    """Load libraries, each alone, and whole; return what went wrong, a line each."""
+    """Load each library alone, and completely; return what went wrong, a line each."""
     errors = []
     for path, name in sorted(libraries.items()):
         status, lines = child(lambda tell, path=path: try_to_load(path, tell))
@@ -181,7 +181,7 @@ def loaded(libraries):
 
 
 def try_to_load(path, tell):
-    """Load a library; every function it needs is looked for at once."""
+    """Load a library, which looks up every function it needs at once."""
     try:
         ctypes.CDLL(path)
     except OSError as error:
@@ -189,7 +189,7 @@ def try_to_load(path, tell):
 
 
 def imports_of_gone(gone, sources, tree, site):
-    """Return where modules that stay import, as they are imported, what is left out."""
+    """Return where the remaining modules import left-out ones when they are imported."""
     words = [name.rpartition(".")[2].encode() for name in gone]
     errors = []
     for name in sources:
@@ -203,7 +203,7 @@ def imports_of_gone(gone, sources, tree, site):
             module = package
         try:
             body = ast.parse(text).body
-        except SyntaxError:  # of another Python, or a template
+        except SyntaxError:  # another Python's syntax, or a template
             continue
         for line, wanted in names_imported(body, package):
             if any((wanted + ".").startswith(lost + ".") for lost in gone):
@@ -212,7 +212,7 @@ def imports_of_gone(gone, sources, tree, site):
 
 
 def names_imported(body, package):
-    """Yield line and name of what statements import when they are run, not in a `try`."""
+    """Yield line and name of each import that running the statements performs, outside `try`."""
     for node in body:
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -235,9 +235,9 @@ def is_for_checkers(node):
 
 
 def answer(programs, name):
-    """Return what a program of a directory says of its version, and what went wrong.
+    """Return what a program prints for --version, and what went wrong.
 
-    The interpreter it names is where the tree is on a node, which may be nowhere here.
+    Its shebang names the interpreter's path on a node, which may not exist here.
     """
     command = [os.path.join(programs, "python"), os.path.join(programs, name), "--version"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -1,1 +1,1 @@
-"""The pipeline: what sees two stages. It plans, then has the plan carried out."""
+"""The pipeline: the only code that sees two stages. It plans, then carries the plan out."""

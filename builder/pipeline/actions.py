@@ -16,9 +16,9 @@ Outcome = Literal["planned", "built", "reused", "kept", "failed", "left out"]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A version of a package in the repository: its whole Debian version, and its Build-Inputs.
+    """A version of a package in the repository: its full Debian version, and its Build-Inputs.
 
-    `lost` says that a file of it is missing in the pool, or damaged.
+    `lost` means that a file of it is missing from the pool, or damaged.
     """
 
     version: str
@@ -47,11 +47,11 @@ def decide(
 ) -> Action:
     """Choose a package's revision, and whether it is built, taken from the cache or published.
 
-    `version` gives the whole version of a revision, `known` what the repository has of the
-    package. Other bits than those of the newest revision that is published get the next
-    one: no file of the pool ever changes, older revisions may have been pruned, and what
-    apt takes is what was asked for last. What the pool has lost is made again, bit by bit,
-    under the revision it had.
+    `version` returns the full version for a revision; `known` are the package's versions in
+    the repository. Bits that differ from the newest published revision get the next one: no
+    file of the pool ever changes, older revisions may have been pruned, and apt takes what
+    was asked for last. Files the pool has lost are rebuilt bit for bit, under the same
+    revision.
     """
     stem, _ = split_revision(version(1))
     numbers = ((split_revision(k.version), k) for k in known)
@@ -79,7 +79,7 @@ def _why(version: str, revision: int) -> str:
 
 
 def summary(actions: Sequence[Action]) -> str:
-    """Return the plan in a line: how many packages are built, reused, kept."""
+    """Return the plan in one line: how many packages are built, reused, kept."""
     verbs: Mapping[str, str] = {"build": "to build", "reuse": "from the cache", "keep": "unchanged"}
     counts = {verb: sum(a.verb == verb for a in actions) for verb in verbs}
     return ", ".join(f"{n} {verbs[v]}" for v, n in counts.items() if n) or "nothing to do"

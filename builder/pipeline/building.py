@@ -1,4 +1,4 @@
-"""Make what a plan says: files, wheels, the staged tree, packages."""
+"""Make what a plan asks for: files, wheels, the staged tree, packages."""
 
 from __future__ import annotations
 
@@ -62,25 +62,25 @@ if TYPE_CHECKING:
     from builder.model.service import Service
 
 
-BEHIND = 5  # how much nicer than the services' builds the libraries' are: a third of the time
+BEHIND = 5  # niceness of library builds relative to services': a third of the time
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Where the builds of a run are: its directory, and the build root where one is needed."""
+    """Where a run builds: its directory, and the build root if one is needed."""
 
     area: Path
     root: roots.Root | None = None
 
     @property
     def tree(self) -> Path:
-        """Below it the series' tree is staged."""
+        """The directory below which the series' tree is staged."""
         return self.area / "tree"
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A distribution that packages can be made of: its wheel, and that in the staged tree."""
+    """A distribution ready for packaging: its wheel, and the wheel's files in the staged tree."""
 
     wheel: Wheel
     laid: tree.Laid
@@ -89,10 +89,10 @@ class Ready:
 def make_packages(
     work: Work, result: Result, suite_of_machine: str, area: Path
 ) -> tuple[Work, dict[str, Path], dict[str, SourcePackage]]:
-    """Make in `area` what the plan says: return what of it there is, and its packages."""
+    """Make what the plan asks for in `area`; return the part that was made, and its packages."""
     workers = work.options.jobs
     # A process forked while a thread starts another one may wait for a lock for ever, and the
-    # socket of a fork server has no place below a long TMPDIR.
+    # socket path of a fork server does not fit below a long TMPDIR.
     context = multiprocessing.get_context("spawn")
     with (
         _report_killed_workers(),
@@ -100,8 +100,8 @@ def make_packages(
         ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as processes,
     ):
         work, room, ready = _prepare_build(work, result, suite_of_machine, area, processes)
-        # The services run debhelper, the libraries Python: one queue each. A service takes
-        # longest: libraries fill what services leave of the processors, so that no service
+        # The services run debhelper, the libraries Python: one queue each. Services take
+        # longest: libraries use the processor time that services leave, so that no service
         # is built alone at the end.
         services = _start_services(work, ready, threads, room)
         debs, failed = _build_libraries(work, ready, processes, result, room)
@@ -121,18 +121,18 @@ def _report_killed_workers() -> Iterator[None]:
     except BrokenProcessPool as error:
         raise BuildError(
             "a worker process was killed",
-            hint="the kernel kills what takes too much memory; --jobs 1 takes less",
+            hint="the kernel kills processes that use too much memory; --jobs 1 uses less",
         ) from error
 
 
 def _begin_worker() -> None:
-    """Begin a worker process: it ends with this one, and leaves services the processors."""
+    """Set up a worker process: it ends with this one, and yields the processors to services."""
     end_with_parent()
     os.nice(BEHIND)
 
 
 def check_machine(work: Work, suite_of_machine: str) -> None:
-    """Raise MissingToolError where this machine lacks what the plan needs."""
+    """Raise MissingToolError if this machine lacks what the plan needs."""
     if all(a.verb != "build" for a in work.release_actions):
         return
     if wheels.needs_root(work.options.target, suite_of_machine):
@@ -144,7 +144,7 @@ def check_machine(work: Work, suite_of_machine: str) -> None:
 def _prepare_build(
     work: Work, result: Result, suite_of_machine: str, area: Path, pool: Executor
 ) -> tuple[Work, Room, dict[str, Ready]]:
-    """Return what of `work` can be made, where, and what of, by canonical name."""
+    """Return the part of `work` that can be made, where, and from what, by canonical name."""
     if all(a.verb != "build" for a in work.release_actions):
         result.tarballs = vouch(work, offline=True)
         return work, Room(area), {}
@@ -166,9 +166,9 @@ def _prepare_build(
 
 
 def _fetch_files(work: Work, result: Result) -> tuple[Lock, Fetched, set[str]]:
-    """Fetch what is to be built: return what of the lock that is, its files, and what lacks.
+    """Fetch what will be built: return that part of the lock, its files, and what is missing.
 
-    Only with --keep-going something may lack.
+    Something may be missing only with --keep-going.
     """
     options = work.options
     lock = _lock_to_build(work)
@@ -194,19 +194,19 @@ def _fetch_files(work: Work, result: Result) -> tuple[Lock, Fetched, set[str]]:
 
 
 def _lock_to_build(work: Work) -> Lock:
-    """Return the lock with those distributions alone whose wheels this run needs."""
+    """Return the lock with only the distributions whose wheels this run needs."""
     lock = work.lock
     if any(a.verb == "build" for a in work.service_actions.values()):
-        return lock  # the sample files of services come from the tree of them all
+        return lock  # services' sample files are generated from the whole tree
     wanted = {a.package for a in work.library_actions.values() if a.verb == "build"}
     names = {p.distribution.name for p in work.libraries if p.distribution and p.name in wanted}
-    # what is packaged is tried in the tree of its closure
+    # packaged distributions are tried in the tree of their closure
     names.update(d.name for d in graph.closure(lock, sorted(names)).values())
     rows = tuple(d for d in lock.distributions if d.name in names)
     return dataclasses.replace(lock, distributions=rows)
 
 
-def _make_wheels(  # noqa: PLR0917 - one value per stage before
+def _make_wheels(  # noqa: PLR0917 - one value per earlier stage
     work: Work,
     result: Result,
     room: Room,
@@ -214,9 +214,9 @@ def _make_wheels(  # noqa: PLR0917 - one value per stage before
     fetched: Fetched,
     pool: Executor,
 ) -> tuple[dict[str, Ready], tuple[tree.Shared, ...], set[str]]:
-    """Have the wheels of a lock made, staged and tried; name what they share, and what lacks.
+    """Make, stage and try the wheels of a lock; return them, what they share, and what is missing.
 
-    Only with --keep-going something may lack.
+    Something may be missing only with --keep-going.
     """
     options = work.options
     made, failures = wheels.wheels(
@@ -275,7 +275,7 @@ def _stage_tree(
 
 
 def _choose_owner(lock: Lock, names: Collection[str]) -> str:
-    """Return which of distributions has a file that is the same in each: what the others need."""
+    """Return which distribution gets a file that is the same in each: the one the others need."""
     known = graph.by_name(lock)
 
     def key(name: str) -> tuple[bool, int, str]:
@@ -287,21 +287,21 @@ def _choose_owner(lock: Lock, names: Collection[str]) -> str:
 
 
 def _conflict_error(work: Work, rows: Sequence[Distribution], paths: Sequence[str]) -> BuildError:
-    """Return the error that distributions have the same files, and not the same in them."""
+    """Return the error for distributions that have the same files with different content."""
     prefix = f"{work.options.series.tree.lstrip('/')}/"
     place = paths[0].removeprefix(prefix)
     more = f" and {len(paths) - 1} more" if paths[1:] else ""
     names = [f"{d.name} {d.version}" for d in rows]
     others = names[1] if names[1:] else "the tree's own files"
     return BuildError(
-        f"{names[0]} and {others} both have {place}{more}, and not the same in it",
+        f"{names[0]} and {others} both have {place}{more}, with different content",
         details=[p.removeprefix(prefix) for p in paths[:20]] if more else (),
         hint="leave it out of one: exclude in projects/recipes.toml, or in the service's own file",
     )
 
 
 def _leave_out(work: Work, result: Result, lost: AbstractSet[str]) -> Work:
-    """Leave out the distributions `lost`, and the services whose closure one of them is in."""
+    """Leave out the distributions `lost`, and the services with one of them in their closure."""
     roots = closure_roots(
         request(work.catalogue, work.options.series, work.options.target), work.lock
     )
@@ -337,7 +337,7 @@ def _build_libraries(
 ) -> tuple[dict[str, Path], set[str]]:
     """Build the library packages, largest wheel first; return each package's .deb.
 
-    Beside them the distributions whose package failed, which only --keep-going lets be.
+    Also return the distributions whose package failed, which only --keep-going tolerates.
     """
     todo = [p for p in work.libraries if work.library_actions[p.name].verb == "build"]
     source_of = {
@@ -376,7 +376,7 @@ def _build_libraries(
 
 
 def _collect_libraries(work: Work, lost: Collection[str]) -> dict[str, Path]:
-    """Return the .deb of each library package that is not published yet, but of those `lost`."""
+    """Return the .deb of each library package not yet published, except those `lost`."""
     found = {}
     for package in work.libraries:
         action = work.library_actions[package.name]
@@ -408,9 +408,9 @@ def _build_library(
 
 
 def _try_wheels(work: Work, ready: Mapping[str, Ready], result: Result, room: Room) -> set[str]:
-    """Try what is packaged in its target; name what does not work.
+    """Try what is packaged in its target; return the distributions that do not work.
 
-    Only with --keep-going there may be such.
+    Only --keep-going tolerates any.
     """
     options = work.options
     prefix = f"{options.series.tree.lstrip('/')}/"
@@ -441,13 +441,13 @@ def _try_wheels(work: Work, ready: Mapping[str, Ready], result: Result, room: Ro
 
 
 def _list_installed(laid: tree.Laid, prefix: str) -> smoke.Installed:
-    """Return what a wheel has in the tree, relative to it."""
+    """Return a wheel's paths in the tree, relative to it."""
     rows = (laid.files, laid.binaries, laid.left_out)
     return smoke.Installed(*(tuple(p.removeprefix(prefix) for p in row) for row in rows))
 
 
 def _list_programs(service: Service) -> list[str]:
-    """Return programs of a service one of which its release has; they know --version."""
+    """Return programs of a service that know --version; its release has one of them."""
     return [f"{service.name}-manage", *(d.script for d in service.daemons if d.kind == "daemon")]
 
 

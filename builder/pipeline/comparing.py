@@ -1,4 +1,4 @@
-"""What a series is on a target, as `build-debs diff` compares it."""
+"""Describe a series on a target, for `build-debs diff`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def side(catalogue: Catalogue, dirs: Dirs, series: Series, target: Target, repo: Path) -> diff.Side:
-    """Return what a series is on a target, for `diff.compare`.
+    """Return the description of a series on a target, for `diff.compare`.
 
-    Options are those of the newest packages the repository `repo` lists, where it lists any.
-    Raises DataError when there is no lock, PublishError for a package that is damaged.
+    Options are those of the newest packages the repository `repo` lists, if any.
+    Raises DataError if there is no lock, PublishError for a damaged package.
     """
     locked = committed_lock(dirs, series, target)
     versions = {canonicalize_name(d.name): d.version for d in locked.distributions}

@@ -1,4 +1,4 @@
-"""Locks: what one is made from, made again, and the one a build works from."""
+"""Locks: what they are made from, how they are remade, and the one a build works from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from builder.pipeline.values import Options
 
 
-TRAILING = 14  # days after a series in which the last of its services come out
+TRAILING = 14  # days after a series within which its last services are released
 
 
 def request(catalogue: Catalogue, series: Series, target: Target) -> resolve.Request:
@@ -56,7 +56,7 @@ def request(catalogue: Catalogue, series: Series, target: Target) -> resolve.Req
 
 
 def lock_path(dirs: Dirs, series: Series, target: Target) -> Path:
-    """Return the lock of a series on a target; the last overlay's that has one."""
+    """Return the path of the lock of a series on a target: that of the last overlay with one."""
     return dirs.lock(f"{series.id}-{target.suite}")
 
 
@@ -66,14 +66,14 @@ def committed_lock(dirs: Dirs, series: Series, target: Target) -> Lock:
     if not path.exists():
         raise DataError(
             f"no lock of {series.id} on {target.suite} "
-            f"(there is: {', '.join(dirs.locks()) or 'none'})",
+            f"(locks: {', '.join(dirs.locks()) or 'none'})",
             hint=f"make it with: build-debs lock {series.id} --target {target.suite}",
         )
     lock = locks.read(path)
     locks.refuse(
         path,
         [
-            (place, f"{said} is not {wanted}, which the lock's name stands for")
+            (place, f"expected {wanted}, as in the lock's name, got {said}")
             for place, said, wanted in (
                 ("series", lock.series, series.id),
                 ("target", lock.target, target.suite),
@@ -98,8 +98,8 @@ def make_lock(
 ) -> Lock:
     """Resolve a lock again, from the live constraints or those given.
 
-    With `services` it is the committed lock in which these alone are resolved, again or for the
-    first time: what others need as well keeps its rows, and ResolveError says where that cannot be.
+    With `services`, only these are resolved in the committed lock, again or for the first time:
+    rows that others also need are kept. Raises ResolveError if that is impossible.
     """
     directory = Path(tarballs) if tarballs and "://" not in tarballs else None
     wanted = request(catalogue, series, target)
@@ -122,7 +122,7 @@ def make_lock(
 def _constraints_of_more(constraints: str | None, series: Series) -> str:
     """Return the constraints for what a service brings that no other has.
 
-    A lock pins all others. Without a file, and where upstream does not answer, there are none.
+    The lock pins all others. Without a file, and if upstream does not answer, there are none.
     """
     try:
         return resolve.read_constraints(constraints, series)
@@ -130,8 +130,8 @@ def _constraints_of_more(constraints: str | None, series: Series) -> str:
         if constraints is not None:
             raise
         log.warning(
-            f"{error.message}: what no other service has is taken at its newest version; "
-            "--constraints FILE pins it"
+            f"{error.message}: distributions that no other service has get their newest version; "
+            "pin them with --constraints FILE"
         )
         return ""
 
@@ -139,12 +139,12 @@ def _constraints_of_more(constraints: str | None, series: Series) -> str:
 def _with_services(
     lock: Lock, made: Lock, kept: Mapping[str, Distribution], services: Collection[str]
 ) -> Lock:
-    """Return `made`, with all of `lock` that is not of `services` as it was."""
+    """Return `made`, with everything in `lock` outside `services` unchanged."""
     tools = {(d.name, d.version): d for d in lock.build}
     return dataclasses.replace(
         made,
         inputs=lock.inputs,
-        # one that left the series is in `lock` alone
+        # one that left the series is only in `lock`
         asked={n: a if n in services else lock.asked.get(n, a) for n, a in made.asked.items()},
         distributions=tuple(_kept_row(kept, row) for row in made.distributions),
         build=tuple(tools.get((d.name, d.version), d) for d in made.build),
@@ -152,17 +152,17 @@ def _with_services(
 
 
 def with_versions(catalogue: Catalogue, series: Series, words: Sequence[str]) -> Series:
-    """Return the series with a version of each service `words` name, as NAME or NAME==VERSION.
+    """Return the series with a version of each service in `words` (NAME or NAME==VERSION).
 
-    Where neither the word nor the series has one, it is the newest of the major release that was
-    on the index when the series came out. UsageError where there is none.
+    If neither the word nor the series has one, it is the newest of the major release that was
+    on the index when the series was released. Raises UsageError if there is none.
     """
     versions, ids = dict(series.versions), catalogues.order(catalogue)
     for word in words:
         name, _, version = word.partition("==")
         service = catalogues.find_service(catalogue, name)
         if version and not VERSION.fits(version):
-            raise UsageError(f"--service {word}: {version!r} is no version")
+            raise UsageError(f"--service {word}: {version!r} is not a version")
         if not service.exists_in(series.id, ids):
             raise UsageError(f"{service.name} is not part of {series.id}: see its since and until")
         day = date.fromisoformat(series.date) + timedelta(days=TRAILING)
@@ -170,7 +170,7 @@ def with_versions(catalogue: Catalogue, series: Series, words: Sequence[str]) ->
         found = found or fetch.Client().newest_of(service.distribution, day)
         if not found:
             raise UsageError(
-                f"{series.id} has no version of {service.name}, and the package index tells none",
+                f"{series.id} has no version of {service.name}, and the package index has none",
                 hint=f"name it, as in --service {service.name}==1.0.0, or run update-series",
             )
         versions[service.name] = found
@@ -200,7 +200,7 @@ def _as_locked(wanted: resolve.Request, lock: Lock, services: Collection[str]) -
 def _rows_of_others(
     wanted: resolve.Request, lock: Lock, services: Collection[str]
 ) -> dict[str, Distribution]:
-    """Return the rows of a lock that more than `services` need, by normalised name."""
+    """Return the rows of a lock that others than `services` need, by normalised name."""
     locked = graph.by_name(lock)
     roots = [d for s, d in wanted.services.items() if s not in services]
     roots += [d.name for d in wanted.drivers if not d.services or {*d.services} - {*services}]
@@ -208,7 +208,7 @@ def _rows_of_others(
 
 
 def _kept_row(kept: Mapping[str, Distribution], row: Distribution) -> Distribution:
-    """Return the row others have of a distribution, with the extras that are new."""
+    """Return the row others have for a distribution, with new extras added."""
     old = kept.get(canonicalize_name(row.name))
     if old is None or old.version != row.version:
         return row
@@ -216,28 +216,28 @@ def _kept_row(kept: Mapping[str, Distribution], row: Distribution) -> Distributi
 
 
 def _refuse_unsound(lock: Lock) -> Lock:
-    """Return a lock that has been resolved; ResolveError where it is none that could be read."""
+    """Return a lock as resolved; raise ResolveError if it could not be read back."""
     if problems := lockcheck.check(lock):
         raise ResolveError(
-            f"what was resolved for {lock.series} on {lock.target} does not fit together",
+            f"the lock resolved for {lock.series} on {lock.target} is inconsistent",
             details=[f"{place}: {problem}" for place, problem in problems],
         )
     return lock
 
 
 class _Resolver(Protocol):
-    """What makes locks: chosen once, by the Python of the target."""
+    """Makes locks; chosen once, by the Python of the target."""
 
     def resolve(self, constraints: str, user: Sequence[str], tarballs: Path | None) -> Lock:
-        """Return the lock of what is wanted; `user` are a person's overrides."""
+        """Return the lock for the request; `user` are the user's overrides."""
 
     def override(self, lock: Lock, user: Sequence[str]) -> Lock:
-        """Return the lock with a person's overrides, and what follows from them."""
+        """Return the lock with the user's overrides, and what follows from them."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Uv:
-    """Resolves by what an index says of each distribution."""
+    """Resolves from the index's metadata of each distribution."""
 
     wanted: resolve.Request
 
@@ -250,7 +250,7 @@ class _Uv:
 
 @dataclass(frozen=True, slots=True)
 class _Pins:
-    """Resolves for Python 2.7, by what wheels say once they are built."""
+    """Resolves for Python 2.7, from the metadata of wheels once built."""
 
     catalogue: Catalogue
     dirs: Dirs
@@ -280,7 +280,7 @@ def _lock_pins(
     *,
     tarballs: Path | None = None,
 ) -> Lock:
-    """Resolve for Python 2.7, whose sdists say what they require only when they are built."""
+    """Resolve for Python 2.7, whose sdists reveal their requirements only when built."""
     series, target = wanted.series, wanted.target
     index = _Index(dirs.downloads, tarballs)
     tools = pins.build_tools(wanted, index)
@@ -315,14 +315,14 @@ def _lock_pins(
 
 
 class _Index:
-    """The index, and before it a directory of tarballs, as `pins.Index`."""
+    """The index, preceded by a directory of tarballs, as `pins.Index`."""
 
     def __init__(self, downloads: Path, tarballs: Path | None) -> None:
         self.client = fetch.Client()
         self.downloads, self.tarballs = downloads, tarballs
 
     def files(self, name: str) -> dict[str, list[Artifact]]:
-        """Return what there is of a distribution, by version."""
+        """Return the files of a distribution, by version."""
         found = self.client.files(name)
         for path in sorted(self.tarballs.glob(f"{name}-*.tar.gz")) if self.tarballs else ():
             version = path.name.removeprefix(f"{name}-").removesuffix(".tar.gz")
@@ -331,7 +331,7 @@ class _Index:
         return found
 
     def fetch(self, name: str, version: str, artifact: Artifact) -> Fetched:
-        """Return the file, in the cache."""
+        """Fetch the file into the cache and return it."""
         given = str(self.tarballs) if self.tarballs else None
         one = fetch.Wanted(name, version, artifact, service=bool(given))
         fetched, failure = fetch.fetch([one], self.downloads, tarballs=given, quiet=True)
@@ -342,13 +342,13 @@ class _Index:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What a closure is walked with, as `pins.Source`."""
+    """The source a closure is walked with, as `pins.Source`."""
 
     index: _Index
     builder: wheels.Builder
 
     def files(self, name: str) -> dict[str, list[Artifact]]:
-        """Return what there is of a distribution, by version."""
+        """Return the files of a distribution, by version."""
         return self.index.files(name)
 
     def wheel(self, name: str, version: str, artifact: Artifact) -> Path:
@@ -364,7 +364,7 @@ class _Source:
 def open_root(
     dirs: Dirs, target: Target, recipes: Mapping[str, Recipe], area: Path, days: float = roots.DAYS
 ) -> roots.Root:
-    """Return a build root of `target` for a run, with what the recipes name in it."""
+    """Return a build root of `target` for a run, with the packages that recipes name."""
     return roots.open_root(
         target.suite,
         wheels.every_build_package(target, recipes),
@@ -406,7 +406,7 @@ def read_lock(catalogue: Catalogue, dirs: Dirs, options: Options) -> Lock:
 
 
 def _without_gone(lock: Lock, wanted: resolve.Request) -> Lock:
-    """Return a lock without services that are not part of the series any more."""
+    """Return a lock without services that are no longer part of the series."""
     if not lock.asked.keys() - wanted.services.keys():
         return lock
     roots = [*wanted.services.values(), *(d.name for d in wanted.drivers)]
@@ -418,9 +418,9 @@ def _without_gone(lock: Lock, wanted: resolve.Request) -> Lock:
 def _versions_to_check(
     lock: Lock, wanted: resolve.Request, services: Collection[str]
 ) -> dict[str, str]:
-    """Return the version a lock has to have of each service's distribution.
+    """Return the version a lock must have of each service's distribution.
 
-    For one that is not to be built, that is what it has; or nothing.
+    For a service that is not being built, this is the version it has, if any.
     """
     locked, found = graph.by_name(lock), {}
     for service, distribution in wanted.services.items():
@@ -434,12 +434,12 @@ def _versions_to_check(
 def _refuse_stale(
     path: Path, lock: Lock, wanted: resolve.Request, services: Collection[str]
 ) -> None:
-    """Raise DataError where what is to be built was locked for another request, or not at all."""
+    """Raise DataError if what is to build was locked for another request, or not at all."""
     series, target = wanted.series, wanted.target
     command = f"build-debs lock {series.id} --target {target.suite}"
     if lock.inputs.get("request") != wanted.digest():
         raise DataError(
-            f"{path.name} was made for other drivers or overrides than projects/ has",
+            f"{path.name} was made for different drivers or overrides than those in projects/",
             hint=f"refresh it with: {command}",
         )
     asked = wanted.asked()
@@ -450,12 +450,12 @@ def _refuse_stale(
         raise DataError(
             f"{path.name} {what} {', '.join(new or stale)}",
             hint=f"add it with: {command} {' '.join(f'--service {n}' for n in new or stale)}; "
-            "or build others with --project",
+            "or build other services with --project",
         )
 
 
 def _loads_on(target: Target) -> Callable[[str], bool]:
-    """Return whether a wheel of a name loads on the target, by its tags (PEP 425)."""
+    """Return a function that tells whether a wheel of a name loads on the target (PEP 425)."""
     tags = frozenset(resolve.supported_tags(target))
     return lambda wheel: not parse_wheel_filename(wheel)[3].isdisjoint(tags)
 
@@ -475,7 +475,7 @@ def find_unlocked(
 
 
 def with_artifacts(lock: Lock, known: Mapping[str, Artifact]) -> Lock:
-    """Return the lock with the artifacts that are `known` by now, by file name, in it."""
+    """Return the lock with the artifacts that are now `known` (by file name) filled in."""
     rows = tuple(
         dataclasses.replace(d, artifacts=(known[d.artifacts[0].file],))
         if d.artifacts[0].file in known

@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 def prepare(catalogue: Catalogue, dirs: Dirs, options: Options, *, look: bool = True) -> Work:
     """Plan a build: what is made, reused or kept, and why. Changes nothing.
 
-    What a package is made from decides whether it is built, so tarballs whose sha256 no lock has
-    come before the plan: they are fetched, or with `look` (a dry run) only looked for.
+    A package's inputs decide whether it is built, so tarballs whose sha256 no lock has are needed
+    before the plan: they are fetched, or with `look` (a dry run) only looked for.
     """
     lock = read_lock(catalogue, dirs, options)
     unlocked = find_unlocked(catalogue, lock, options.services)
@@ -72,13 +72,13 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options, *, look: bool = 
 def explain_failure(
     failure: FetchError, catalogue: Catalogue, options: Options, absent: Sequence[fetch.Wanted]
 ) -> FetchError:
-    """Return `failure` with what to do where only services' tarballs are missing."""
+    """Return `failure` with what to do if only services' tarballs are missing."""
     if options.offline or not all(w.service for w in absent):
         return failure
     lost = {w.distribution for w in absent}
     of = {n: catalogue.services[n].distribution in lost for n in options.services}
     others = [n for n, gone in of.items() if not gone]
-    hint = "give them with --tarballs DIR|URL"
+    hint = "provide them with --tarballs DIR|URL"
     if others:
         projects = " ".join(f"--project {n}" for n in others)
         hint += f", or build without their services: {projects}, or --keep-going"
@@ -94,7 +94,7 @@ def plan(
     lock: Lock,
     unlocked: Sequence[fetch.Wanted],
 ) -> Work:
-    """Return all a run knows before it changes anything; `unlocked` as `find_unlocked` has them."""
+    """Return all a run knows before it changes anything; `unlocked` is from `find_unlocked`."""
     series, target = options.series, options.target
     wanted = request(catalogue, series, target)
     closures = closure_roots(wanted, lock)
@@ -162,7 +162,7 @@ def plan(
 
 
 def narrow_service(catalogue: Catalogue, name: str, series: Series, target: Target) -> Service:
-    """Return what a service is in a series, on a target."""
+    """Return a service as it is in a series, on a target."""
     order = catalogues.order(catalogue)
     narrowed = catalogue.services[name].for_series(series.id, order)
     return debian.on_target(narrowed, catalogue.successors, series, target, order)
@@ -171,7 +171,7 @@ def narrow_service(catalogue: Catalogue, name: str, series: Series, target: Targ
 def _memory_path(
     dirs: Dirs, context: library.Context, lock: Lock, libraries: Sequence[library.Package]
 ) -> Path:
-    """Return where it is kept which files wheels of a lock share: no lock says what is in them."""
+    """Return the path that records which files a lock's wheels share, which no lock lists."""
     sources = [d.artifacts[0].sha256 for d in lock.distributions if d.kind == "service"]
     exclude = repr(sorted(context.exclude.items()))
     digest = sha256_text(*(p.inputs for p in libraries), *sources, exclude)
@@ -183,11 +183,11 @@ def _recall_shared(memory: Path) -> tuple[tree.Shared, ...]:
         rows = json.loads(memory.read_text(encoding="utf-8"))
         return tuple(tree.Shared(path, owner, tuple(others)) for path, owner, others in rows)
     except (OSError, ValueError, TypeError):
-        return ()  # it is found out again when the tree is laid out
+        return ()  # recomputed when the tree is laid out
 
 
 def share_files(work: Work, shared: Sequence[tree.Shared]) -> Work:
-    """Have each of the files that wheels share in one package; its others depend on that."""
+    """Put each file that wheels share into one package, on which the others depend."""
     prefix = f"{work.options.series.tree.lstrip('/')}/"
     names = graph.by_name(work.lock)
     shared = tuple(s for s in shared if s.owner in names)
@@ -204,15 +204,15 @@ def share_files(work: Work, shared: Sequence[tree.Shared]) -> Work:
 
 
 def check_patched(lock: Lock, patches: Mapping[str, Sequence[Patch]]) -> None:
-    """Raise DataError where what is patched is locked as a wheel, which nothing is built from."""
+    """Raise DataError if a patched distribution is locked as a wheel, which cannot be patched."""
     known = graph.by_name(lock)
     for name in patches:
         if name not in known:
-            log.warning(f"{lock.series} has patches on {name}, which is not in its lock")
+            log.warning(f"{lock.series} has patches for {name}, which is not in its lock")
         elif (artifact := known[name].artifacts[0]).is_wheel:
             raise DataError(
-                f"{name} has patches in {lock.series}, and its lock has a wheel: {artifact.file}",
-                hint="a patch is applied to an sdist: lock that, or remove the patches",
+                f"{name} has patches in {lock.series}, but its lock has a wheel: {artifact.file}",
+                hint="patches apply to sdists: lock the sdist, or remove the patches",
             )
 
 
@@ -224,7 +224,7 @@ def closure_roots(wanted: resolve.Request, lock: Lock) -> dict[str, list[str]]:
         for name, distribution in wanted.services.items()
         if canonicalize_name(distribution) in locked
     }
-    # a driver may lack of a service that is stale, and so is not built
+    # a stale service, which is not built, may lack a driver
     return {s: [n for n in names if canonicalize_name(n) in locked] for s, names in roots.items()}
 
 
@@ -234,7 +234,7 @@ def _restrict_packages(
     lock: Lock,
     left_out: Collection[str],
 ) -> tuple[library.Package, ...]:
-    """Return the packages of what a restricted lock still has."""
+    """Return the packages of the distributions a restricted lock still has."""
     names = graph.by_name(lock)
     closures = {f"{context.prefix}closure-{service}" for service in left_out}
     return tuple(
@@ -246,7 +246,7 @@ def _restrict_packages(
 
 
 def decide_actions(work: Work) -> Work:
-    """Return `work` with what is done for each package, from what is published and cached."""
+    """Return `work` with the action for each package, from what is published and cached."""
     options, suite = work.options, name_suite(work.options)
     lost = publish.lost(options.repo, suite)
     binaries = known_versions(publish.published(options.repo, suite), {e.key for e in lost})
@@ -261,7 +261,7 @@ def decide_actions(work: Work) -> Work:
         known = binaries.get(package.name, [])
         return decide(package.name, package.inputs, package.at, known, is_cached)
 
-    with ThreadPoolExecutor() as threads:  # what the cache has is read whole
+    with ThreadPoolExecutor() as threads:  # cached files are read in full
         library_actions = {a.package: a for a in threads.map(decided, work.libraries)}
     service_actions = {}
     for name, service in work.services.items():
@@ -287,9 +287,9 @@ def decide_actions(work: Work) -> Work:
 
 
 def plan_own(work: Work) -> Work:
-    """Return `work` with the packages that are of no release, and what is done for each.
+    """Return `work` with the packages that are not part of a release, and the action for each.
 
-    They are the one with the repository's key, the command of a node, and the roles of nodes.
+    These are the package with the repository's key, the node command, and the node roles.
     """
     options, suite = work.options, name_suite(work.options)
     lost = {e.key for e in publish.lost(options.repo, suite)}
@@ -315,7 +315,7 @@ def _plan_own(work: Work, published: Mapping[str, Sequence[Known]]) -> Work:
 
 
 def _describe_debian(work: Work) -> Mapping[str, object]:
-    """Return what nodes are told of Debian's own packages of the services."""
+    """Return what nodes need to know about Debian's own packages of the services."""
     catalogue, series, target = work.catalogue, work.options.series, work.options.target
     services = [work.plain_services[name] for name in series.versions]
     versions = {id_: each.versions for id_, each in catalogue.series.items()}
@@ -323,7 +323,7 @@ def _describe_debian(work: Work) -> Mapping[str, object]:
 
 
 def _choose_roles(work: Work) -> list[Plain]:
-    """Return the role packages all of whose parts this build has."""
+    """Return the role packages whose parts are all in this build."""
     options, catalogue = work.options, work.catalogue
     built = {p.name for s in work.services.values() for p in s.packages}
     built |= {p.name for p in work.libraries} | {node.NAME}
@@ -338,7 +338,7 @@ def _choose_roles(work: Work) -> list[Plain]:
 
 
 def key_wish(options: Options) -> publish.KeyWish:
-    """Return which key is asked for, and the public keys nodes are told of beside it."""
+    """Return the key asked for, and the public keys nodes get in addition to it."""
     trusted = options.trust_key.read_bytes() if options.trust_key else b""
     return {"key": options.key, "new_key": options.new_key, "trusted": trusted}
 
@@ -346,7 +346,7 @@ def key_wish(options: Options) -> publish.KeyWish:
 def known_versions(
     entries: Mapping[str, Sequence[publish.Entry]], lost: Collection[tuple[str, str, str]]
 ) -> dict[str, list[Known]]:
-    """Return what the repository has of each package; `lost` are keys of entries."""
+    """Return the versions of each package in the repository; `lost` are keys of entries."""
     return {
         name: [Known(e.version, e.inputs, e.key in lost) for e in rows]
         for name, rows in entries.items()
@@ -394,8 +394,8 @@ def _patches_of(work: Work, service: Service) -> tuple[Patch, ...]:
 def _hash_service_inputs(work: Work, service: Service) -> str:
     """Return a checksum of what a service's packages are made from.
 
-    Its sample files depend on the bits of those distributions of its closure that bring
-    options or policies, and on no other's.
+    Its sample files depend only on the bits of the distributions in its closure that bring
+    options or policies.
     """
     name = canonicalize_name(service.distribution)
     distribution, recipe = graph.by_name(work.lock)[name], work.recipes.get(name)

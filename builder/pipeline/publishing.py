@@ -1,4 +1,4 @@
-"""Publish what was made, with the packages that are of no release."""
+"""Publish what was made, with the packages that are not part of a release."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def choose_signer(work: Work) -> publish.Signer:
-    """Return what signs the suite: the key it has, or the one the options name."""
+    """Return the signer of the suite, with the key it has, or the one the options name."""
     options = work.options
     suite = name_suite(options).name
     return publish.choose(options.repo, suite, work.dirs.keys, **key_wish(options))
@@ -67,9 +67,9 @@ def publish_suite(
 def _restore_lost(
     work: Work, suite: publish.Suite, packages: Collection[str]
 ) -> tuple[list[Path], list[SourcePackage]]:
-    """Return from the cache what the pool has lost of versions the plan does not make again.
+    """Return from the cache the files the pool has lost of versions the plan does not rebuild.
 
-    `packages` are the services whose files there are anyway.
+    `packages` are the services whose files this run publishes anyway.
     """
     debs, sources = [], []
     for entry in publish.lost(work.options.repo, suite):
@@ -98,7 +98,7 @@ def read_source_package(name: str, version: str, place: Path) -> SourcePackage:
 
 
 def _build_own(work: Work, result: Result, area: Path) -> list[Path]:
-    """Build the packages that are of no release, but for those that are published already."""
+    """Build the packages that are not part of a release, except those already published."""
     debs = []
     for package in work.own:
         action = work.own_actions[package.name]

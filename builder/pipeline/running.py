@@ -1,4 +1,4 @@
-"""Carry a build out: everything its plan says, then one publication of it all."""
+"""Carry out a build: everything in its plan, then a single publication."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: str) -> Result:
-    """Carry a build out: everything the plan says, then one publication of it all."""
+    """Carry out a build: everything in the plan, then a single publication."""
     work = prepare(catalogue, dirs, options, look=False)
     result = Result(work.lock, failures=[*work.failures])
     log.info(f"plan for {options.series.id} on {options.target.suite}: {summary(work.actions)}")
@@ -38,7 +38,7 @@ def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: st
     check_machine(work, suite_of_machine)
     with publish.locked(options.repo, f"building {options.series.id} for {options.target.suite}"):
         signer = choose_signer(work)
-        signer.prove()  # now, rather than when all is built
+        signer.prove()  # fail now, rather than after the build
         # decided again: another build may have published while this one waited
         work = decide_actions(dataclasses.replace(work, public=signer.public))
         return _build(work, result, suite_of_machine, signer)
@@ -50,7 +50,7 @@ def _build(work: Work, result: Result, suite_of_machine: str, signer: publish.Si
     with area_of_a_run(work.dirs.work) as area:
         work, debs, packages = make_packages(work, result, suite_of_machine, area)
         with ThreadPoolExecutor(1) as aside:
-            # ten thousands of files take as long to remove as a suite takes to publish
+            # tens of thousands of files take as long to remove as a suite takes to publish
             aside.submit(execute, ["rm", "-rf", "--", *area.glob("[!.]*")])
             return publish_suite(work, result, debs, packages, signer)
 

@@ -1,4 +1,4 @@
-"""What a build is told, plans and did: the values of the pipeline itself."""
+"""The values of the pipeline itself: a build's options, plan and result."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ class Tarball:
 
 @dataclass(slots=True)
 class Result:
-    """What a run did. `failures` is empty unless --keep-going let it go on past them.
+    """What a run did. `failures` is empty unless --keep-going let it continue past them.
 
     `missing` is what could not be made, `absent` the series' services that are not in the
-    suite because nobody asked for them.
+    suite because they were not asked for.
     """
 
     lock: Lock
@@ -107,28 +107,28 @@ class Work:
     unlocked: Collection[str]
     """The tarballs whose sha256 no lock had, by file name."""
     memory: Path
-    """Where it is kept which files of the lock's wheels are shared."""
+    """The file that records which files of the lock's wheels are shared."""
     plain: tuple[library.Package, ...]
     """The libraries, and in `plain_services` the services, as if nothing was shared."""
     plain_services: Mapping[str, Service]
     shared: tuple[tree.Shared, ...] = ()
-    """What is known to be shared."""
+    """The files known to be shared."""
     public: bytes = b""
-    """The public key nodes get, armoured; empty where one is still to be made."""
+    """The public key nodes get, armoured; empty if it is still to be made."""
     own: tuple[Plain, ...] = ()
-    """The packages that are of no release: archive, node and roles."""
+    """The packages that are not part of a release: archive, node and roles."""
     own_actions: Mapping[str, Action] = field(default_factory=dict)
     failures: tuple[BuildDebsError, ...] = ()
     """What could not be fetched before the plan (--keep-going)."""
 
     @property
     def release_actions(self) -> list[Action]:
-        """What is done for each package of the release."""
+        """The action for each package of the release."""
         return [*self.library_actions.values(), *self.service_actions.values()]
 
     @property
     def actions(self) -> list[Action]:
-        """What is done for each package."""
+        """The action for each package."""
         return [*self.release_actions, *self.own_actions.values()]
 
 

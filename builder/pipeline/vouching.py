@@ -10,10 +10,10 @@ from builder.pipeline.values import Check, Tarball, Work
 
 
 def vouch(work: Work, *, offline: bool) -> tuple[Tarball, ...]:
-    """Return what vouches for the services' tarballs; say it of each.
+    """Return what vouches for each service's tarball, and log it.
 
-    Raises FetchError for one that is signed and not with the series' key: with or without
-    --keep-going, nothing is published then.
+    Raises FetchError for a tarball with a signature that is not a good one by the series' key:
+    with or without --keep-going, nothing is published then.
     """
     options, cache = work.options, work.dirs.downloads
     rows = [d for d in work.lock.distributions if d.kind == "service" and d.artifacts[0].sha256]
@@ -21,7 +21,7 @@ def vouch(work: Work, *, offline: bool) -> tuple[Tarball, ...]:
     here = [w for w in files.values() if fetch.cached(cache, w.artifact).exists()]
     found = fetch.signatures(here, cache, tarballs=options.tarballs, offline=offline)
     for file in [f for f in found if not fetch.is_sound(files[f].artifact, cache)]:
-        del found[file]  # a damaged file is no bad signature
+        del found[file]  # a damaged file is not a bad signature
     own = work.catalogue.root / "keys" / f"{options.series.signing_key}.asc"
     keys = [p for p in (own, options.keyring) if p and (p == options.keyring or p.exists())]
     tarballs = []
@@ -31,7 +31,7 @@ def vouch(work: Work, *, offline: bool) -> tuple[Tarball, ...]:
             artifact = item.artifact
             tarballs.append(Tarball(item.distribution, file, artifact.sha256, check, note))
             if options.keyring and check != "signed and verified":
-                log.warning(f"{file}: {check} ({note})")  # it was named for more
+                log.warning(f"{file}: {check} ({note})")  # --keyring asks for more
             else:
                 log.detail(f"  {file}: {check} ({note})")
     return tuple(tarballs)
@@ -43,14 +43,14 @@ def _vouch_for(
     signature: fetch.Signature | None,
     ring: signatures.Keyring | None,
 ) -> tuple[Check, str]:
-    """Return what vouches for a tarball, and why it is no more than that."""
+    """Return what vouches for a tarball, and why nothing stronger does."""
     key = work.options.series.signing_key
     if signature and ring:
         tarball = fetch.cached(work.dirs.downloads, item.artifact)
         try:
             signatures.verify(tarball, signature.path, signature.place, ring)
         except FetchError:
-            signature.path.unlink()  # so that another is looked for the next time
+            signature.path.unlink()  # so that the next run looks for another
             raise
         return "signed and verified", f"key {key}"
     note = f"no key {key} to check its signature with" if signature else "no signature found"

@@ -2,7 +2,7 @@
 
 The layout is Debian's (https://wiki.debian.org/DebianRepository/Format): `pool/main/…`
 is shared by all suites, `dists/<target>-<series>/…` is one suite. docs/decisions/0005
-says why it is written the way it is.
+explains why it is written this way.
 """
 
 from builder.publish.contents import Entry, PoolFile

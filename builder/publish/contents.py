@@ -11,10 +11,10 @@ from builder.errors import PublishError
 from builder.publish.layout import SOURCE_INDEX, Layout, binary_index, by_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-# python-debian takes a tenth of a second to import, so it is imported where stanzas
-# are really read: a run that changes nothing never needs it.
+# python-debian takes a tenth of a second to import, so it is imported only where
+# stanzas are read: a run that changes nothing never needs it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What is unique in a suite."""
+        """The key that is unique in a suite."""
         return self.package, self.version, self.architecture
 
 
@@ -62,7 +62,7 @@ class Stanza:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A suite as its indices say it: the Release fields, its Date, and the stanzas in order."""
+    """A suite as its indices describe it: the Release fields, its Date, the stanzas in order."""
 
     fields: Mapping[str, str]
     date: float
@@ -75,7 +75,7 @@ UNCOMPARED = ("Date", "SHA256")
 
 
 def read_release(layout: Layout) -> dict[str, Any] | None:
-    """Return the fields of the suite's InRelease (SHA256: name to digest), None without one."""
+    """Return the fields of the suite's InRelease (SHA256: name to digest), or None."""
     from debian import deb822  # noqa: PLC0415 - slow to import
 
     try:
@@ -94,18 +94,19 @@ def read_release(layout: Layout) -> dict[str, Any] | None:
 
 
 def date_of(release: Mapping[str, Any]) -> float:
-    """Return the Date of a Release, in seconds since 1970; 0 for one that is no date."""
+    """Return the Date of a Release, in seconds since 1970; 0 if it is not a date."""
     try:
         return parsedate_to_datetime(release["Date"]).timestamp()
     except ValueError:
         return 0.0
 
 
-def read(layout: Layout) -> Contents:
+def read(layout: Layout, known: tuple[Sequence[Entry], Sequence[Entry]] = ((), ())) -> Contents:
     """Return what the suite's InRelease makes visible; EMPTY for a suite not yet published.
 
-    The indices are read by hash: after a crash the plain names may already be those of
-    the publication that never became visible.
+    The indices are read by hash: after a crash the plain names may already belong to a
+    publication that never became visible. Entries that are `known` (binaries, sources) are not
+    parsed again.
     """
     release = read_release(layout)
     if release is None:
@@ -117,16 +118,24 @@ def read(layout: Layout) -> Contents:
         data = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != digest:
             raise PublishError(
-                f"{path} is not what {layout.inrelease} names",
+                f"{path} does not match {layout.inrelease}",
                 hint=f"restore it, or remove {layout.dists} and publish the suite again",
             )
         texts.append(data)
     return Contents(
         {key: value for key, value in release.items() if key not in UNCOMPARED},
         date_of(release),
-        tuple(parse_packages(texts[0])),
-        tuple(parse_sources(texts[1])),
+        tuple(_paired(texts[0], known[0]) or parse_packages(texts[0])),
+        tuple(_paired(texts[1], known[1]) or parse_sources(texts[1])),
     )
+
+
+def _paired(data: bytes, entries: Sequence[Entry]) -> list[Stanza]:
+    """Return the stanzas of an index with their entries; none if these are not its own."""
+    texts = data.decode().split("\n\n")[:-1]
+    if [f"Package: {entry.package}" for entry in entries] != [t.partition("\n")[0] for t in texts]:
+        return []
+    return [Stanza(entry, text) for entry, text in zip(entries, texts, strict=True)]
 
 
 def parse_packages(data: bytes) -> list[Stanza]:
@@ -184,10 +193,15 @@ def in_order(stanzas: Iterable[Stanza]) -> tuple[Stanza, ...]:
     """Sort by package, then version as dpkg compares them, then architecture."""
     from debian.debian_support import Version  # noqa: PLC0415
 
-    def key(stanza: Stanza) -> tuple[str, Version, str]:
-        return stanza.entry.package, Version(stanza.entry.version), stanza.entry.architecture
+    def key(stanza: Stanza) -> tuple[Version, str]:
+        return Version(stanza.entry.version), stanza.entry.architecture
 
-    return tuple(sorted(stanzas, key=key))
+    packages: dict[str, list[Stanza]] = {}
+    for stanza in stanzas:
+        packages.setdefault(stanza.entry.package, []).append(stanza)
+    # most packages have one version, which need not be parsed
+    groups = (packages[name] for name in sorted(packages))
+    return tuple(s for group in groups for s in (sorted(group, key=key) if group[1:] else group))
 
 
 def render(stanzas: Iterable[Stanza]) -> bytes:

@@ -1,7 +1,7 @@
-"""Which key a suite is signed with: the one its nodes know, unless a person says another.
+"""Choose the key a suite is signed with: the one its nodes know, unless you name another.
 
 A suite remembers its key by its signature and the public key at the top of the repository.
-A suite that is new takes the key of the others.
+A new suite takes the key of the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def key_of(layout: Layout) -> str:
-    """Return the fingerprint of the key a suite is signed with; empty for one never published."""
+    """Return the fingerprint of the key a suite is signed with; empty if never published."""
     state = load(layout)
     if state is None:
         return ""
@@ -28,7 +28,7 @@ def key_of(layout: Layout) -> str:
 
 
 def public_key(layout: Layout) -> bytes:
-    """Return the suite's public key at the top of the repository; nothing where it is lost."""
+    """Return the suite's public key at the top of the repository; empty if it is lost."""
     try:
         return (layout.repo / f"{layout.suite}.asc").read_bytes()
     except OSError:
@@ -45,24 +45,24 @@ def known_keys(repo: Path, suite: str) -> tuple[str, ...]:
 
 
 class KeyWish(TypedDict, total=False):
-    """What a person may ask of the key that signs a suite."""
+    """What a user may ask of the key that signs a suite."""
 
     key: str
-    """A fingerprint or an address; without one it is the key the repository remembers."""
+    """A fingerprint or an address; the default is the key the repository remembers."""
     new_key: bool
-    """Allow another key than the remembered one."""
+    """Allow a key other than the remembered one."""
     trusted: bytes
-    """Public keys, armoured or not, that nodes get beside the signer's."""
+    """Public keys, armoured or not, that nodes get in addition to the signer's."""
 
 
 def choose(repo: Path, suite: str, keys: Path, **wish: Unpack[KeyWish]) -> Signer:
-    """Return the signer for `suite`: of the key asked for, else of the one it remembers.
+    """Return the signer for `suite`: with the key asked for, or else the one it remembers.
 
     Nodes keep the public keys they have until the suite is signed with a new one. `keys` is the
-    directory of the keys we make. In a new repository it is the newest of them, made on first
-    use. With `new_key` and no `key` it is the newest in `keys`, and one is made where that is
-    the remembered one.
-    Raises PublishError for a key that is not there, or is not the repository's.
+    directory of the keys we make. A new repository gets the newest of them, made on first use.
+    With `new_key` and no `key` it is the newest in `keys`; if that is the remembered one, a key
+    is made.
+    Raises PublishError for a key that does not exist or is not the repository's.
     """
     new_key = wish.get("new_key", False)
     signer = _known_signer(repo, suite, keys, wish.get("key", ""), new_key=new_key)
@@ -72,7 +72,7 @@ def choose(repo: Path, suite: str, keys: Path, **wish: Unpack[KeyWish]) -> Signe
 
 
 def foresee(repo: Path, suite: str, keys: Path, **wish: Unpack[KeyWish]) -> bytes:
-    """Return the public keys that nodes get of what `choose` returns; empty if it makes a key."""
+    """Return the public keys nodes get from the signer of `choose`; empty if it makes a key."""
     new_key = wish.get("new_key", False)
     signer = _known_signer(repo, suite, keys, wish.get("key", ""), new_key=new_key)
     if signer is None:
@@ -84,7 +84,7 @@ def foresee(repo: Path, suite: str, keys: Path, **wish: Unpack[KeyWish]) -> byte
 def _with_trusted(
     signer: Signer, repo: Path, suite: str, trusted: bytes, *, new_key: bool
 ) -> Signer:
-    """Return the signer with what else nodes trust in its public keys."""
+    """Return the signer with the other keys nodes trust added to its public keys."""
     before = public_key(Layout(repo, suite))
     kept = not new_key and before not in {b"", signer.public}
     if kept and signer.fingerprint not in fingerprints(before):
@@ -95,7 +95,7 @@ def _with_trusted(
 
 
 def _known_signer(repo: Path, suite: str, keys: Path, key: str, *, new_key: bool) -> Signer | None:
-    """Return the signer for a suite, or None where a key is to be made."""
+    """Return the signer for a suite, or None if a key must be made."""
     known = known_keys(repo, suite)
     if key:
         bare, own = key.replace(" ", "").upper().removeprefix("0X"), Signer.recorded(keys)
@@ -114,35 +114,35 @@ def _known_signer(repo: Path, suite: str, keys: Path, key: str, *, new_key: bool
         raise PublishError(
             f"the suites of {repo} are signed with {len(known)} keys",
             details=known,
-            hint=f"say which one {suite} gets: --key ID",
+            hint=f"choose the one for {suite} with --key ID",
         )
     try:
         return Signer.find(known[0], keys)
     except PublishError as error:
         raise PublishError(
-            f"{suite} is signed with the key {known[0]}, and this is not to be used here: "
+            f"{suite} is signed with the key {known[0]}, which cannot be used here: "
             f"{error.message}",
-            details=[f"looked in {keys} and the GnuPG home of this user", *error.details],
+            details=[f"looked in {keys} and this user's GnuPG home", *error.details],
             hint=RESTORE if "no secret key" in error.message else error.hint,
         ) from error
 
 
 def check(repo: Path, suite: str, signer: Signer, *, new_key: bool, quiet: bool = False) -> None:
-    """Raise PublishError when `signer` is not the repository's and no new one is asked for.
+    """Raise PublishError if `signer` is not the repository's and no new key is asked for.
 
-    What a new one means for nodes is said, unless `quiet`.
+    Warns what a new key means for nodes, unless `quiet`.
     """
     known = known_keys(repo, suite)
     if not known or signer.fingerprint in known:
         return
     if not fingerprints(signer.public).isdisjoint(known):
-        return  # what signed is a subkey of it
+        return  # signed by a subkey of it
     if new_key and quiet:
         return
     if new_key:
         log.warning(
             f"{suite} was signed with {', '.join(known)}, now with {signer.fingerprint}: nodes "
-            f"refuse it until they have {suite}.asc"
+            f"will refuse it until they have {suite}.asc"
         )
         return
     what = f"{suite} is" if key_of(Layout(repo, suite)) else f"the suites of {repo} are"

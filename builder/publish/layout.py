@@ -1,4 +1,4 @@
-"""Where everything of a repository is, in one object."""
+"""The paths of a repository, in one object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMPONENT = "main"
-# Plain for tools that know no compression, gz for every apt, xz for the small download.
+# Plain for tools without compression, gz for every apt, xz for a small download.
 SUFFIXES = ("", ".gz", ".xz")
 SIGNED = ("Release.gpg", "Release", "InRelease")
 
@@ -33,7 +33,7 @@ class Layout:
 
     @property
     def state(self) -> Path:
-        """What the indices say, in a form that loads fast; derived, never the authority."""
+        """The contents of the indices, in a form that loads fast; derived, never the authority."""
         return self.repo / ".state" / f"{self.suite}.json"
 
     @property

@@ -28,8 +28,8 @@ _held: set[tuple[str, int, int]] = set()
 def locked(directory: Path, purpose: str, *, wait: float = 600.0) -> Iterator[None]:
     """Hold `directory` (made if missing) for `purpose`; re-entrant within a thread.
 
-    Waits up to `wait` seconds for another holder, and says once for whom.
-    Raises BusyError when the time is over; the kernel drops the lock of a killed process.
+    Waits up to `wait` seconds for another holder, and logs once who it is.
+    Raises BusyError after that; the kernel drops the lock of a killed process.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)

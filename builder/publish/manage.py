@@ -1,4 +1,4 @@
-"""What an operator does with a repository: look, remove, prune, verify."""
+"""Operator commands on a repository: list, remove, prune, verify."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SuiteSummary:
-    """A line about a suite: `date` as Release has it, counts of listed versions, bytes of pool."""
+    """A suite in one line: `date` as in Release, counts of listed versions, bytes in the pool."""
 
     name: str
     description: str
@@ -77,8 +77,8 @@ def remove(
 ) -> tuple[str, ...]:
     """Take a package (one `version`, default all) out of a suite; return the files deleted.
 
-    The name of a source package takes its binary packages with it. A source package
-    without a binary package left in the suite goes too. A file another suite lists stays.
+    Naming a source package removes its binary packages too. A source package with no binary
+    package left in the suite is also removed. A file another suite lists is kept.
     """
 
     def choose(contents: Contents) -> tuple[Sequence[Stanza], Sequence[Stanza]]:
@@ -112,10 +112,10 @@ def prune(
 ) -> tuple[str, ...]:
     """Keep the newest `keep` (at least 1) versions of each package; return the files deleted.
 
-    Files of the pool that no suite lists, left by an interrupted run, go as well.
+    Also deletes pool files that no suite lists, left by an interrupted run.
     """
     if keep < 1:
-        raise UsageError(f"{keep} versions cannot be kept", hint="1 keeps the newest alone")
+        raise UsageError(f"cannot keep {keep} versions", hint="1 keeps only the newest")
 
     def choose(contents: Contents) -> tuple[Sequence[Stanza], Sequence[Stanza]]:
         return _newest(contents.binaries, keep), contents.sources
@@ -160,7 +160,7 @@ def _shrink(
                     signer=signer,
                     epoch_seconds=epoch_seconds,
                 )
-        # Only after the new indices are visible may what they no longer name go.
+        # Files that the indices no longer name are deleted only once the new indices are visible.
         listed = listed_files(repo)
         there = {str(path.relative_to(repo)) for path in _pool_files(repo)}
         gone = sorted(there - set(listed) if sweep else there & (set(were) - set(listed)))
@@ -177,9 +177,9 @@ def _remove_empty(repo: Path, directory: Path) -> None:
 
 
 def verify(repo: Path) -> tuple[str, ...]:
-    """Return what is wrong with the repository, a line each; nothing when it is whole.
+    """Return what is wrong with the repository, one line each; empty if nothing is.
 
-    Checked: signatures (with the key at the top of the repository), every index under
+    Checks signatures (with the key at the top of the repository), every index under
     both its names, size and sha256 of every pool file, and files that no suite lists.
     """
     layouts = suite_layouts(repo)
@@ -213,14 +213,14 @@ def _verify_suite(layout: Layout) -> Iterator[str]:
     else:
         public, release = key.read_bytes(), layout.dists / "Release"
         if not signed_by(layout.inrelease, public):
-            yield f"{where}/InRelease: no good signature of {key.name}"
+            yield f"{where}/InRelease: no good signature by {key.name}"
         if not release.is_file() or not signed_by(release, public, layout.dists / "Release.gpg"):
-            yield f"{where}/Release.gpg: no good signature of {key.name} on Release"
+            yield f"{where}/Release.gpg: no good signature by {key.name} on Release"
     release_fields = read_release(layout) or {"SHA256": {}, "Date": ""}
     if date_of(release_fields) > time.time():
         yield (
             f"{where}/InRelease: its Date is in the future, {release_fields['Date']}: apt refuses "
-            "it until then (the next build writes it again)"
+            "it until then (the next build rewrites it)"
         )
     for name, digest in release_fields["SHA256"].items():
         for path in (layout.dists / name, layout.dists / by_hash(name, digest)):

@@ -1,4 +1,4 @@
-"""Bring new packages to the staging directory, learn their stanzas and their places in the pool."""
+"""Stage new packages, and work out their stanzas and their places in the pool."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Staged:
 def split(
     repo: Path, paths: Sequence[Path], listed: Iterable[Entry], bad: Mapping[str, str]
 ) -> tuple[list[Path], list[str]]:
-    """Part `paths` (.deb or .dsc) into new ones and the pool names of those already listed.
+    """Split `paths` (.deb or .dsc) into new ones and the pool names of those already listed.
 
-    New is also what comes back for a pool file that is `bad` (path to missing or damaged).
-    Raises PublishError when a listed name comes with other bytes.
+    A replacement for a pool file that is `bad` (path to missing or damaged) is new as well.
+    Raises PublishError if a listed name has different bytes.
     """
     known = {file.name: (entry, file) for entry in listed for file in entry.files}
     candidates = [path for path in paths if path.name in known]
@@ -83,18 +83,18 @@ def _stat(path: Path) -> os.stat_result:
 
 
 def conflict(name: str, path: Path | str) -> PublishError:
-    """Return the error for a published name that comes with other bytes."""
+    """Return the error for a published name whose bytes differ."""
     return PublishError(
-        f"{name} is published with other content than {path}",
+        f"{name} is already published, with content other than that of {path}",
         hint="a published file never changes: build the package with a higher revision",
     )
 
 
 def changed(name: str, path: Path) -> PublishError:
-    """Return the error for a pool file that is lost and cannot be made again bit by bit."""
+    """Return the error for a lost pool file that cannot be rebuilt bit for bit."""
     return PublishError(
-        f"{name} is missing or damaged, and {path}, made again, has other bits than are listed",
-        hint="restore it from a copy of the repository; or take that version out of the suite "
+        f"{name} is missing or damaged, and the rebuilt {path} differs from what is listed",
+        hint="restore it from a copy of the repository; or remove that version from the suite "
         "(build-debs repo remove SUITE PACKAGE VERSION) and build again",
     )
 
@@ -104,13 +104,13 @@ def lost_files(layout: Layout, lost: Mapping[str, str]) -> PublishError:
     return PublishError(
         f"{layout.repo}: {len(lost)} files of the pool are missing or damaged",
         details=[f"{path}: {what}" for path, what in sorted(lost.items())],
-        hint="restore them from a copy of the repository; or take these versions out of the "
+        hint="restore them from a copy of the repository; or remove these versions from the "
         f"suite: build-debs repo remove {layout.suite} PACKAGE VERSION",
     )
 
 
 def stage_debs(repo: Path, staging: Path, debs: Sequence[Path], architecture: str) -> Staged:
-    """Stage binary packages; `architecture` is the only one allowed beside `all`."""
+    """Stage binary packages; `architecture` is the only one allowed besides `all`."""
     directory = staging / "debs"
     directory.mkdir()
     for number, deb in enumerate(debs):
@@ -153,14 +153,14 @@ def stage_sources(repo: Path, staging: Path, sources: Sequence[SourcePackage]) -
 
 
 class Moves:
-    """Staged files and their places in the pool; a place has one content for ever."""
+    """Staged files and their places in the pool; a place never changes its content."""
 
     def __init__(self, repo: Path) -> None:
         self.repo = repo
         self._wanted: dict[str, tuple[Path, PoolFile]] = {}
 
     def add(self, staged: Path, file: PoolFile, given: Path) -> None:
-        """Want `staged` as `file`; `given` is what the user knows it as."""
+        """Queue `staged` to become `file`; `given` is the path the user knows."""
         other = self._wanted.get(file.path)
         if other and other[1].sha256 != file.sha256:
             raise conflict(file.path, given)
@@ -172,9 +172,9 @@ class Moves:
             there = pooled.exists() and sha256_file(pooled) == listed
             raise conflict(file.path, given) if there else changed(file.path, given)
         if listed:
-            log.warning(f"{file.path} was missing or damaged: it is written again")
+            log.warning(f"{file.path} was missing or damaged: writing it again")
         elif pooled.exists():
-            log.detail(f"replacing {file.path}, left by a run that was interrupted")
+            log.detail(f"replacing {file.path}, left by an interrupted run")
         self._wanted[file.path] = staged, file
 
     def wanted(self) -> tuple[tuple[Path, Path], ...]:

@@ -1,4 +1,4 @@
-"""Add packages to a suite, and say what is in it."""
+"""Add packages to a suite, and list what is in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from builder.publish.keys import check
 from builder.publish.layout import COMPONENT, Layout
 from builder.publish.locking import locked
 from builder.publish.pool import conflict, lost_files, split, stage_debs, stage_sources
-from builder.publish.state import load, unsound
+from builder.publish.state import load, stamp, unsound
 from builder.publish.write import Change, disk_errors, public_directory, write
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from builder.model.values import SourcePackage
     from builder.publish.contents import Entry, Stanza
     from builder.publish.signer import Signer
+    from builder.publish.state import Stamp
 
 ORIGIN = "build-debs"
 
@@ -38,7 +39,7 @@ class Suite:
 
     @property
     def name(self) -> str:
-        """The directory below `dists/`, Suite and Codename at once."""
+        """The directory below `dists/`, also the Suite and the Codename."""
         return f"{self.target}-{self.series}"
 
 
@@ -72,15 +73,15 @@ def publish(
 ) -> Published:
     """Add `debs`, and `sources` with their own debs, to `suite` in the directory `repo`.
 
-    What the suite listed before stays listed. `missing` names what a partial build left
-    out, `absent` what was not asked for; Release says so. Date is `epoch_seconds` (default:
-    now), as `write.date_after` says.
-    A suite is signed with the key it was signed with before, unless it is to get a `new_key`.
-    A pool file of the suite that is missing or damaged is written again where it is given.
+    Everything the suite already lists remains listed. Release names what a partial build left
+    out (`missing`) and what was not asked for (`absent`). Date is `epoch_seconds` (default:
+    now), adjusted by `write.date_after`.
+    A suite is signed with the same key as before, unless it gets a `new_key`.
+    A missing or damaged pool file of the suite is written again if it is given.
     `files` are further files for the top of the repository (name to content); the key
     is put there as `<suite>.asc`. Waits up to `wait` seconds for another writer.
-    Raises PublishError, also for a pool file that is lost and not given, or BusyError; the
-    repository is then as it was.
+    Raises PublishError (also for a lost pool file that is not given) or BusyError; the
+    repository is then unchanged.
     """
     wanted = _Wanted(
         Layout(repo, suite.name),
@@ -91,13 +92,14 @@ def publish(
         new_key,
     )
     with disk_errors(repo):
-        # Seen without the lock first: what changes nothing waits for nobody, writes nothing.
+        # Planned without the lock first: a run that changes nothing neither waits nor writes.
         plan = _plan(wanted, signer)
         if not plan.changes:
             return Published((), plan.kept, ())
         public_directory(repo)
         with locked(repo, f"publishing {suite.name}", wait=wait):
-            plan = _plan(wanted, signer)
+            if stamp(wanted.layout) != plan.stamp:  # another writer was first
+                plan = _plan(wanted, signer)
             added: tuple[str, ...] = ()
             rewritten: list[str] = []
             if plan.suite_changes:
@@ -110,7 +112,7 @@ def publish(
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What a publication is asked for."""
+    """What a publication should contain."""
 
     layout: Layout
     fields: Mapping[str, str]
@@ -122,13 +124,18 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What of it is not there yet; `kept` is, as pool files."""
+    """The parts of it not yet published; `kept` are the pool files that are.
+
+    `listed` are the entries of the suite today: binaries, sources. `stamp` is that suite's.
+    """
 
     debs: tuple[Path, ...]
     sources: tuple[SourcePackage, ...]
     kept: tuple[str, ...]
+    listed: tuple[Sequence[Entry], Sequence[Entry]]
     suite_changes: bool
     top: tuple[str, ...]
+    stamp: Stamp
 
     @property
     def changes(self) -> bool:
@@ -136,7 +143,8 @@ class _Plan:
 
 
 def _plan(wanted: _Wanted, signer: Signer) -> _Plan:
-    layout, state = wanted.layout, load(wanted.layout)
+    layout, seen = wanted.layout, stamp(wanted.layout)
+    state = load(layout)
     if state is None or state.fingerprint != signer.fingerprint:
         check(layout.repo, layout.suite, signer, new_key=wanted.new_key)
     bad = unsound(layout, state) if state else {}
@@ -158,8 +166,10 @@ def _plan(wanted: _Wanted, signer: Signer) -> _Plan:
         tuple(debs),
         tuple(source for source in wanted.sources if source.dsc in set(dscs)),
         (*kept, *kept_dscs),
+        (state.binaries, state.sources) if state else ((), ()),
         bool(debs or dscs or not current),
         tuple(name for name, data in wanted.top.items() if _differs(layout.repo / name, data)),
+        seen,
     )
 
 
@@ -171,14 +181,14 @@ def _add(
     wanted: _Wanted, plan: _Plan, signer: Signer, epoch_seconds: int | None
 ) -> tuple[tuple[str, ...], list[str]]:
     layout, fields = wanted.layout, wanted.fields
-    before = read(layout)
+    before = read(layout, plan.listed)
     with Change.begin(layout) as change:
         debs = stage_debs(layout.repo, change.staging, plan.debs, fields["Architectures"])
         sources = stage_sources(layout.repo, change.staging, plan.sources)
         for staged, target in (*debs.moves, *sources.moves):
             change.rename(staged, target)
-        # The key goes before the suite: one that is visible can be verified, whenever a run
-        # is killed.
+        # The key comes before the suite, so that a visible suite can be verified even if the
+        # run is killed.
         for name in plan.top:
             staged = change.staging / name
             staged.write_bytes(wanted.top[name])
@@ -197,7 +207,7 @@ def _add(
 
 
 def _merge(old: Sequence[Stanza], new: Sequence[Stanza]) -> tuple[Stanza, ...]:
-    """Return both, in order; a version that is there keeps its stanza and must be the same."""
+    """Return both, in order; a version in `old` keeps its stanza, which must match the new one."""
     merged = {stanza.entry.key: stanza for stanza in old}
     for stanza in new:
         there = merged.setdefault(stanza.entry.key, stanza)
@@ -243,7 +253,7 @@ def published_sources(repo: Path, suite: Suite) -> dict[str, tuple[Entry, ...]]:
 
 
 def lost(repo: Path, suite: Suite) -> tuple[Entry, ...]:
-    """Return what the suite lists and has a file of that is missing or damaged in the pool."""
+    """Return the suite's entries that have a file missing or damaged in the pool."""
     layout = Layout(repo, suite.name)
     with disk_errors(repo):
         state = load(layout)

@@ -1,9 +1,9 @@
 """Sign Release files with a key that lives outside the repository.
 
-gpg never works in the directory a key is kept in: it gets a GnuPG home that lasts no longer
-than the signature, with a link to the secret keys in it. So what a killed run left behind
-(locks, half a trust database) stops nobody, and a key on a read-only disk can be used. An
-agent that runs already, which may know a passphrase, is asked where it is.
+gpg never works in the directory a key is kept in: it gets a GnuPG home that lasts only as
+long as the signature, with a link to the secret keys. So nothing a killed run left behind
+(locks, half a trust database) blocks later runs, and a key on a read-only disk can be used.
+An agent that already runs, and may know a passphrase, is used where it is.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 USER_ID = "build-debs repository"
-# The public key, kept beside the secret one so that a run that signs nothing starts no gpg.
+# The public key, kept next to the secret one so that a run that signs nothing starts no gpg.
 PUBLIC = "build-debs.asc"
 FINGERPRINT = "build-debs.fingerprint"
 SECRET = "private-keys-v1.d"  # noqa: S105 - a directory
 REVOCATIONS = "openpgp-revocs.d"
 KEYRINGS = ("pubring.kbx", "pubring.gpg")
-# No gpg.conf of a person, no lock, no trust database: nothing is written but what is asked for.
+# No user's gpg.conf, no lock, no trust database: gpg writes only what it is asked to.
 PLAIN = (
     *("--no-options", "--batch", "--no-tty", "--quiet", "--lock-never"),
     *("--trust-model", "always", "--no-auto-check-trustdb"),
 )
-# A key counts from then, whatever the clock says when it is made: one of a machine whose clock
-# is ahead would be refused by every node until that day.
+# The creation time of every key, whatever the clock says: nodes would refuse a key made on a
+# machine whose clock is ahead, until that day.
 BORN = "20240101T000000"
-# $1 the file beside which InRelease and Release.gpg are written, $2 a public key to import
-# first or nothing, then gpg and its options.
+# $1 is the file next to which InRelease and Release.gpg are written, $2 a public key to import
+# first or empty; gpg and its options follow.
 SIGN = """
 set -eu
 release=$1 public=$2
@@ -54,31 +54,31 @@ shift 2
 "$@" --output "${release%/*}/Release.gpg" --detach-sign "$release"
 """
 RESTORE = (
-    "restore the key from your copy of it; or sign with another, which nodes must then be "
-    "given: --new-key"
+    "restore the key from your copy; or sign with another (--new-key), which you must then "
+    "give to nodes"
 )
-# What gpg says, what it means and what to do. The first that is found in its output is told.
+# A pattern in gpg's output, the cause and what to do. The first match is reported.
 CAUSES = (
     (
         "No space left on device|Disk quota exceeded",
         "the disk is full",
-        "make room where temporary files and the repository are",
+        "make room for temporary files and the repository",
     ),
     (
         "Read-only file system|Permission denied|Operation not permitted",
         "a directory it needs cannot be written or read",
-        "it needs to read the GnuPG home and to write to /tmp and the repository",
+        "gpg must be able to read the GnuPG home and to write to /tmp and the repository",
     ),
     (
         "Inappropriate ioctl for device|No pinentry|[Pp]inentry|Operation cancelled|"
         "Bad passphrase|No passphrase|Timeout",
         "the key has a passphrase, and nothing here can ask for it",
-        "unlock it in a gpg-agent of its GnuPG home before: start one with gpg-connect-agent /bye, "
+        "first unlock it in a gpg-agent of its GnuPG home: start one with gpg-connect-agent /bye, "
         "then sign anything with the key by hand",
     ),
     (
         "Unusable (secret|public) key|No secret key|skipped",
-        "it has no usable secret key of that fingerprint",
+        "it has no usable secret key with that fingerprint",
         RESTORE,
     ),
 )
@@ -88,7 +88,7 @@ CAUSES = (
 class Signer:
     """A secret key: its fingerprint, its public half (armoured), and the GnuPG home it is in.
 
-    `own` says that the home is ours alone, with keys we made.
+    `own` means that the home is ours alone, with keys we made.
     """
 
     fingerprint: str
@@ -100,14 +100,14 @@ class Signer:
     def open(cls, home: Path) -> Signer:
         """Return the signer whose key is in `home` (mode 0700); the key is made on first use.
 
-        The key is ed25519 without a passphrase and without an end: every apt that reads
-        zstd or xz packages verifies it, and a node must not stop updating on a date.
+        The key is ed25519 without a passphrase or an expiry date: every apt that reads zstd or
+        xz packages verifies it, and a node must not stop updating on some date.
         """
         return cls.recorded(home) or cls.make(home)
 
     @classmethod
     def recorded(cls, home: Path, fingerprint: str = "") -> Signer | None:
-        """Return the signer whose key we made in `home`: the newest, or that of `fingerprint`."""
+        """Return the signer of a key we made in `home`: the newest, or that with `fingerprint`."""
         try:
             newest = (home / FINGERPRINT).read_text(encoding="utf-8").strip()
             known = fingerprint or newest
@@ -119,9 +119,9 @@ class Signer:
 
     @classmethod
     def make(cls, home: Path, *, another: bool = False) -> Signer:
-        """Make a key in `home`, or find the one a run that was killed made there.
+        """Make a key in `home`, or find the one a killed run made there.
 
-        `another` makes one beside those there are, which stay.
+        `another` makes one in addition to the existing keys, which are kept.
         """
         with locked(home, "making the repository's key"):
             home.chmod(0o700)
@@ -135,10 +135,10 @@ class Signer:
 
     @classmethod
     def existing(cls, fingerprint: str, home: Path | None = None) -> Signer:
-        """Return a signer for a key that exists, in `home` or in the user's own GnuPG home.
+        """Return a signer for an existing key, in `home` or in the user's own GnuPG home.
 
-        That is GNUPGHOME, or ~/.gnupg. Raises PublishError for a key that is not there or
-        cannot sign (expired, revoked, made in the future), with the reason.
+        The latter is GNUPGHOME, or ~/.gnupg. Raises PublishError for a key that does not exist
+        or cannot sign (expired, revoked, made in the future), with the reason.
         """
         place = home or users_home()
         wanted = fingerprint.replace(" ", "").upper().removeprefix("0X")
@@ -148,8 +148,8 @@ class Signer:
             if not found:
                 raise PublishError(
                     f"no secret key {fingerprint} in {place}",
-                    hint=f"gpg --homedir {place} --list-secret-keys shows the keys there are; "
-                    "GNUPGHOME names another directory",
+                    hint=f"gpg --homedir {place} --list-secret-keys lists the keys there; "
+                    "set GNUPGHOME to use another directory",
                 )
             _check_usable(listing.decode(), found[0], place)
             public = _gpg(gpg, "--armor", "--export", found[0])
@@ -157,7 +157,7 @@ class Signer:
 
     @classmethod
     def find(cls, fingerprint: str, keys: Path) -> Signer:
-        """Return the signer of that key, from our own directory `keys` or the user's GnuPG home.
+        """Return the signer of a key, from our own directory `keys` or the user's GnuPG home.
 
         Raises PublishError when neither has it.
         """
@@ -174,7 +174,7 @@ class Signer:
         return self.public
 
     def sign(self, release: Path) -> tuple[Path, Path]:
-        """Write InRelease and Release.gpg beside `release` and return their paths."""
+        """Write InRelease and Release.gpg next to `release` and return their paths."""
         inline, detached = release.parent / "InRelease", release.parent / "Release.gpg"
         exact = f"{self.fingerprint}!" if self.own else self.fingerprint
         key = ["--local-user", exact, "--digest-algo", "SHA512", "--armor", "--yes"]
@@ -186,7 +186,7 @@ class Signer:
         return inline, detached
 
     def prove(self) -> None:
-        """Sign something, so that a key that cannot is known before anything is built."""
+        """Sign a test file, so that a key that cannot sign is found before anything is built."""
         with scratch() as area:
             (area / "Release").write_bytes(b"a test\n")
             self.sign(area / "Release")
@@ -198,9 +198,9 @@ def users_home() -> Path:
 
 
 def signed_by(signed: Path, public: bytes, detached: Path | None = None) -> bool:
-    """Whether `signed` carries a good signature of `public` (armoured), or `detached` is one.
+    """Whether `signed` carries a good signature by `public` (armoured), or `detached` is one.
 
-    gpgv is what apt itself asks.
+    Uses gpgv, as apt itself does.
     """
     with scratch() as home:
         ring = _dearmored(public, home)
@@ -211,9 +211,9 @@ def signed_by(signed: Path, public: bytes, detached: Path | None = None) -> bool
 
 
 def fingerprint_of(signed: Path, public: bytes) -> str:
-    """Return the fingerprint of the key an InRelease is signed with; empty where there is none.
+    """Return the fingerprint of the key an InRelease is signed with; empty if there is none.
 
-    Of a key in `public` (armoured) it is that of the primary key, else of the one that signed.
+    For a key in `public` (armoured) it is the primary key's, else that of the signing key.
     """
     with scratch() as home:
         ring = _dearmored(public, home)
@@ -226,7 +226,7 @@ def fingerprint_of(signed: Path, public: bytes) -> str:
 
 
 def fingerprints(public: bytes) -> frozenset[str]:
-    """Return the fingerprints of a key (armoured): that of the primary key and of each subkey."""
+    """Return the fingerprints of a key (armoured): the primary key's and each subkey's."""
     with scratch() as home:
         argv: list[str | Path] = ["gpg", "--homedir", home, *PLAIN]
         argv += ["--show-keys", "--with-colons"]
@@ -237,7 +237,7 @@ def fingerprints(public: bytes) -> frozenset[str]:
 def merged(*publics: bytes) -> bytes:
     """Return public keys, armoured or not, as one armoured keyring.
 
-    Raises PublishError for what is no public key.
+    Raises PublishError for anything that is not a public key.
     """
     with scratch() as home:
         gpg: list[str | Path] = ["gpg", "--homedir", home, *PLAIN, "--no-autostart"]
@@ -260,7 +260,7 @@ def _dearmored(public: bytes, home: Path) -> Path:
 
 
 def _record(home: Path, signer: Signer) -> None:
-    """Write down which key is the newest, last the file that says that all is there."""
+    """Record which key is the newest; the file that marks the record complete comes last."""
     before = Signer.recorded(home)
     if before and before.fingerprint != signer.fingerprint:
         write_atomically(home / f"{before.fingerprint}.asc", before.public)
@@ -269,7 +269,7 @@ def _record(home: Path, signer: Signer) -> None:
 
 
 def _found(home: Path) -> Signer | None:
-    """Return the key that a killed run made in `home` and did not write down."""
+    """Return the key that a killed run made in `home` but did not record."""
     if not (home / SECRET).is_dir():
         return None
     with _session(home) as gpg:
@@ -284,10 +284,10 @@ def _last_key(gpg: _Gpg, home: Path, *names: str) -> Signer | None:
 
 
 def _made(home: Path) -> Signer:
-    """Make a key beside `home`, then bring it there, the secret half first."""
+    """Make a key in a directory below `home`, then move it to `home`, the secret half first."""
     with area_of_a_run(home) as area:
         (area / SECRET).mkdir(mode=0o700)
-        for name in KEYRINGS:  # the keys of before stay in it, where it can be read
+        for name in KEYRINGS:  # keeps earlier keys, if readable
             with suppress(OSError):
                 shutil.copyfile(home / name, area / name)
         try:
@@ -333,12 +333,12 @@ class _Gpg:
         return ["gpg", "--homedir", self.home, *PLAIN]
 
     def start(self, *argv: str | Path, check: bool = True) -> bytes:
-        """Run a program that asks an agent; PublishError says why it failed.
+        """Run a program that uses an agent; raise PublishError with the reason if it fails.
 
-        An agent we start is told to end with that program: it does so within seconds, however
-        this process ends, and at once where it goes on.
+        An agent we start ends with that program: within seconds however this process ends, and
+        at once if it goes on.
         """
-        # Without a log of its own it may keep our stderr, and be waited for.
+        # Without its own log it may keep our stderr open, and be waited for.
         agent: list[str | Path] = ["gpg-agent", "--homedir", self.home, "--log-file", "/dev/null"]
         agent += ["--quiet", "--daemon"]
         try:
@@ -356,14 +356,14 @@ def _gpg(gpg: _Gpg, *words: str | Path, check: bool = True) -> bytes:
 
 @contextmanager
 def _session(home: Path, *, keyring: bool = True) -> Iterator[_Gpg]:
-    """Give a GnuPG home with the secret keys of `home`, and with its public ones (`keyring`).
+    """Yield a GnuPG home with the secret keys of `home`, and with its public ones (`keyring`).
 
-    It is `home` itself where an agent runs there.
+    It is `home` itself if an agent runs there.
     """
     if _runs(home):
         yield _Gpg(home, own_agent=False)
         return
-    # A socket's path has at most 107 bytes (unix(7)), which a user's TMPDIR may have already.
+    # A socket's path has at most 107 bytes (unix(7)); a user's TMPDIR alone may be that long.
     with area_of_a_run(Path("/tmp")) as area:  # noqa: S108 -- made by mkdtemp(3), mode 0700
         if (home / SECRET).is_dir():
             (area / SECRET).symlink_to((home / SECRET).resolve())
@@ -413,32 +413,32 @@ def _cannot_sign(error: BuildError) -> PublishError:
     return PublishError(
         "gpg cannot sign the repository",
         details=error.details,
-        hint="gpg --clearsign with the key, by hand, shows whether it works at all",
+        hint="run gpg --clearsign with the key by hand to see whether it works at all",
     )
 
 
 def _check_usable(listing: str, fingerprint: str, home: Path) -> None:
-    """Raise PublishError for a key that cannot sign, by what gpg lists of it (doc/DETAILS)."""
+    """Raise PublishError for a key that cannot sign, according to gpg's listing (doc/DETAILS)."""
     fields = next(line for line in listing.splitlines() if line.startswith("sec:")).split(":")
     validity, made, ends, can = fields[1], fields[5], fields[6], fields[11]
     key, now = f"the key {fingerprint} in {home}", time.time()
     if made.isdecimal() and int(made) > now:
         raise PublishError(
             f"{key} was made in the future: {_day(made)}",
-            hint="set the clock of this machine; if it is right, that of the machine which made "
-            "the key was not: make another key",
+            hint="set the clock of this machine; if it is right, the clock of the machine that "
+            "made the key was wrong: make another key",
         )
     if validity == "e" or (ends.isdecimal() and int(ends) <= now):
         raise PublishError(
             f"{key} expired on {_day(ends)}",
-            hint=f"gpg --homedir {home} --quick-set-expire {fingerprint} 1y prolongs it; build "
-            "again then, and give nodes the new .asc",
+            hint=f"extend it with gpg --homedir {home} --quick-set-expire {fingerprint} 1y; then "
+            "build again, and give nodes the new .asc",
         )
     if validity in {"r", "d"}:
         state = {"r": "revoked", "d": "disabled"}[validity]
         raise PublishError(f"{key} is {state}", hint="sign with another: --key ID --new-key")
     if "S" not in can:
-        raise PublishError(f"{key} cannot sign", hint="name one with a key that is made for it")
+        raise PublishError(f"{key} cannot sign", hint="name one that has a key for signing")
 
 
 def _day(seconds: str) -> str:

@@ -6,8 +6,8 @@ for are untouched (size and mtime), and is derived again from the indices otherw
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-FORMAT = 2
+FORMAT = 3
 PARTS = ("stat", "pool")
+Stamp = tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """A published suite: Release fields and Date, key, entries, and size and mtime_ns of files.
 
-    `stat` is of the files of the suite's directory, `pool` of those of the pool, as they were
-    when they were last known to have the listed sha256. A state that was derived has none.
+    `stat` covers the files of the suite's directory, `pool` those of the pool, as they were
+    when last known to have the listed sha256. A derived state has neither.
     """
 
     fields: Mapping[str, str]
@@ -53,7 +54,7 @@ class State:
 
 
 def load(layout: Layout) -> State | None:
-    """Return what the suite lists, None when it was never published."""
+    """Return what the suite lists, or None if it was never published."""
     try:
         raw = json.loads(layout.state.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -89,11 +90,11 @@ def save(  # noqa: PLR0917 - what a publication is
         "fields": dict(fields),
         "date": date,
         "fingerprint": fingerprint,
-        "binaries": [dataclasses.asdict(entry) for entry in binaries],
-        "sources": [dataclasses.asdict(entry) for entry in sources],
+        "binaries": [_row(entry) for entry in binaries],
+        "sources": [_row(entry) for entry in sources],
         "stat": {name: _stat(layout.dists / name) for name in (*names, *SIGNED)},
         "pool": {
-            file.path: _stat(layout.repo / file.path)
+            file.path: _stat(f"{layout.repo}/{file.path}")
             for entry in (*binaries, *sources)
             for file in entry.files
         },
@@ -101,19 +102,32 @@ def save(  # noqa: PLR0917 - what a publication is
     write_atomically(layout.state, json.dumps(rows, separators=(",", ":")).encode())
 
 
-def _entry(row: dict[str, Any]) -> Entry:
-    files = tuple(PoolFile(**file) for file in row["files"])
-    return Entry(**{**row, "files": files})
+def _row(entry: Entry) -> list[Any]:
+    *words, files = (getattr(entry, name) for name in Entry.__slots__)
+    return [*words, [[file.path, file.size, file.sha256] for file in files]]
+
+
+def _entry(row: list[Any]) -> Entry:
+    package, version, architecture, source, source_version, inputs, files = row
+    return Entry(
+        package,
+        version,
+        architecture,
+        source,
+        source_version,
+        inputs,
+        tuple(PoolFile(*file) for file in files),
+    )
 
 
 def unsound(layout: Layout, state: State) -> dict[str, str]:
-    """Return the pool files of a suite that are not what it lists, each with what it is.
+    """Return the suite's pool files that differ from what it lists, each with what is wrong.
 
-    A file with the size and mtime it had when it was published is taken for sound; any other
-    is read whole.
+    A file with the size and mtime it had when it was published is assumed sound; any other
+    is read in full.
     """
     files = state.files
-    found = {path: _stat(layout.repo / path) for path in files}
+    found = {path: _stat(f"{layout.repo}/{path}") for path in files}
     bad = {path: "missing" for path in files if found[path][0] < 0}
     doubtful = [p for p in files if p not in bad and state.pool.get(p) != found[p]]
     with ThreadPoolExecutor() as threads:
@@ -123,6 +137,11 @@ def unsound(layout: Layout, state: State) -> dict[str, str]:
     return bad
 
 
+def stamp(layout: Layout) -> Stamp:
+    """Return what changes with each publication of a suite."""
+    return _stat(layout.inrelease), _stat(layout.state)
+
+
 def _sum(path: Path) -> str:
     try:
         return sha256_file(path)
@@ -130,9 +149,10 @@ def _sum(path: Path) -> str:
         return ""
 
 
-def _stat(path: Path) -> tuple[int, int]:
+def _stat(path: Path | str) -> tuple[int, int]:
+    """Return size and mtime in ns; of a pool of thousands, making each Path would take longest."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
         return -1, -1
     return found.st_size, found.st_mtime_ns

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from builder.publish.contents import Stanza
     from builder.publish.signer import Signer
 
-# Indices stay fetchable by hash as long as they are of one of the last publications, or were
-# replaced less than so many seconds ago: a client that has an older InRelease, from a proxy
-# or a mirror that is behind, finds what it names.
+# Indices of the last publications, and those replaced less than this many seconds ago, can be
+# fetched by hash: a client with an older InRelease, from a stale proxy or mirror, finds what it
+# names.
 GENERATIONS = 4
 SECONDS_KEPT = 86400.0
+# Bytes from which an index is packed six times faster by xz, and becomes a third larger.
+LARGE = 2_000_000
 
 
 class Change:
@@ -48,9 +50,9 @@ class Change:
     @classmethod
     @contextmanager
     def begin(cls, layout: Layout) -> Iterator[Change]:
-        """Give a change with an empty staging directory, which goes when the block ends.
+        """Yield a change with an empty staging directory, removed when the block ends.
 
-        The caller holds the repository's lock, so a directory found is a dead run's.
+        The caller holds the repository's lock, so an existing directory is a dead run's.
         """
         shutil.rmtree(layout.staging, ignore_errors=True)
         layout.staging.mkdir(parents=True)
@@ -83,7 +85,7 @@ class Change:
 
     def commit(self) -> None:
         """Rename everything, in the order it was queued."""
-        # Their age decides when files by hash go (`_expire`): it counts from now.
+        # From now on, their age decides when `_expire` deletes files by hash.
         for target in (*self._touched, *self._replaced):
             if target.parent.name == "SHA256" and target.exists():
                 os.utime(target)
@@ -94,7 +96,7 @@ class Change:
 
 
 def public_directory(path: Path) -> None:
-    """Make a directory and its parents so that a web server and apt's own user may read them."""
+    """Make a directory and its parents, readable by a web server and by apt's own user."""
     new = [directory for directory in (path, *path.parents) if not directory.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for directory in new:
@@ -150,11 +152,11 @@ def write(
 
 
 def date_after(before: Mapping[str, Any] | None, epoch_seconds: int | None = None) -> float:
-    """Return the Date of what replaces a Release: `epoch_seconds`, or now.
+    """Return the Date for the Release that replaces `before`: `epoch_seconds`, or now.
 
-    It is never before the Date it replaces, because apt ignores a Release that is older than
-    the one it has, and never later than now, because apt refuses one of the future. A Date of
-    the future that a wrong clock has left is not carried on.
+    It is never before the Date it replaces, because apt ignores a Release older than the
+    one it has, and never later than now, because apt refuses one from the future. A future
+    Date left by a wrong clock is not carried over.
     """
     now = time.time()
     old = date_of(before) if before else 0.0
@@ -180,19 +182,20 @@ def render_release(
 
 
 def _date(seconds: float) -> str:
-    """Return a time as Release wants it: RFC 2822 with the zone named UTC."""
+    """Return a time in the format of Release: RFC 2822 with the zone named UTC."""
     return formatdate(seconds, usegmt=True).replace("GMT", "UTC")
 
 
 def _pack(data: bytes) -> tuple[bytes, bytes, bytes]:
     """Return the variants of an index in the order of SUFFIXES, without a time stamp."""
-    return data, gzip.compress(data, 9, mtime=0), lzma.compress(data, preset=6)
+    preset = 6 if len(data) < LARGE else 1
+    return data, gzip.compress(data, 9, mtime=0), lzma.compress(data, preset=preset)
 
 
 def _later_than(new: Path, old: Path) -> None:
-    """Give `new` a whole second that `old` does not have: apt and HTTP compare seconds.
+    """Give `new` an mtime in a later second than `old`: apt and HTTP compare whole seconds.
 
-    That is not one of the future, which a server may hold against it: it is waited for.
+    Waits for that second, since a server may object to an mtime in the future.
     """
     seconds = time.time()
     if old.exists() and seconds - 1 < (last := int(old.stat().st_mtime)) <= seconds:
@@ -202,7 +205,7 @@ def _later_than(new: Path, old: Path) -> None:
 
 
 def _expire(layout: Layout, current: Mapping[str, str]) -> None:
-    """Delete index files by hash that are beyond the youngest generations and old as well.
+    """Delete index files by hash that are both beyond the youngest generations and old.
 
     Their mtime is the time they were last current (`Change.replaced`).
     """
@@ -210,7 +213,7 @@ def _expire(layout: Layout, current: Mapping[str, str]) -> None:
     for directory in layout.dists.glob("*/*/by-hash/SHA256"):
         times = {p: p.stat().st_mtime for p in directory.iterdir() if p.name not in keep}
         for path in [p for p, seconds in times.items() if seconds > now]:
-            os.utime(path)  # of a wrong clock; it would stay until that day
+            os.utime(path)  # from a wrong clock; it would be kept until that day
         files = sorted(times, key=lambda path: times[path], reverse=True)
         for path in files[(GENERATIONS - 1) * len(SUFFIXES) :]:
             if times[path] < now - SECONDS_KEPT:
@@ -219,12 +222,12 @@ def _expire(layout: Layout, current: Mapping[str, str]) -> None:
 
 @contextmanager
 def disk_errors(repo: Path) -> Iterator[None]:
-    """Turn what the file system refuses into one line."""
+    """Turn file system errors into one line."""
     try:
         yield
     except OSError as error:
         where = error.filename or repo
         raise PublishError(
             f"{where}: {error.strerror or error}",
-            hint="nothing half-written is visible: make room or fix the permissions, run again",
+            hint="nothing half-written is visible: make room or fix permissions, then run again",
         ) from error

@@ -1,7 +1,7 @@
-"""Read upper-constraints and a user's overrides: requirements, one a line, as pip reads them.
+"""Read upper-constraints and a user's overrides: requirements, one per line, as pip reads them.
 
-pip's format for requirements files, less what a list of versions has no need of: options, files
-in files, URLs and extras are refused. A page that came in place of the list is, too.
+pip's format for requirements files, without what a list of versions does not need: options,
+nested files, URLs and extras are refused. So is a web page served instead of the list.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ COMMENT = re.compile(r"(^|\s+)#.*$")
 
 
 def read(source: str, what: str) -> str:
-    """Return the text of `what`, in a file or at a URL: it is made of requirements.
+    """Return the text of `what`, a list of requirements, from a file or URL.
 
-    Raises DataError with file and line, FetchError where a server does not give it.
+    Raises DataError with file and line, FetchError if a server does not return it.
     """
     where = index.public(source)
     if re.match(r"https?://", where):
@@ -49,7 +49,7 @@ def read(source: str, what: str) -> str:
 
 
 def file_bytes(path: Path) -> bytes:
-    """Return what a file holds, or a pipe (a shell's `<(...)`)."""
+    """Return the content of a file or a pipe (a shell's `<(...)`)."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(LARGEST + 1)
@@ -61,7 +61,7 @@ def file_bytes(path: Path) -> bytes:
 
 
 def decoded(raw: bytes, where: str) -> str:
-    """Return bytes as text, without the mark some editors begin it with."""
+    """Return bytes as text, without the byte order mark some editors add."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -77,7 +77,7 @@ def decoded(raw: bytes, where: str) -> str:
 
 
 def parse(text: str, where: str) -> list[str]:
-    """Return the requirements of a text; DataError with the line of one that is none."""
+    """Return the requirements of a text; DataError with the line of an invalid one."""
     found = []
     for number, line in lines(text):
         if problem := _problem(line):
@@ -89,7 +89,7 @@ def parse(text: str, where: str) -> list[str]:
 
 
 def lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield lines without comments, those joined that end in a backslash, and their numbers."""
+    """Yield line numbers and lines, without comments, with backslash-continued lines joined."""
     parts: list[str] = []
     first = 0
     for number, raw in enumerate(text.splitlines(), 1):
@@ -106,21 +106,21 @@ def lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _problem(line: str) -> str:
-    """Return why a line is no requirement that says a version, or nothing."""
+    """Return why a line is not a requirement on a version, or nothing."""
     if line.startswith("-"):
-        return "options and other files are not read here"
+        return "options and other files are not allowed here"
     if re.search(r"\s--?\w", line):
-        return "options of a requirement are not read here"
+        return "options of a requirement are not allowed here"
     if "://" in line or re.match(r"[\w.-]+\s*(\[[^\]]*\])?\s*@", line):
-        return "a version is wanted, not a URL"
+        return "expected a version, got a URL"
     found = _requirement(line) if len(line) <= LONGEST else None
     if found is None:
         return "not a requirement"
-    return "an extra has no place here" if found.extras else ""
+    return "extras are not allowed here" if found.extras else ""
 
 
 def _requirement(line: str) -> Requirement | None:
-    """Return what a line says, None where that is no requirement (PEP 508)."""
+    """Return a line as a requirement (PEP 508), None if it is not one."""
     try:
         found = requirement(line)
         if found.marker:

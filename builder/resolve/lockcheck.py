@@ -1,7 +1,7 @@
-"""What a lock says that cannot be so: found before anything is fetched or built from it.
+"""Check a lock for contradictions before anything is fetched or built from it.
 
-A lock is data as much as a file of `projects/` is. Its form is a matter of `builder.model.reading`;
-here its parts are held against each other, and against what is to be built.
+A lock is data just like a file of `projects/`. `builder.model.reading` checks its form; this
+module compares its parts with each other, and with what is to be built.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
     from builder.model.values import Artifact, Distribution, Lock
 
-OUR_OWN = frozenset({"base", "archive"})  # packages of ours that are of no distribution
+OUR_OWN = frozenset({"base", "archive"})  # our own packages that are not distributions
 SDIST_ENDING = re.compile(r"\.(tar\.gz|tgz|tar\.bz2|zip)$")
 
 
 def check(lock: Lock) -> list[tuple[str, str]]:
-    """Return what a lock says that cannot be so: the place in the file, and what is wrong there.
+    """Return the contradictions in a lock: the place in the file, and what is wrong there.
 
-    Names are there once, a requirement names what is in the lock at a version it takes, and
-    a file is one of the distribution it stands with.
+    Each name must occur once, each requirement must be met by a version in the lock, and each
+    file must be one of its distribution.
     """
-    # a requirement that cannot be read has no place in a closure
+    # an unreadable requirement cannot be followed in a closure
     return list(_check_rows(lock)) or list(_check_closure(lock))
 
 
@@ -41,10 +41,10 @@ def _check_rows(lock: Lock) -> Iterator[tuple[str, str]]:
         for i, row in enumerate(rows):
             place, name = f"{key}[{i}]", canonicalize_name(row.name)
             if name in seen:
-                yield f"{place}.name", f"{row.name} is {key}[{seen[name]}] already"
+                yield f"{place}.name", f"{row.name} is already {key}[{seen[name]}]"
             seen[name] = i
             if (row.kind == "build") != (key == "build"):
-                yield f"{place}.kind", f"{row.kind!r} has no place in {key}"
+                yield f"{place}.kind", f"{row.kind!r} is not allowed in {key}"
             for at, problem in _check_row(row, name):
                 yield f"{place}.{at}", problem
 
@@ -62,13 +62,13 @@ def _check_closure(lock: Lock) -> Iterator[tuple[str, str]]:
 
 
 def _check_row(row: Distribution, name: str) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with a distribution alone; `name` is its normalised name."""
+    """Yield what is wrong with a distribution by itself; `name` is its normalised name."""
     if name in OUR_OWN or name.startswith("closure-"):
-        yield "name", f"{row.name} would be packaged under a name of our own"
+        yield "name", f"{row.name} would be packaged under one of our own names"
     yield from _check_artifacts(row, name)
     for extra in row.extras:
         if extra != canonicalize_name(extra):
-            yield f"extras.{extra}", f"its normalised name is wanted: {canonicalize_name(extra)}"
+            yield f"extras.{extra}", f"expected the normalised name {canonicalize_name(extra)}"
     everything = [("requires", row.requires), *((f"extras.{e}", t) for e, t in row.extras.items())]
     for key, texts in everything:
         for n, text in enumerate(texts):
@@ -78,7 +78,7 @@ def _check_row(row: Distribution, name: str) -> Iterator[tuple[str, str]]:
 
 def _check_artifacts(row: Distribution, name: str) -> Iterator[tuple[str, str]]:
     if not row.artifacts:
-        yield "artifacts", "a file at least is wanted"
+        yield "artifacts", "expected at least one file"
     for n, artifact in enumerate(row.artifacts):
         if problem := _misplaced(artifact, name, row.version):
             yield f"artifacts[{n}].file", problem
@@ -87,46 +87,44 @@ def _check_artifacts(row: Distribution, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _misplaced(artifact: Artifact, name: str, version: str) -> str:
-    """Return why a file is not one of a distribution (PEP 427, PEP 625), or nothing."""
-    said = f"{artifact.file} is no file of {name} {version}"
+    """Return why a file does not belong to a distribution (PEP 427, PEP 625), or nothing."""
+    said = f"{artifact.file} is not a file of {name} {version}"
     try:
         if artifact.is_wheel:
             found, of_version, _, _ = parse_wheel_filename(artifact.file)
             return "" if found == name and of_version == Version(version) else said
     except (InvalidWheelFilename, InvalidVersion) as error:
         return str(error)
-    # An sdist's name was free before PEP 625, and its version's spelling still is.
+    # An sdist's name was free-form before PEP 625, and its version's spelling still is.
     stem = canonicalize_name(SDIST_ENDING.sub("", artifact.file))
     return "" if stem.startswith(f"{name}-") else said
 
 
 def _no_requirement(text: str) -> str:
-    """Return why a text is no requirement a lock can have, or nothing."""
+    """Return why a text is not a requirement a lock can have, or nothing."""
     try:
         found = requirement(text)
     except (ValueError, RecursionError):
-        return f"a requirement (PEP 508) is wanted, not {reading.shown(text)}"
+        return f"expected a requirement (PEP 508), got {reading.shown(text)}"
     if found.url or found.marker:
         part = "URL" if found.url else "marker"
-        return (
-            f"{reading.shown(text)} has a {part}: a lock has what holds on its target, and is there"
-        )
+        return f"{reading.shown(text)} has a {part}: a lock has only what holds on its target"
     return ""
 
 
 def _unmet(text: str, known: Mapping[str, Distribution]) -> str:
-    """Return why a requirement has no answer in the lock, or nothing."""
+    """Return why a requirement is not met in the lock, or nothing."""
     wanted = requirement(text)
     found = known.get(canonicalize_name(wanted.name))
     if found is None:
-        return f"nothing in the lock is {wanted.name}, which {text!r} asks for"
+        return f"{wanted.name}, required by {text!r}, is not in the lock"
     if not wanted.specifier.contains(found.version, prereleases=True):
-        return f"{text!r} does not take {found.name} {found.version}"
+        return f"{text!r} does not allow {found.name} {found.version}"
     return ""
 
 
 def _asked(lock: Lock, known: Mapping[str, Distribution]) -> dict[str, set[str]]:
-    """Return the extras a requirement names, by distribution, and those these name in turn."""
+    """Return the extras that requirements name, by distribution, and those these name in turn."""
     asked: dict[str, set[str]] = {}
     queue = deque(text for d in lock.distributions for text in d.requires)
     while queue:
@@ -145,10 +143,10 @@ def check_for(
     others: Iterable[str],
     loads: Callable[[str], bool],
 ) -> Iterator[tuple[str, str]]:
-    """Yield what in a lock does not go with what is to be built: place, and what is wrong there.
+    """Yield where a lock does not fit what is to be built: the place, and what is wrong there.
 
     `services` maps the distribution of each service to its version, `others` are further
-    distributions that have to be there, and `loads` says whether a wheel loads on the target.
+    distributions that must be there, and `loads` tells whether a wheel loads on the target.
     """
     wanted = {canonicalize_name(n): v for n, v in services.items()}
     known = _by_name(lock)

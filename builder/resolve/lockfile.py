@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 FORMAT = 2
-SHOWN = 8  # problems of a lock that are told
+SHOWN = 8  # problems of a lock that are reported
 LARGEST = 32 << 20  # bytes
-REMEDY = "make it again with `build-debs lock`"
+REMEDY = "regenerate it with `build-debs lock`"
 
 
 def write(lock: Lock, path: Path) -> bool:
-    """Write `lock` as JSON, one value a line so that a change reads well; False if unchanged."""
+    """Write `lock` as JSON, one value per line for readable diffs; False if unchanged."""
     rows: dict[str, Any] = {"format": FORMAT, **dataclasses.asdict(_plain(lock))}
     text = json.dumps(rows, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if path.exists() and path.read_bytes() == text.encode():
@@ -49,10 +49,10 @@ def _plain(lock: Lock) -> Lock:
 
 
 def read(path: Path) -> Lock:
-    """Read a lock and hold it against its own rules (`lockcheck.check`).
+    """Read a lock and check it (`lockcheck.check`).
 
-    Raises DataError, with the place in the file, for what is no lock, is of another format,
-    or could not be built and installed as it says.
+    Raises DataError, with the place in the file, if it is not a lock, has another format, or
+    could not be built and installed as locked.
     """
     try:
         raw = json.loads(
@@ -78,7 +78,7 @@ def read(path: Path) -> Lock:
 
 
 def refuse(path: Path, problems: Iterable[tuple[str, str]]) -> None:
-    """Raise DataError of the first of a lock's problems, if there is one, and count the others."""
+    """Raise DataError for the first of a lock's problems, if any; list and count the others."""
     found = [f"{path}: {place}: {problem}" for place, problem in problems]
     if found:
         more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
@@ -86,14 +86,14 @@ def refuse(path: Path, problems: Iterable[tuple[str, str]]) -> None:
 
 
 def _table(rows: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a table; ValueError for a key that is there twice, which RFC 8259 leaves undefined."""
+    """Return a table; ValueError for a duplicate key, which RFC 8259 leaves undefined."""
     table = dict(rows)
     if len(table) != len(rows):
         names = [key for key, _ in rows]
         twice = next(n for n in names if names.count(n) > 1)
-        raise ValueError(f"the key {reading.shown(twice)} is there twice")
+        raise ValueError(f"duplicate key {reading.shown(twice)}")
     return table
 
 
 def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")

@@ -1,9 +1,9 @@
 """Resolve for Python 2.7, which uv does not know: follow the pins, and check them.
 
-Upper-constraints pin all that a release may need, so that there is nothing to choose: the
-closure is walked from the services and drivers, each requirement is held against its pin,
+Upper-constraints pin everything a release may need, so there is nothing to choose: the
+closure is walked from the services and drivers, each requirement is checked against its pin,
 and one without a pin is an error. Compiled modules come from sdists: the wheels of those
-years carry the OpenSSL of those years.
+years bundle the OpenSSL of those years.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from builder.resolve.uv import Request
 
 SDISTS = (".tar.gz", ".zip", ".tar.bz2")
-JOBS = 4  # files are fetched, and sdists built, so many at a time
+JOBS = 4  # files fetched, and sdists built, at a time
 
 
 class Index(Protocol):
     """Where files come from."""
 
     def files(self, name: str) -> Mapping[str, Sequence[Artifact]]:
-        """Return what there is of a distribution, by version."""
+        """Return the files of a distribution, by version."""
 
 
 class Source(Index, Protocol):
-    """An index, and what makes a wheel of an sdist."""
+    """An index that can also build wheels from sdists."""
 
     def wheel(self, name: str, version: str, artifact: Artifact) -> Path:
         """Return the wheel `artifact` is, or that is built from it."""
@@ -73,10 +73,10 @@ def lock(
 ) -> Lock:
     """Resolve `request` under `constraints`; `tools` are the rows of `build_tools`.
 
-    `user` are pins that stand in place of all others of their names.
-    `patched` are the distributions taken as sdists because they have patches. `unseen` says
-    what the services require whose tarball is unavailable. Raises
-    ResolveError that names the chain of a requirement without a pin, or against it.
+    `user` are pins that replace all others of their names.
+    `patched` are the distributions taken as sdists because they have patches. `unseen` has
+    the requirements of services whose tarball is unavailable. Raises ResolveError with the
+    chain of a requirement that has no pin, or conflicts with it.
     """
     services = {str(canonicalize_name(d)) for d in request.services.values()}
     resolve.check_dependencies(user, services)
@@ -96,7 +96,7 @@ def _check_exact(user: Iterable[str]) -> None:
         operators = [s.operator for s in Requirement(text).specifier]
         if len(operators) != 1 or operators[0] not in {"==", "==="}:
             raise DataError(
-                f"override {text!r}: for Python 2.7 it has to name one version, NAME==VERSION"
+                f"override {text!r}: for Python 2.7 it must name one version, NAME==VERSION"
             )
 
 
@@ -114,7 +114,7 @@ def moved(lock: Lock, other: Lock) -> Lock:
 
 
 def _pins(lines: Iterable[str], request: Request) -> dict[str, str]:
-    """Return the version of each name that holds on the target."""
+    """Return the pinned version of each name whose marker holds on the target."""
     env = resolve.environment(request.target)
     found = {}
     for line in lines:
@@ -133,7 +133,7 @@ def _pins(lines: Iterable[str], request: Request) -> dict[str, str]:
 
 @dataclass(slots=True)
 class _Walk:
-    """A walk through the closure: what was found of each distribution."""
+    """A walk through the closure: what was found for each distribution."""
 
     request: Request
     pins: Mapping[str, str]
@@ -167,7 +167,7 @@ class _Walk:
     def _follow(
         self, chains: dict[str, tuple[str, ...]], name: str, requirement: Requirement
     ) -> None:
-        """Hold a requirement against its pin, and note how its distribution came in."""
+        """Check a requirement against its pin, and record the chain to its distribution."""
         other = str(canonicalize_name(requirement.name))
         chain = (*chains[name], str(requirement))
         pin = self.pins.get(other)
@@ -179,7 +179,7 @@ class _Walk:
             )
         if not requirement.specifier.contains(pin, prereleases=True):
             raise ResolveError(
-                f"{requirement.name} is pinned to {pin}, which {chains[name][-1]} does not take",
+                f"{requirement.name} is pinned to {pin}, which {chains[name][-1]} does not allow",
                 details=[" → ".join(chain)],
                 hint=f"override a pin in projects/overrides/{self.request.series.id}.toml",
             )
@@ -215,7 +215,7 @@ class _Walk:
             archive.extractall(place, members)
         infos = list(place.glob("*.dist-info"))
         if len(infos) != 1:
-            raise BuildError(f"{wheel.name}: it has {len(infos)} .dist-info directories, not one")
+            raise BuildError(f"{wheel.name}: expected one .dist-info directory, got {len(infos)}")
         (info,) = infos
         row = {"name": chosen.file, "hashes": {"sha256": chosen.sha256}, "size": chosen.size}
         key = {"wheels": [row]} if chosen.is_wheel else {"sdist": row}
@@ -261,7 +261,7 @@ def _choose(
     sdists = [r for ending in SDISTS for r in rows if r.file.endswith(ending)]
     chosen = [row for _, _, row in ranked] + sdists
     if not chosen:
-        raise ResolveError(f"{name} {version}: the index has no file of it that can be used")
+        raise ResolveError(f"{name} {version}: no usable file on the index")
     return chosen[0]
 
 

@@ -1,6 +1,6 @@
 """Resolve: service versions and upper-constraints become a lock (PEP 440, PEP 508, PEP 751).
 
-uv does the resolving; this module says what it is asked, and turns its answer into the
+uv does the resolving; this module asks it, and turns its answer into the
 closure with the requirement chains that put each distribution there.
 """
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Upstream's own redirector to the newest constraints of a series.
 LIVE_CONSTRAINTS = "https://releases.openstack.org/constraints/upper/{id}"
 OPTION_GROUPS = frozenset({"oslo.config.opts", "oslo.policy.policies"})
-REFUSED = re.compile(r"\b(401 Unauthorized|403 Forbidden|407 Proxy)")  # as uv says it
+REFUSED = re.compile(r"\b(401 Unauthorized|403 Forbidden|407 Proxy)")  # uv's wording
 LARGEST_SDIST = 1 << 30
 NEWEST_PLATFORM = 40  # the highest glibc 2.x uv has a platform name for
 
@@ -56,14 +56,14 @@ class Request:
     """What builds sdists beyond what their pyproject.toml names."""
 
     def digest(self) -> str:
-        """Return a checksum of what is of no service; stale is a lock whose `inputs` differ."""
+        """Return a checksum of all that is of no single service; a lock with another is stale."""
         rows = sorted(f"driver {d.name}" for d in self.drivers if not d.services)
         rows += [f"override {o.requirement}" for o in self.overrides]
         rows += [f"build {o.requirement}" for o in self.build]
         return sha256_text(self.series.id, self.target.suite, self.target.python, *rows)
 
     def asked(self) -> dict[str, str]:
-        """Return, by service, a checksum of what it asks for; stale where a lock has another."""
+        """Return a checksum of what each service asks for; a lock with another is stale there."""
         return {name: self._asked(name) for name in sorted(self.services)}
 
     def lock(
@@ -92,7 +92,7 @@ def read_constraints(source: str | None, series: Series) -> str:
 
 
 def layered(constraints: str, overrides: Iterable[str]) -> list[str]:
-    """Return constraint lines in which each override stands in place of the pins of its name."""
+    """Return constraint lines in which each override replaces the pins of its name."""
     replaced = {canonicalize_name(Requirement(o).name): o for o in overrides}
     lines = [
         text
@@ -103,7 +103,7 @@ def layered(constraints: str, overrides: Iterable[str]) -> list[str]:
 
 
 def read_overrides(path: Path) -> tuple[str, ...]:
-    """Read a user's `--override` file: one PEP 508 requirement a line, `#` begins a comment."""
+    """Read a user's `--override` file: one PEP 508 requirement per line, `#` begins a comment."""
     text = constraint_files.decoded(constraint_files.file_bytes(path), str(path))
     return tuple(constraint_files.parse(text, str(path)))
 
@@ -146,13 +146,13 @@ def check_dependencies(user: Iterable[str], services: Collection[str]) -> None:
         name = canonicalize_name(Requirement(text).name)
         if name in services:
             raise DataError(
-                f"override {text!r}: {name} is a service, whose version projects/series says",
-                hint="an override is for a dependency",
+                f"override {text!r}: {name} is a service, whose version is set in projects/series",
+                hint="override only dependencies",
             )
 
 
 def check_effect(user: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse an override, misspelt maybe, of what is not in the closure."""
+    """Refuse an override, perhaps misspelt, of a name that is not in the closure."""
     names = {canonicalize_name(n) for n in known}
     for text in user:
         name = canonicalize_name(Requirement(text).name)
@@ -202,7 +202,7 @@ def _compile(
 
 
 def _check_refused(details: Iterable[str]) -> None:
-    """Raise FetchError where uv says that the index wants other credentials than it was given."""
+    """Raise FetchError if uv reports that the index refused its credentials."""
     lines = [line.strip() for line in details if REFUSED.search(line)]
     if lines:
         raise FetchError(
@@ -219,7 +219,7 @@ def _platform(target: Target) -> list[str]:
 
 
 def _interpreter(target: Target) -> list[str]:
-    """Name the target's interpreter where this machine has it, else the one this runs in."""
+    """Name the target's interpreter if this machine has it, else the running one."""
     known = Path(target.interpreter).exists()
     return ["--python", target.interpreter if known else sys.executable]
 
@@ -356,7 +356,7 @@ def lock_rows(
 def _row(
     package: Mapping[str, Any], found: InstalledDistribution, target: Target, service: bool
 ) -> Distribution:
-    """Return the row of a package but for its edges."""
+    """Return the row of a package without its edges."""
     artifacts = _artifacts(package, target, service)
     if not artifacts:
         raise ResolveError(f"{package['name']} {package['version']}: no usable file on the index")
@@ -375,7 +375,7 @@ def _row(
 
 
 def override(request: Request, lock: Lock, user: Sequence[str]) -> Lock:
-    """Return `lock` with the pins of `user` in place of its own; what they leave alone stays.
+    """Return `lock` with the pins of `user` in place of its own; all else is kept.
 
     Every other distribution keeps its locked version, so a conflict with one is reported
     (ResolveError), never resolved by moving it.
@@ -423,7 +423,7 @@ def _homepage(distribution: InstalledDistribution) -> str:
 def requires(
     distribution: InstalledDistribution, env: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return requirements that hold on the target, markers gone, by extra ('' is always)."""
+    """Return requirements that hold on the target, without markers, by extra ('' is always)."""
     rows = [Requirement(text) for text in distribution.requires or ()]
     extras = distribution.metadata.get_all("Provides-Extra") or []
     found = {"": [r for r in rows if _holds(r, env, "")]}
@@ -444,7 +444,7 @@ def _without_marker(requirement: Requirement) -> str:
 
 
 def asked_extras(needs: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, set[str]]:
-    """Return, by distribution, the extras anybody's requirement names (and those these name)."""
+    """Return, by distribution, the extras that any requirement names (and those these name)."""
     asked: dict[str, set[str]] = {}
     queue = deque((n, "") for n in needs)
     while queue:

@@ -1,1 +1,1 @@
-"""Wheels: as published, or built from the sdist, and tried."""
+"""Wheels: as published or built from the sdist, and smoke-tested."""

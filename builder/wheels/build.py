@@ -1,8 +1,8 @@
-"""Wheels: what the index has no fitting wheel for is built from its sdist (PEP 517).
+"""Wheels: distributions without a suitable wheel on the index are built from sdists (PEP 517).
 
-Each build runs in an environment of its own that holds exactly the locked build
-requirements, without an index, against the target's interpreter and libraries: on this
-machine where it is of the target's suite, else in a build root.
+Each build runs in its own environment with exactly the locked build requirements and no
+index, against the target's interpreter and libraries: on this machine if it runs the
+target's suite, else in a build root.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
     from builder.model.values import Distribution, Fetched, Lock, Patch, Recipe, Target
     from builder.roots import Root
 
-RECIPE = "5"  # raise it when a change here changes the bits of a built wheel
-# Where the wheels of Python 2.7's build requirements are unpacked, and where a build sees them.
+RECIPE = "5"  # increase it when a change here changes the bits of a built wheel
+# Where a build sees the unpacked wheels of Python 2.7's build requirements.
 TOOLS = "/usr/local/lib/build-tools"
 UV = "/usr/local/bin/uv"
-# How pip has an old sdist's setup.py build a wheel. pip itself runs it for its metadata before,
-# which takes as long as building most of them.
+# How pip has an old sdist's setup.py build a wheel. pip itself first runs it for its metadata,
+# which takes as long as most builds.
 SETUP = "import sys, setuptools; __file__ = sys.argv[0] = 'setup.py'; execfile(__file__)"
 PYTHON2_ENVIRONMENT = {
     "PYTHONPATH": TOOLS,
     "PIP_CONFIG_FILE": "/dev/null",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
 }
-# Run in that directory: compiles its modules, but for those another Python's syntax is in.
+# Run in that directory: compiles its modules, except those with another Python's syntax.
 COMPILE = f"import compileall; compileall.compile_dir('.', ddir={TOOLS!r}, quiet=1)"
 
 
 def needs_root(target: Target, suite: str) -> bool:
-    """Whether packages for `target` cannot be built on a machine of `suite` itself."""
+    """Whether building packages for `target` on a machine running `suite` needs a build root."""
     return target.is_python2 or suite != target.suite
 
 
 def build_packages(lock: Lock, target: Target, recipes: Mapping[str, Recipe]) -> list[str]:
-    """Return the Debian packages that building the lock's sdists needs."""
+    """Return the Debian packages needed to build the lock's sdists."""
     wanted = {f"python{target.python_minor}", f"libpython{target.python_minor}-dev"}
     for distribution in lock.distributions:
         recipe = recipes.get(canonicalize_name(distribution.name))
@@ -63,7 +63,7 @@ def build_packages(lock: Lock, target: Target, recipes: Mapping[str, Recipe]) ->
 
 
 def every_build_package(target: Target, recipes: Mapping[str, Recipe]) -> list[str]:
-    """Return what a root holds in which whatever a series asks for can be built."""
+    """Return the Debian packages of a root that can build everything a series may need."""
     minor = target.python_minor
     wanted = {f"python{minor}", f"libpython{minor}-dev", f"python{minor}-dev"}
     wanted.update(target.build_packages, *(r.packages for r in recipes.values()))
@@ -71,7 +71,7 @@ def every_build_package(target: Target, recipes: Mapping[str, Recipe]) -> list[s
 
 
 def check_machine(lock: Lock, target: Target, recipes: Mapping[str, Recipe]) -> None:
-    """Raise MissingToolError, once for all, when this machine lacks what building here needs."""
+    """Raise one MissingToolError for all Debian packages that a build on this machine lacks."""
     absent = [p for p in build_packages(lock, target, recipes) if not _installed(p)]
     if absent:
         raise MissingToolError(
@@ -93,7 +93,7 @@ def cache_key(
     recipe: Recipe | None,
     patched: Sequence[Patch] = (),
 ) -> str:
-    """Return what the bits of a built wheel depend on, as a checksum."""
+    """Return a checksum of everything the bits of a built wheel depend on."""
     tools = [f"{d.name}=={d.version}:{d.artifacts[0].sha256}" for d in lock.build]
     environment = sorted((recipe.environment if recipe else {}).items())
     source = distribution.artifacts[0].sha256
@@ -118,10 +118,10 @@ def wheels(
     area: Path | None = None,
     patched: Mapping[str, Sequence[Patch]] = MappingProxyType({}),
 ) -> tuple[tuple[Wheel, ...], tuple[BuildError, ...]]:
-    """Return a wheel for every distribution of the lock, and (with `keep_going`) what failed.
+    """Return a wheel for every distribution of the lock, and (with `keep_going`) the failures.
 
     They are built on this machine, or in `root` with `area` for what the builds share.
-    `patched` has the patches that are applied to a distribution's sdist, by canonical name.
+    `patched` has the patches applied to each distribution's sdist, by canonical name.
     """
     ready = [
         Wheel(d, fetched.files[a.sha256], a.sha256, built=False)
@@ -138,7 +138,7 @@ def wheels(
     if absent:
         if target.is_python2 and area:
             builder = unpack_tools(builder, area / "tools")
-        # the slowest first: compilers keep a core busy while the pure ones go by
+        # slowest first: compilers keep a core busy while the pure ones are built
         absent.sort(key=lambda d: canonicalize_name(d.name) not in recipes)
         with log.step("wheels", len(absent)) as step, ThreadPoolExecutor(jobs) as pool:
             for distribution, future in [(d, pool.submit(builder.wheel, d)) for d in absent]:
@@ -157,7 +157,7 @@ def wheels(
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """The builds of one run: what they share."""
+    """What the builds of one run share."""
 
     lock: Lock
     fetched: Fetched
@@ -170,7 +170,7 @@ class Builder:
     tools: Path | None = None
     """Python 2.7: where the build requirements are unpacked (`unpack_tools`)."""
     uv_cache: Path | None = None
-    """What uv keeps of the build requirements; no longer than a run, since it does not check it."""
+    """uv's cache of the build requirements; kept for one run only, as uv does not verify it."""
     patched: Mapping[str, Sequence[Patch]] = field(default_factory=dict)
 
     def _place(self, distribution: Distribution) -> Path:
@@ -179,7 +179,7 @@ class Builder:
         return self.cache / cache_key(distribution, self.lock, self.target, recipe, changes)
 
     def cached(self, distribution: Distribution) -> Wheel | None:
-        """Return the wheel of an earlier build, if any, and if it is what was built then."""
+        """Return the wheel of an earlier build, if there is one and it is intact."""
         place = self._place(distribution)
         if not caches.is_sound(place):
             return None
@@ -189,19 +189,19 @@ class Builder:
         return Wheel(distribution, path, checksum, built=True, source=source)
 
     def wheel(self, distribution: Distribution) -> Wheel:
-        """Return a wheel built now or before; BuildError names the log of one that fails."""
+        """Return a wheel built now or earlier; BuildError names the log of a failed build."""
         found = self.cached(distribution)
         if found is None:
             self._build(distribution)
             found = self.cached(distribution)
         if found is None:
-            raise BuildError(f"{distribution.name}: its wheel is gone from {self.cache}")
+            raise BuildError(f"{distribution.name}: its wheel has disappeared from {self.cache}")
         return found
 
     def _build(self, distribution: Distribution) -> None:
         needed = [t.artifacts[0] for t in self.lock.build]
         if absent := [a.file for a in needed if a.sha256 not in self.fetched.files]:
-            raise BuildError(f"nothing is built without {', '.join(absent)}")
+            raise BuildError(f"cannot build without {', '.join(absent)}")
         name = f"{distribution.name}-{distribution.version}"
         logfile = self.logs / f"{name}.wheel.log"
         logfile.unlink(missing_ok=True)
@@ -216,7 +216,7 @@ class Builder:
                 self._run(distribution, source, work, new, logfile)
             except BuildError as error:
                 raise BuildError(
-                    f"{name}: the wheel does not build",
+                    f"{name}: the wheel failed to build",
                     details=error.details,
                     hint=f"log: {logfile}",
                     log=logfile,
@@ -226,7 +226,7 @@ class Builder:
     def _run(
         self, distribution: Distribution, source: Path, work: Path, new: Path, logfile: Path
     ) -> None:
-        """Have the wheel of the unpacked sdist `source` made in `new`, both below `work`."""
+        """Build the wheel of the unpacked sdist `source` in `new`; both are below `work`."""
         environment = self._environment(distribution)
         if self.root is None:
             argv = self._uv(uv_program(), work, work, new, str(source))
@@ -244,7 +244,7 @@ class Builder:
         self.root.run(argv, work, env=environment, log=logfile, shown=shown)
 
     def _python2(self, source: Path, output: Path) -> list[str]:
-        """Return the command that makes `source`'s wheel in `output` with the tools it is shown."""
+        """Return the command that builds `source`'s wheel in `output` with the mounted tools."""
         python = self.target.interpreter
         if not (source / "pyproject.toml").exists():
             return [python, "-c", SETUP, "bdist_wheel", "--dist-dir", str(output)]
@@ -252,9 +252,9 @@ class Builder:
         return [python, "-m", "pip", "wheel", "--wheel-dir", str(output), *isolation, "."]
 
     def _uv(self, uv: str, work: Path, seen: Path, output: Path, source: str) -> list[str]:
-        """Return `uv`'s command for a build in an environment of exactly the locked requirements.
+        """Return the `uv` command for a build in an environment of exactly the locked requirements.
 
-        They are laid down below `work`, which the build sees as `seen`.
+        They are put below `work`, which the build sees as `seen`.
         """
         links = work / "tools"
         links.mkdir()
@@ -279,12 +279,12 @@ class Builder:
         recipe = self.recipes.get(canonicalize_name(distribution.name))
         return {
             "SOURCE_DATE_EPOCH": str(self.epoch_seconds),
-            # Compilers get relative names, and without symbols (nobody ships them) none else, so
-            # the build directory is not in the bits; uWSGI keeps its CFLAGS in its binary.
+            # Compilers get relative names, and without symbols (which nobody ships) no others, so
+            # the build directory does not affect the bits; uWSGI keeps its CFLAGS in its binary.
             "CFLAGS": "-g0 -O2",
             "LDFLAGS": "-Wl,-z,relro -Wl,-s",
             "PBR_VERSION": distribution.version,
-            # a setup.py that imports what it builds leaves byte code, with times in it
+            # a setup.py that imports what it builds leaves byte code with timestamps
             "PYTHONDONTWRITEBYTECODE": "1",
             **(recipe.environment if recipe else {}),
         }
@@ -296,11 +296,13 @@ class Builder:
         found = list(directory.iterdir())
         name = f"{distribution.name}-{distribution.version}"
         if len(found) != 1:
-            raise BuildError(f"{name}: its build made {len(found)} wheels, one is wanted")
+            raise BuildError(f"{name}: expected its build to make one wheel, got {len(found)}")
         try:
             version = parse_wheel_filename(found[0].name)[1]
         except InvalidWheelFilename as error:
-            raise BuildError(f"{name}: its build made {found[0].name}, no wheel's name") from error
+            raise BuildError(
+                f"{name}: its build made {found[0].name}, which is not a valid wheel name"
+            ) from error
         if version != Version(distribution.version):
             raise BuildError(f"{name}: its build made version {version}")
         found[0].with_suffix(".sha256").write_text(sha256_file(found[0]), encoding="utf-8")
@@ -309,8 +311,8 @@ class Builder:
 def unpack_tools(builder: Builder, directory: Path) -> Builder:
     """Return `builder` with Python 2.7's build requirements unpacked in `directory`.
 
-    Its pip builds in the environment it runs in, which is this directory on PYTHONPATH.
-    A requirement that is an sdist is built with those before it.
+    Its pip builds in the environment it runs in: this directory on PYTHONPATH.
+    A requirement that is an sdist is built with the ones before it.
     """
     directory.mkdir()
     builder = dataclasses.replace(builder, tools=directory)
@@ -327,9 +329,9 @@ def unpack_tools(builder: Builder, directory: Path) -> Builder:
 
 
 def _compile_tools(builder: Builder, directory: Path) -> None:
-    """Compile what is unpacked: half the time of a small wheel goes into compiling its tools.
+    """Compile the unpacked tools, which would otherwise take half the time of a small wheel.
 
-    No build can, as it sees them read-only.
+    Builds cannot do it themselves: they see the tools read-only.
     """
     if builder.root is not None:
         log_file = builder.logs / "build-tools.log"

@@ -1,11 +1,10 @@
-"""Smoke tests: what is packaged is tried in its target, in the tree of its closure.
+"""Smoke tests: try what is packaged in its target, in the tree of its closure.
 
-Every wheel has to have the version of the lock, and all machine code in it has to load: its
-modules are imported, its libraries loaded. What was built here is imported whole; of a
-service, the modules of all entry points are imported, and a program of it is asked for
-its version. All of it is as it is packaged: what is left out of a package is not in the
-tree, and no module may import it. What passed is not tried again until it or something it
-needs changes.
+Every wheel must have the version in the lock, and all its machine code must load: modules are
+imported, libraries loaded. Wheels built here are imported whole; for a service, the modules of
+all entry points are imported, and one of its programs is run with --version. The tree holds
+exactly what is packaged: files left out of a package are not in it, and no module may import
+them. A wheel that passed is not tried again until it or something it needs changes.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ STAMPS = "tried"  # below the directory of built wheels
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What a wheel has in the tree, and what is left out of it; paths are relative to the tree.
+    """A wheel's files in the tree, and those left out of it; paths are relative to the tree.
 
-    `binaries` are those of `files` that are machine code of the target's.
+    `binaries` are those of `files` that are machine code of the target.
     """
 
     files: tuple[str, ...]
@@ -58,12 +57,12 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A wheel to try: what of it, as `smoke.py` reads it.
+    """A wheel to try, and which parts of it, as `smoke.py` reads it.
 
-    `modules` are imported; `libraries` (relative to the tree) are loaded, and imported where
-    they are modules, but for those of `passed`; the program is asked for its version, where
-    there is one. `sources` are looked through for imports of what is `gone`. `stamp` is the
-    file that says that it passed in the closure it has now.
+    `modules` are imported; `libraries` (relative to the tree) are loaded, and imported if they
+    are modules, except those in `passed`; `program`, if any, is run with --version. `sources`
+    are searched for imports of modules in `gone`. The file `stamp` exists once the wheel has
+    passed in its present closure.
     """
 
     wheel: Wheel
@@ -85,9 +84,9 @@ def _subject(
     programs: Sequence[str],
     passed: Sequence[str],
 ) -> Subject:
-    """Return how a wheel is tried: all of it but what is `passed`, for a reason.
+    """Return how to try a wheel: all of it except `passed`, which is skipped for a reason.
 
-    The first of `programs` that a service has is asked for its version.
+    The first of `programs` that a service has is run with --version.
     """
     libraries = tuple(f for f in installed.binaries if ".so" in f.rpartition("/")[2])
     if not wheel.built:
@@ -99,7 +98,7 @@ def _subject(
     if wheel.distribution.kind == "service":
         points = _entry_points(wheel.path)
         wanted = {p.module for p in points if p.group != TEMPEST and not p.extras}
-        # what only tests want, such as their options, goes with them; a program that is there stays
+        # skip entry points in left-out modules (tests' options, say), but for packaged programs
         programs_left_out = {f.removeprefix("bin/") for f in installed.left_out}
         kept = {p.module for p in points if p.group in PROGRAMS and p.name not in programs_left_out}
         modules |= {m for m in wanted if m in kept or not _within(m, gone)}
@@ -118,7 +117,7 @@ def _subject(
 
 
 def _passed(recipe: Recipe, site: str) -> tuple[str, ...]:
-    """Return the modules, and the libraries relative to the tree, that are not tried."""
+    """Return the modules and libraries (relative to the tree) that are not tried."""
     return (*recipe.not_imported, *(p.replace("{site}", site) for p in recipe.not_loaded))
 
 
@@ -141,7 +140,7 @@ def _top_level(names: Sequence[str]) -> set[str]:
 
 
 def _gone(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the modules that are left out, but for those in a package that is."""
+    """Return the left-out modules, except those in a left-out package."""
     modules = {
         n.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for n in names
@@ -164,11 +163,11 @@ def untried(
     recipes: Mapping[str, Recipe],
     stamps: Path,
 ) -> list[Subject]:
-    """Return how SCRIPT is to try what has not passed, and has all it needs.
+    """Return the subjects that have not passed yet and whose whole closure is ready.
 
-    `installed` is what each wheel has, by canonical name, in a tree whose site-packages are
-    `site`, relative to it. `programs` has those of a service that know --version, by its
-    distribution. `stamps` is the directory where it is kept that something passed.
+    `installed` is what each wheel has in the tree, by canonical name; `site` is the tree's
+    site-packages, relative to it. `programs` has each service's programs that support
+    --version, by its distribution. `stamps` is the directory of stamps.
     """
     bits = {str(canonicalize_name(w.distribution.name)): w.sha256 for w in ready}
     text, found = SCRIPT.read_text(encoding="utf-8"), []
@@ -196,9 +195,9 @@ def untried(
 class Place:
     """Where wheels are tried: a tree staged below `staged`, which is `tree` on a node.
 
-    In the build root `root`, where there is one, it is at `tree`. `work` is a directory that
-    is not there yet, for what this process and those in the target tell each other; there
-    SCRIPT runs, what it prints is in `log`.
+    In the build root `root`, if any, it is at `tree`. `work` is a directory that does not exist
+    yet, for the files that this process and those in the target exchange; SCRIPT runs there, and
+    its output goes to `log`.
     """
 
     staged: Path
@@ -208,7 +207,7 @@ class Place:
     root: Root | None = None
 
     def run(self, number: int, rows: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
-        """Have the target try `rows`; return what it found."""
+        """Have the target try `rows`; return its findings."""
         work, here = self.work / str(number), self.staged / self.tree.lstrip("/")
         work.mkdir(parents=True)
         (work / "subjects.json").write_text(json.dumps(rows), encoding="utf-8")
@@ -224,8 +223,8 @@ class Place:
 
 
 def check(subjects: Sequence[Subject], place: Place, jobs: int) -> list[Failure]:
-    """Try wheels, `jobs` at once; return what is wrong with those that do not work."""
-    # the services first, which take nearly all of the time, so that the jobs share them
+    """Try wheels, `jobs` at once; return the failures."""
+    # services first: they take nearly all of the time, so the jobs share them
     longest = sorted(subjects, key=lambda s: -len(s.modules))
     rows = [
         {"name": s.wheel.distribution.name} | {key: getattr(s, key) for key in ROW} for s in longest
@@ -238,7 +237,7 @@ def check(subjects: Sequence[Subject], place: Place, jobs: int) -> list[Failure]
     for one in subjects:
         distribution = one.wheel.distribution
         if errors := _errors(one, found[distribution.name]):
-            message = f"{distribution.name} {distribution.version}: what is packaged does not work"
+            message = f"{distribution.name} {distribution.version}: its packaged files do not work"
             error = BuildError(message, details=errors, hint=f"log: {place.log}", log=place.log)
             failures.append(Failure(distribution.name, error))
         else:
@@ -256,13 +255,13 @@ class Failure:
 
 
 def all_of(failures: Sequence[Failure]) -> BuildError:
-    """Return one error that says what all of them say."""
+    """Return one error that combines all of them."""
     if len(failures) == 1:
         return failures[0].error
     names = ", ".join(f.distribution for f in failures)
     details = [f"{f.distribution}: {line}" for f in failures for line in f.error.details]
     return BuildError(
-        f"what is packaged does not work: {names}",
+        f"the packaged files of these distributions do not work: {names}",
         details=details,
         hint=failures[0].error.hint,
         log=failures[0].error.log,
@@ -270,13 +269,13 @@ def all_of(failures: Sequence[Failure]) -> BuildError:
 
 
 def _errors(one: Subject, found: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with a wheel, by what was found in the target."""
+    """Return what is wrong with a wheel, from the findings in the target."""
     wanted = one.wheel.distribution.version
     errors = [str(line) for line in found["errors"]]
     if found["version"] is not None and not _same(found["version"], wanted):
-        errors.append(f"its metadata has version {found['version']}, the lock {wanted}")
+        errors.append(f"its metadata has version {found['version']}, the lock has {wanted}")
     if one.program and not errors and wanted not in found["said"]:
-        errors.append(f"{one.program} --version says {found['said'].strip()!r}")
+        errors.append(f"{one.program} --version prints {found['said'].strip()!r}")
     return errors
 
 

@@ -1,8 +1,8 @@
 """Lay out the binary packages of a service: debian/assemble.py PLAN WHEEL.
 
-PLAN (JSON) says what goes where; see `builder/debs/service/assembly.py`, which writes it. The
-sample configurations of a service import the service, which costs seconds: one process of
-the tree's Python (samples.py) makes them all.
+PLAN (JSON) says what goes where; `builder/debs/service/assembly.py` writes it. Generating a
+sample configuration imports the service, which takes seconds, so one process of the tree's
+Python (samples.py) generates them all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 SAMPLES = Path("debian/samples")
-# What pip notes of an installation by hand.
+# Files pip writes about a manual installation.
 NOTES = ("INSTALLER", "REQUESTED", "direct_url.json")
 
 
@@ -30,7 +30,7 @@ def main(plan_file: str, wheel: str) -> None:
     generate_samples(plan["files"], site, tree)
     for directory in plan["directories"]:
         Path(directory).mkdir(parents=True, exist_ok=True)
-    # A default that names the place of the code names it as it is on a node.
+    # Defaults that contain the location of the code get its location on a node.
     here = {str(site): code["site"], tree: code["tree"]}
     for file in plan["files"]:
         put_file(file, here)
@@ -41,9 +41,9 @@ def main(plan_file: str, wheel: str) -> None:
         if place == "/usr/bin":
             check_script(code, link["target"], tree)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Relative, as both are below one directory of the root (policy 10.5).
+        # Relative, as both are in the same top-level directory (policy 10.5).
         target.symlink_to(os.path.relpath(link["target"], place))
-    # What ran here left byte code.
+    # Running the code here left byte code.
     for cache in site.rglob("__pycache__"):
         shutil.rmtree(cache)
     for code_file in site.rglob("*.pyc"):
@@ -53,7 +53,7 @@ def main(plan_file: str, wheel: str) -> None:
 def install_wheel(code: dict, wheel: str, tree: str) -> Path:
     """Install the wheel below `root`, in the layout of the tree; return its site-packages.
 
-    Scripts get the interpreter of the tree on a node, wherever the tree is now.
+    Scripts get the interpreter of the tree on a node, wherever the tree is during the build.
     """
     root = code["root"]
     if code["pip"]:
@@ -66,7 +66,7 @@ def install_wheel(code: dict, wheel: str, tree: str) -> Path:
 
 
 def install_with_installer(root: str, tree: str, site: str, wheel: str) -> None:
-    """Install the wheel by `installer`, which this Python has."""
+    """Install the wheel with this Python's `installer`."""
     from installer import install  # noqa: PLC0415 - the tree of Python 2.7 has none
     from installer.destinations import SchemeDictionaryDestination  # noqa: PLC0415
     from installer.sources import WheelFile  # noqa: PLC0415
@@ -86,7 +86,7 @@ def install_with_installer(root: str, tree: str, site: str, wheel: str) -> None:
 
 
 def install_with_pip(root: str, tree: str, python: str, wheel: str) -> None:
-    """Install the wheel by the pip of the tree, for Python 2.7."""
+    """Install the wheel with the tree's pip, for Python 2.7."""
     options = ["--no-deps", "--no-index", "--no-compile", "--ignore-installed", "--quiet"]
     options += ["--no-cache-dir", "--disable-pip-version-check", "--no-warn-script-location"]
     where = ["--root", os.path.abspath(root), "--prefix", tree]  # noqa: PTH100 - for a process
@@ -97,7 +97,7 @@ def install_with_pip(root: str, tree: str, python: str, wheel: str) -> None:
 
 
 def exclude(tree: Path, site: Path, patterns: list[str]) -> None:
-    """Remove what is not packaged, and its lines of the wheel's RECORD."""
+    """Remove files that are not packaged, and their lines in the wheel's RECORD."""
     gone = []
     for pattern in patterns:
         for found in sorted(tree.glob(pattern)):
@@ -114,13 +114,13 @@ def exclude(tree: Path, site: Path, patterns: list[str]) -> None:
 
 
 def put_file(file: dict, here: dict[str, str]) -> None:
-    """Write one file (or what a glob finds, into a directory)."""
+    """Write one file, or copy all files that match a glob into a directory."""
     destination = Path(file["to"])
     if file["to"].endswith("/"):
         destination.mkdir(parents=True, exist_ok=True)
         found = sorted(Path().glob(file["from"]))
         if not found:
-            sys.exit(f"the source holds no {file['from']}")
+            sys.exit(f"the source contains no {file['from']}")
         for path in found:
             shutil.copyfile(path, destination / path.name)
         return
@@ -132,7 +132,7 @@ def put_file(file: dict, here: dict[str, str]) -> None:
 
 
 def read(file: dict) -> str:
-    """Return the text of a file that is generated, copied or given."""
+    """Return the text of a generated, copied or given file."""
     for kind in ("config-generator", "policy-generator"):
         if kind in file:
             return sample_of(file[kind]).read_text()
@@ -142,12 +142,12 @@ def read(file: dict) -> str:
 
 
 def sample_of(source: str) -> Path:
-    """Return where the sample that is generated by the input file `source` is."""
+    """Return the path of the sample generated from the input file `source`."""
     return SAMPLES / source.replace("/", "_")
 
 
 def generate_samples(files: list[dict], site: Path, tree: str) -> None:
-    """Have all sample files generated, by the tree's Python and the service's own modules."""
+    """Generate all sample files, with the tree's Python and the service's own modules."""
     rows = [
         [kind, file[kind], str(sample_of(file[kind]))]
         for file in files
@@ -161,10 +161,10 @@ def generate_samples(files: list[dict], site: Path, tree: str) -> None:
 
 
 def put_options(plan: dict, places: dict[str, str]) -> None:
-    """Write which options the sample files have, all together, for `openstack-node`.
+    """Write the options of all sample files together, for `openstack-node`.
 
-    A daemon reads several files, and any of its options may be in any of them. Paths in
-    defaults are by `places`, so that those of two series can be compared.
+    A daemon reads several files, and any option may be in any of them. Paths in defaults are
+    replaced by the names in `places`, so that the defaults of two series can be compared.
     """
     known: dict = {"options": {}, "renamed": {}, "defaults": {}}
     for path in plan["from"]:
@@ -185,16 +185,16 @@ def put_options(plan: dict, places: dict[str, str]) -> None:
 
 
 def placed(value: str | None, places: dict[str, str]) -> str | None:
-    """Return a default with the places of the code by their names."""
+    """Return a default with the locations of the code replaced by their names."""
     for path, name in places.items():
         value = value and value.replace(path, name)
     return value
 
 
 def add_default(known: dict, section: str, name: str, values: set[str | None]) -> None:
-    """Add an option's default, which most often is none: that goes without saying.
+    """Add an option's default, unless there is none, as for most options.
 
-    `v` among the letters of an option: it varies, from host to host or from file to file.
+    `v` among the flags of an option: its default varies between hosts or files.
     """
     if len(values) != 1:
         known["options"][section][name] += "v"
@@ -203,7 +203,7 @@ def add_default(known: dict, section: str, name: str, values: set[str | None]) -
 
 
 def add_options(known: dict, text: str) -> None:
-    """Add the options of a sample: section, name, and `m` multi-valued, `d` deprecated."""
+    """Add the options of a sample: section, name, and flags (`m` multi-valued, `d` deprecated)."""
     section, comments = "DEFAULT", []
     for line in text.split("\n"):
         header = re.match(r"\[([^\]]+)\]$", line)
@@ -215,7 +215,7 @@ def add_options(known: dict, text: str) -> None:
             about = "\n".join(comments)
             flags = "m" if "(multi valued)" in about else ""
             flags += "d" if "option is deprecated for removal" in about else ""
-            # A preset's line, below the sample's own, says nothing new.
+            # A preset's line, below the sample's own, adds nothing new.
             known["options"].setdefault(section, {}).setdefault(option[1], flags)
         if line.startswith("# "):
             comments.append(line)
@@ -226,8 +226,8 @@ def add_options(known: dict, text: str) -> None:
 def set_presets(text: str, presets: list[dict[str, str]]) -> str:
     """Return the text of an ini file with options set.
 
-    An option goes below its own commented default; a live line of it is replaced; where
-    neither is found it goes to the section's end, or the section is added.
+    A live line of the option is replaced; otherwise the option goes below its commented default,
+    or, without one, at the end of the section, which is added if it is missing.
     """
     lines = text.split("\n")
     wanted = {}
@@ -250,16 +250,16 @@ def section_bounds(lines: list[str], section: str) -> tuple[int, int]:
     last = first
     while last < len(lines) and not re.match(r"\[[^\]]+\]$", lines[last]):
         last += 1
-    # Blank lines, and comments on the next section, belong to what follows.
+    # Blank lines and comments on the next section are not part of this one.
     while last > first and (lines[last - 1] == "" or lines[last - 1].startswith("# ")):
         last -= 1
     return first, max(last, first)
 
 
 def option_place(lines: list[str], first: int, last: int, option: str) -> tuple[int, int]:
-    """Return the line at which to set the option, and how many lines that replaces."""
+    """Return the line at which to set the option, and how many lines to replace."""
     live = re.compile(rf"{re.escape(option)}\s*[=:]")
-    # Prose may begin with the name of another option: the first one is the option's own.
+    # Prose may begin with an option's name too: the first match is the option's own.
     commented = re.compile(rf"#\s?{re.escape(option)}\s*=")
     for number in range(first, last):
         if live.match(lines[number]):
@@ -272,7 +272,7 @@ def option_place(lines: list[str], first: int, last: int, option: str) -> tuple[
 
 
 def check_script(code: dict, target: str, tree: str) -> None:
-    """Stop when a script that is to be linked into /usr/bin is in no package."""
+    """Exit with an error if no package has a script that will be linked into /usr/bin."""
     in_tree = Path(tree, os.path.relpath(target, code["tree"]))
     if not Path(code["root"] + target).is_file() and not in_tree.is_file():
         sys.exit(f"neither the wheel nor the tree has the script {target}")

@@ -1,9 +1,9 @@
 """Generate a service's sample files: debian/samples.py SITE ROWS.
 
-SITE has the service's own modules and entry points, which come before those of the tree.
-ROWS (JSON) are kind of generator, its input file, and where the sample goes; beside a
-sample of options goes SAMPLE.about, their former places and their defaults. The tree's
-Python runs this, 2.7 or 3.
+SITE has the service's own modules and entry points, which take precedence over the tree's.
+Each of ROWS (JSON) has the kind of generator, its input file, and the path of the sample. The
+former places and the defaults of options are written to SAMPLE.about. Runs under the tree's
+Python, 2.7 or 3.
 """
 
 import json
@@ -26,7 +26,7 @@ def main(site, rows):
 
 def config(arguments):
     """Run oslo-config-generator."""
-    from oslo_config import generator  # noqa: PLC0415 - not every service has a need for it
+    from oslo_config import generator  # noqa: PLC0415 - not every service needs it
 
     generator.main(arguments)
 
@@ -47,9 +47,9 @@ def listed(source):
 
 
 def former(options):
-    """Return former places that are read still: old section, old name, section, name.
+    """Return former places that are still read: old section, old name, section, name.
 
-    A sample leaves some of them out.
+    Samples omit some of them.
     """
     rows = []
     for section, option in options:
@@ -60,10 +60,10 @@ def former(options):
 
 
 def defaults(options):
-    """Return the defaults of options: section, name, and the default as it would be written.
+    """Return the defaults of options: section, name, and the default as written in a file.
 
-    Those are left out that depend on the host (they have another one for the sample, or its
-    name), and those of what is secret. One that is nothing is null.
+    Secret options are omitted, and those that depend on the host (they have a different default
+    for the sample, or the host's name). No default is null.
     """
     host = socket.gethostname()
     rows = []
@@ -75,7 +75,7 @@ def defaults(options):
 
 
 def written(value):
-    """Return a value as it would be written into a file; None for nothing."""
+    """Return a value as it would be written into a file; None for no value."""
     if value is None:
         return None
     if isinstance(value, bool):
@@ -90,9 +90,9 @@ def written(value):
 
 
 def policy(arguments):
-    """Run oslopolicy-sample-generator, with options of its own rather than the process's.
+    """Run oslopolicy-sample-generator, with its own options instead of the process's.
 
-    Old ones know no others.
+    Old versions accept no others.
     """
     from oslo_config import cfg  # noqa: PLC0415 - likewise
     from oslo_policy import generator  # noqa: PLC0415

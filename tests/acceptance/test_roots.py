@@ -151,7 +151,7 @@ def test_a_build_that_waits_for_another_s_root_says_so(packages, cache, tmp_path
 
         monkeypatch.setattr(roots.log, "info", hear)
         opened(cache.parent, packages, tmp_path / "area")
-    assert said[0] == "waiting for another build, which makes the build root of bullseye"
+    assert said[0] == "waiting for another build to make the build root of bullseye"
 
 
 def test_an_old_one_is_made_anew_and_used_when_no_mirror_answers(
@@ -166,7 +166,7 @@ def test_an_old_one_is_made_anew_and_used_when_no_mirror_answers(
     monkeypatch.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
     found = opened(cache.parent, packages, tmp_path / "area")
     assert (broken.parent / "mmdebstrap.log").read_text() == "asked\n"
-    assert "one older than 7 days is used" in capsys.readouterr().err
+    assert "using one older than 7 days" in capsys.readouterr().err
     assert (found.directory / "etc/debian_version").read_text().startswith("11.")
 
 

@@ -138,7 +138,7 @@ def test_what_leads_on_can_be_purged_and_takes_nothing_along(node: Node) -> None
 def test_what_debian_left_goes_on_request(node: Node) -> None:
     listed = node.out("openstack-node adopt --clean --dry-run")
     assert "/etc/init.d/keystone" in listed
-    assert "answers of debconf for keystone" in listed
+    assert "debconf answers for keystone" in listed
     assert node.succeeds("test -e /etc/init.d/keystone")
     node.run("openstack-node adopt --clean --yes")
     assert node.out("openstack-node adopt --clean --dry-run") == ""

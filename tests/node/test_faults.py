@@ -165,7 +165,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(node: Node) -> None:
     done = node.run(f"openstack-node upgrade {NEW} --yes", check=False, seconds=1800)
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
-    assert f"openstack-node upgrade {NEW} goes on from here" in done.stderr
+    assert f"openstack-node upgrade {NEW} resumes from here" in done.stderr
     for unit, state in units(node).items():
         assert state["ActiveState"] == "active", unit
     node.run(f"mount -o remount,size={used + 2000}m {tree}")
@@ -192,7 +192,7 @@ def test_a_database_that_goes_down_in_a_migration_is_told(behind: Node) -> None:
     done = node.run(f"openstack-node upgrade {NEW} --yes", check=False)
     assert done.returncode == 1, done.stdout
     node.run("systemctl start mariadb")
-    assert f"openstack-node upgrade {NEW} goes on from here" in done.stderr
+    assert f"openstack-node upgrade {NEW} resumes from here" in done.stderr
     arrived(node)
 
 
@@ -207,7 +207,7 @@ def test_a_killed_command_given_again_waits_for_the_migration_it_began(behind: N
         return node.read("/root/again.log")
 
     wait_until("the wait", lambda: "keystone-manage" in said(), 60)
-    assert "waiting for what an interrupted openstack-node began" in said()
+    assert "waiting for what an interrupted openstack-node started" in said()
     node.run(UNLOCK)
     wait_until("the end", lambda: "ended:" in said(), 900, 1)
     assert "ended: 0" in said(), said()

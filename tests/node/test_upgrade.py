@@ -243,7 +243,7 @@ def test_an_upgrade_goes_on_after_it_was_killed(trip: Trip) -> None:
         killed = trip.controller.run(KILLED % new, check=False)
         assert killed.returncode == 128 + signal.SIGKILL, "it ended before it could be killed"
         said = upgrade(trip.controller, new, "--reversible")
-        assert "done before" in said
+        assert "already done" in said
         settled(cloud)
     assert set(series_of(trip.controller).values()) == {new}
     assert {u: t for u, t in trees(trip.controller).items() if t != {new}} == {}
@@ -325,7 +325,7 @@ def test_new_code_waits_for_its_schema_and_the_old_goes_on(trip: Trip) -> None:
     behind = {f["text"] for f in found if f["kind"] == "database"}
     assert behind, "no database is behind: nothing is proven"
     waiting = [f for f in found if f["kind"] == "unit"]
-    assert {"waits for its restart" in f["text"] for f in waiting} == {True}
+    assert {"needs a restart" in f["text"] for f in waiting} == {True}
     for unit, tree in trees(node).items():
         assert tree == ({old} if unit in {f["name"] for f in waiting} else {new}), unit
     settled(trip.cloud)
@@ -357,7 +357,7 @@ def test_restarts_wait_for_the_administrator(trip: Trip) -> None:
     node.run("apt-get full-upgrade -y </dev/null", seconds=1800)
     assert set(series_of(node).values()) == {new}
     assert all(t == {old} for t in trees(node).values())
-    listed = {f["name"] for f in complaints(node) if "waits for its restart" in f["text"]}
+    listed = {f["name"] for f in complaints(node) if "needs a restart" in f["text"]}
     assert listed == set(trees(node))
     a_server_boots(trip.cloud, "compute1")
     assert "nova-compute.service ... restarted" in node.out("openstack-node restart")

@@ -1,12 +1,12 @@
-"""What takes too long for every run of CI, one cell at a time; what passed is written down.
+"""Prove what takes too long for every CI run, one cell at a time, and record what passed.
 
-    prove.py [CELL...]    run these, or all (hours)
-    prove.py --state      say of each whether it is proven, and of which inputs
+    prove.py [CELL...]    run these cells, or all (hours)
+    prove.py --state      report whether each cell is proven, and for the current inputs
 
 A cell (cells.toml) is a series on a target, and what is proven of it. When its tests pass, its row
-in projects/proven.toml has the date, the version of build-debs and a digest of all that decides the
-outcome: the lock, what services and recipes are in that series, templates, the code that makes
-packages and that runs on nodes, the tests. Where the digest is another today, the row is stale.
+in projects/proven.toml gets the date, the version of build-debs and a digest of all that decides
+the outcome: the lock, the services and recipes as they are in that series, templates, the code that
+makes packages and that runs on nodes, the tests. A row is stale once the digest has changed.
 docs/proven.md is that file as a table.
 """
 
@@ -34,7 +34,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CELLS = Path(__file__).with_name("cells.toml")
 RECORD = "projects/proven.toml"
 PAGE = "docs/proven.md"
-# Code whose change may change an outcome; the rest of builder/ says how packages are asked for.
+# Code that can change an outcome; the rest of builder/ decides how packages are asked for.
 CODE = ("builder/debs", "builder/payload", "builder/wheels", "debian-templates")
 HEADING = """\
 # What is proven
@@ -87,7 +87,7 @@ def digest(cell: Cell, catalogue: Catalogue, root: Path = CHECKOUT) -> str:
 
 
 def _describe(catalogue: Catalogue, series_id: str, suite: str) -> list[str]:
-    """Return what the catalogue has of a series on a target, as texts."""
+    """Return what the catalogue has for a series on a target, as strings."""
     series = catalogue.series[series_id]
     target = catalogues.find_target(catalogue, series, suite)
     services = [narrow_service(catalogue, name, series, target) for name in series.versions]
@@ -136,7 +136,7 @@ def render_record(proofs: tuple[Proof, ...]) -> str:
 
 
 def write_down(proof: Proof, root: Path = CHECKOUT) -> None:
-    """Put a row into the record and its page, in the place of an older one of its cell."""
+    """Write a row to the record and its page, replacing an older one of the same cell."""
     kept = [p for p in catalogues.load_proofs(root / "projects") if p.cell != proof.cell]
     proofs = tuple(sorted([*kept, proof], key=lambda p: (p.series, p.target, p.cell)))
     write_atomically(root / RECORD, render_record(proofs).encode())
@@ -144,7 +144,7 @@ def write_down(proof: Proof, root: Path = CHECKOUT) -> None:
 
 
 def prove(cell: Cell, catalogue: Catalogue) -> None:
-    """Build what a cell needs, run its tests, and write its row; exits where something fails."""
+    """Build what a cell needs, run its tests, and write its row; exit if anything fails."""
     inputs, began = digest(cell, catalogue), time.monotonic()
     say(f"prove {cell.name}: {cell.what}, {cell.series} on {cell.target}")
     programs = Path(sys.executable).parent
@@ -159,7 +159,7 @@ def prove(cell: Cell, catalogue: Catalogue) -> None:
             argv, cwd=CHECKOUT, env={**os.environ, **cell.environment}, check=False
         )
         if done.returncode:
-            sys.exit(f"{cell.name} is not proven: status {done.returncode} of {' '.join(argv)}")
+            sys.exit(f"{cell.name} is not proven: status {done.returncode} from {' '.join(argv)}")
     took = f"{(time.monotonic() - began) / 60:.0f} min"
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     what = (cell.series, cell.target, cell.what)
@@ -171,7 +171,7 @@ def say(text: str) -> None:
 
 
 def print_states(cells: Mapping[str, Cell], catalogue: Catalogue) -> None:
-    """Print a line a cell: its state, its name, and what it proves."""
+    """Print one line per cell: its name, its state, and what it proves."""
     proofs = {p.cell: p for p in catalogue.proofs}
     for name, cell in cells.items():
         proof = proofs.get(name)

@@ -169,9 +169,9 @@ def test_what_a_wheel_lacks_is_named(tmp_path, name):
         ("METADATA", metadata_text("even", "1.0"), "METADATA has the name 'even'"),
         ("METADATA", metadata_text("odd", "2.0"), "METADATA has the version '2.0'"),
         ("METADATA", "Name: odd\n", "METADATA has the version ''"),
-        ("WHEEL", "", "version None"),
-        ("WHEEL", WHEEL.replace("1.0", "2.0"), "version 2.0"),
-        ("WHEEL", b"\x00\xff", "version None"),
+        ("WHEEL", "", "Wheel-Version is None"),
+        ("WHEEL", WHEEL.replace("1.0", "2.0"), "Wheel-Version is 2.0"),
+        ("WHEEL", b"\x00\xff", "Wheel-Version is None"),
     ],
 )
 def test_what_a_wheel_says_of_itself_is_held_against_its_name(tmp_path, file, text, said):
@@ -182,11 +182,11 @@ NAMES = {
     "too long": ("n" * 300, "300 bytes"),
     "too long in bytes": ("\N{SNOWMAN}" * 100 + ".py", "303 bytes"),
     "too deep": ("d/" * 600 + "x", "1201 bytes"),
-    "a newline": ("odd\n.py", r"'odd\n.py' has control characters"),
-    "an escape": ("odd\x1b[2J.py", r"'odd\x1b[2J.py' has control characters"),
+    "a newline": ("odd\n.py", r"'odd\n.py' contains control characters"),
+    "an escape": ("odd\x1b[2J.py", r"'odd\x1b[2J.py' contains control characters"),
     "a next line": ("odd\x85.py", "control characters"),
-    "above": ("../odd.py", "lies outside"),
-    "absolute": ("/etc/odd.py", "lies outside"),
+    "above": ("../odd.py", "is outside"),
+    "absolute": ("/etc/odd.py", "is outside"),
     "a directory of a file": ("odd.py/x.py", "'odd.py' is a file"),
 }
 
@@ -222,7 +222,7 @@ def sdist_refused(path):
 def test_a_name_that_a_nul_cuts_short_is_named(tmp_path):
     path = made(tmp_path, {"odd!.py": ""})
     path.write_bytes(path.read_bytes().replace(b"odd!.py", b"odd\0.py"))
-    assert r"'odd\x00.py' has control characters" in refused(path, tmp_path)
+    assert r"'odd\x00.py' contains control characters" in refused(path, tmp_path)
 
 
 def test_an_encrypted_member_is_named(tmp_path):
@@ -255,7 +255,7 @@ def test_a_member_that_is_twice_in_a_wheel_is_named(tmp_path):
     path = made(tmp_path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("odd.py", "other")
-    assert "'odd.py' is in it 2 times" in refused(path, tmp_path)
+    assert "'odd.py' occurs 2 times" in refused(path, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO])

@@ -109,7 +109,7 @@ def test_what_the_pool_has_lost_comes_back_bit_by_bit(own, cached):
         shutil.rmtree(own.cache / "debs")
     own.run("repo", "verify", code=7)
     _, err = own.run("2099.1")
-    assert err.count("was missing or damaged: it is written again") == 7
+    assert err.count("was missing or damaged: writing it again") == 7
     assert pool(repo) == before
     own.run("repo", "verify")
     _, err = own.run("2099.1")

@@ -237,7 +237,7 @@ def test_a_setting_that_is_none_is_one_error(private_home, monkeypatch):
     path.parent.mkdir(parents=True)
     for text in (b"index-url = http://x\n", b"[global]\nindex-url = \xff\xfe\n", b"[global]\nx\n"):
         path.write_bytes(text)
-        with pytest.raises(DataError, match=r"pip\.conf: not a configuration of pip"):
+        with pytest.raises(DataError, match=r"pip\.conf: not a pip configuration"):
             index.configured()
 
 

@@ -284,7 +284,7 @@ def test_options_are_those_of_the_newest_packages_in_the_repository(data, tmp_pa
 def test_where_a_series_is_not_built_one_line_says_how_to_compare_options(data, tmp_path, signer):
     said = [x for x in run(OLD, NEW).splitlines() if x.startswith("Options")]
     assert said == [
-        "Options are compared only where both series are built: "
+        "Options are compared only if both series are built: "
         f"build-debs {OLD} --target {HERE}; build-debs {NEW} --target {HERE}"
     ]
     built(data, signer, OLD, common(tmp_path, "1.0.0-1", BEFORE))
@@ -305,7 +305,7 @@ def test_a_damaged_package_is_one_clear_line(data, tmp_path, signer):
     built(data, signer, OLD, common(tmp_path, "1.0.0-1", BEFORE))
     (deb,) = (data / "repo/pool").rglob("*.deb")
     deb.write_bytes(b"no package")
-    with pytest.raises(PublishError, match=r"tiny-common_.*deb: its options cannot be read"):
+    with pytest.raises(PublishError, match=r"tiny-common_.*deb: cannot read its options"):
         run(OLD, NEW)
 
 
@@ -398,7 +398,7 @@ def test_hundreds_of_new_options_are_told_by_their_number(data, tmp_path, signer
     ("words", "error", "expected"),
     [
         ((OLD, "azimut"), UsageError, "unknown series 'azimut'; nearest: azimuth"),
-        ((OLD, "zenith"), UsageError, "2099.1 and zenith are one series"),
+        ((OLD, "zenith"), UsageError, "2099.1 and zenith are the same series"),
         ((OLD, NEW, "--target", "bokworm"), UsageError, "unknown target 'bokworm'"),
         ((OLD, NEW, "--target", "bullseye"), UsageError, "bullseye is not a target of 2099.1"),
         ((OLD, NEW, "--target", ELSEWHERE), DataError, f"no lock of 2099.1 on {ELSEWHERE}"),

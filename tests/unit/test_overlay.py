@@ -160,9 +160,9 @@ def test_the_later_overlay_wins(cloud, site, tmp_path):
         ("services/tiny.toml", "titel = 1\n", "services/tiny.toml: unknown key 'titel'"),
         ("series/2099.1.toml", "[versions]\nnone = '1'\n", "series/2099.1.toml: versions: 'none'"),
         ("drivers.toml", "[[driver]]\nname = 7\nreason = 'x'\n", "drivers.toml: driver[0].name"),
-        ("service/tiny.toml", "", "service: an overlay has nothing of that name"),
-        ("driver.toml", "", "driver.toml: an overlay has nothing of that name"),
-        ("patches/2099.1/tiny-service/series", "gone.patch\n", "'gone.patch' is no patch"),
+        ("service/tiny.toml", "", "service: not a name that an overlay may use"),
+        ("driver.toml", "", "driver.toml: not a name that an overlay may use"),
+        ("patches/2099.1/tiny-service/series", "gone.patch\n", "'gone.patch' is not a patch"),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_layer(cloud, site, name, text, said):
@@ -178,7 +178,7 @@ def test_two_layers_have_no_patch_of_one_name(cloud, site, tmp_path):
         write(overlay, "patches/2099.1/tiny-service/ours.patch", PATCH)
     both = ("--overlay", site, "--overlay", tmp_path / "second")
     _, err = cloud.run("2099.1", *both, "--dry-run", code=3)
-    assert "second/patches/2099.1/tiny-service/ours.patch: a layer below has a patch" in err
+    assert "second/patches/2099.1/tiny-service/ours.patch: a lower layer already has a patch" in err
 
 
 def test_an_overlay_that_is_not_there_is_told(cloud, tmp_path):
@@ -186,4 +186,4 @@ def test_an_overlay_that_is_not_there_is_told(cloud, tmp_path):
     assert "none" in err
     absent = cloud.with_env(BUILD_DEBS_OVERLAY=tmp_path / "none")
     _, err = absent.run("2099.1", "--dry-run", code=2)
-    assert f"BUILD_DEBS_OVERLAY: {tmp_path}/none is no directory" in err
+    assert f"BUILD_DEBS_OVERLAY: {tmp_path}/none is not a directory" in err

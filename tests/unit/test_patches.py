@@ -55,13 +55,13 @@ def test_no_directory_is_no_patches(tmp_path):
     ("files", "message"),
     [
         ({"two_patch": CHANGE}, "series: no such file"),
-        ({"series": "two.patch\n"}, r"series: 'two.patch' is no patch \(\*.patch\) of"),
-        ({"series": "", "two_patch": CHANGE}, "series: two.patch is not named in it"),
-        ({"series": "two.patch\n" * 2, "two_patch": CHANGE}, "'two.patch' is named twice"),
-        ({"series": "../two.patch\n", "two_patch": CHANGE}, "'../two.patch' is no patch"),
-        ({"series": "../../ocata/thing/two.patch\n"}, "two.patch' is no patch"),
-        ({"series": "../../zed/other/two.patch\n"}, "two.patch' is no patch"),
-        ({"series": "two.patch -p0\n", "two_patch": CHANGE}, "'two.patch -p0' is no patch"),
+        ({"series": "two.patch\n"}, r"series: 'two.patch' is not a patch \(\*.patch\) of"),
+        ({"series": "", "two_patch": CHANGE}, "series: does not list two.patch"),
+        ({"series": "two.patch\n" * 2, "two_patch": CHANGE}, "'two.patch' is listed twice"),
+        ({"series": "../two.patch\n", "two_patch": CHANGE}, "'../two.patch' is not a patch"),
+        ({"series": "../../ocata/thing/two.patch\n"}, "two.patch' is not a patch"),
+        ({"series": "../../zed/other/two.patch\n"}, "two.patch' is not a patch"),
+        ({"series": "two.patch -p0\n", "two_patch": CHANGE}, "'two.patch -p0' is not a patch"),
         ({"series": "two.patch\n", "two_patch": "--- a/x\n"}, "has no Description"),
         ({"series": "two.patch\n", "two_patch": b"\xff"}, "not UTF-8"),
     ],
@@ -93,7 +93,7 @@ def test_a_file_where_a_directory_belongs_is_named(tmp_path):
 
 def test_a_directory_has_the_canonical_name(tmp_path):
     (tmp_path / "zed/oslo.config").mkdir(parents=True)
-    with pytest.raises(DataError, match="is named oslo-config"):
+    with pytest.raises(DataError, match="must be named oslo-config"):
         patches.load(tmp_path)
 
 
@@ -154,13 +154,13 @@ def test_what_is_patched_and_locked_as_a_wheel_stops_the_plan():
     with pytest.raises(DataError) as raised:
         planning.check_patched(lock, {"thing": (TWO,)})
     assert raised.value.message == (
-        "thing has patches in 2026.1, and its lock has a wheel: thing-1.0-py3-none-any.whl"
+        "thing has patches in 2026.1, but its lock has a wheel: thing-1.0-py3-none-any.whl"
     )
 
 
 def test_patches_on_what_is_not_locked_are_mentioned(capsys):
     planning.check_patched(lock_of(), {"thing": (TWO,)})
-    assert "patches on thing, which is not in its lock" in capsys.readouterr().err
+    assert "patches for thing, which is not in its lock" in capsys.readouterr().err
 
 
 COMMITTED = [

@@ -96,7 +96,7 @@ def test_a_link_that_leads_out_through_another_is_refused(tmp_path):
     up = member("ok-1.0/p/q/up", tarfile.SYMTYPE, "../..")
     out = member("ok-1.0/out", tarfile.SYMTYPE, "p/q/up/../..")
     path = tarball(tmp_path / "ok-1.0.tar.gz", GOOD, up, out)
-    assert "'ok-1.0/out' leads out" in refused(path, tmp_path / "into").message
+    assert "'ok-1.0/out' leads outside" in refused(path, tmp_path / "into").message
 
 
 def test_links_in_a_circle_do_no_harm(tmp_path):
@@ -110,7 +110,8 @@ def test_links_in_a_circle_do_no_harm(tmp_path):
 def test_an_archive_has_one_top_directory(tmp_path, tops):
     path = tarball(tmp_path / "ok-1.0.tar.gz", tops)
     message = refused(path, tmp_path / "into").message
-    assert f"{len({t for t in tops if '/' in t})} top directories" in message
+    found = len({t for t in tops if "/" in t})
+    assert f"expected one top directory (PEP 625), got {found}" in message
 
 
 @pytest.mark.parametrize("length", [0, 5, 60, -60])

@@ -1,1 +1,1 @@
-"""Service packages: from a release tarball and a project file to a Debian source package."""
+"""Service packages: a release tarball and a project file become a Debian source package."""

@@ -1,4 +1,4 @@
-"""What `debian/assemble.py` does while a package is built, as data; the node's manifest."""
+"""The plan that `debian/assemble.py` carries out during a build; the node's manifest."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def plan_assembly(view: View, binaries: Sequence[Binary]) -> str:
-    """Return what `debian/assemble.py` does, as JSON.
+    """Return the plan for `debian/assemble.py`, as JSON.
 
-    `code`: where the wheel goes and what of it does not; `files`: what to write where,
+    `code`: where the wheel goes and what to exclude from it; `files`: what to write where,
     with presets; `directories`: empty ones; `links`: console scripts in /usr/bin.
     """
     service, tree = view.service, view.build.series.tree
@@ -60,7 +60,7 @@ def plan_assembly(view: View, binaries: Sequence[Binary]) -> str:
 
 
 def write_manifest(view: View) -> str:
-    """Return what `openstack-node` reads of the service."""
+    """Return the manifest that `openstack-node` reads for the service."""
     pristine = {c.destination: c.pristine for c in view.configs}
     text = manifest(
         view.service,
@@ -74,7 +74,7 @@ def write_manifest(view: View) -> str:
 
 
 def _foreign_directories(view: View) -> set[str]:
-    """Return the directories of others in /etc that ucf copies to: dpkg counts their owners."""
+    """Return other packages' directories in /etc that ucf copies to: dpkg tracks their owners."""
     own = PurePosixPath("/etc", view.service.name)
     parents = ((c.package, PurePosixPath(c.destination).parent) for c in view.configs)
     return {f"debian/{package}{p}" for package, p in parents if not p.is_relative_to(own)}
@@ -106,7 +106,7 @@ def _planned_files(view: View) -> Iterable[Mapping[str, object]]:
 
 
 def _planned_texts(view: View, binaries: Sequence[Binary]) -> Iterable[Mapping[str, object]]:
-    """Yield the rendered texts that are copied as they are."""
+    """Yield the rendered texts that are copied unchanged."""
     service, common = view.service, view.service.common
     for binary in binaries:
         overrides = f"debian/{binary.name}/usr/share/lintian/overrides/{binary.name}"

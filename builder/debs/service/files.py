@@ -1,4 +1,4 @@
-"""The files a service ships beside its code: units, their settings, sudoers, log rotation."""
+"""The files a service ships in addition to its code: units and settings, sudoers, logrotate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def shared_files(view: View, root: Path) -> dict[str, Rendered]:
-    """Return sudoers, logrotate and tmpfiles of the common package."""
+    """Return the sudoers, logrotate and tmpfiles texts of the common package."""
     service = view.service
     names = {"service": service.name, "user": service.user.name}
     common = service.common
@@ -36,7 +36,7 @@ def shared_files(view: View, root: Path) -> dict[str, Rendered]:
 
 
 def daemon_files(view: View, daemon: Daemon, root: Path) -> dict[str, Rendered]:
-    """Return the unit of a daemon, and uwsgi's settings for it."""
+    """Return the unit of a daemon, and its uWSGI settings."""
     unit = jinja.render(root, "unit.service.j2", **_unit(view, daemon))
     files = {f"debian/files.d/{daemon.name}.service": Rendered(unit)}
     if daemon.kind == "uwsgi":
@@ -56,7 +56,7 @@ def _unit(view: View, daemon: Daemon) -> dict[str, object]:
     environment = {k: view.fill(v) for k, v in daemon.environment.items()}
     if daemon.kind == "uwsgi":
         command = f"{tree}/bin/uwsgi"
-        # oslo.log names a log after the program, and that is uwsgi for each of them.
+        # oslo.log names the log after the program, which would be uwsgi for all of them.
         log = daemon.log_file or f"{daemon.name}.log"
         environment = {"OS_DEFAULT__LOG_FILE": log, **environment}
     else:
@@ -84,10 +84,10 @@ def _unit(view: View, daemon: Daemon) -> dict[str, object]:
 
 
 def _uwsgi_options(view: View, daemon: Daemon) -> list[str]:
-    """Return the options of uWSGI for a daemon, in their order (the last one wins).
+    """Return the uWSGI options of a daemon, in order (the last one wins).
 
-    What a file of the node's may change comes before `--ini`; addresses and number of
-    processes are added on the node (`serve-wsgi`).
+    Options that the node's ini file may change precede `--ini`; `serve-wsgi` adds the addresses
+    and the number of processes on the node.
     """
     tree, wsgi = view.build.series.tree, daemon.wsgi[0]
     return [
@@ -100,12 +100,12 @@ def _uwsgi_options(view: View, daemon: Daemon) -> list[str]:
         f"--module={wsgi.module}" if wsgi.module else f"--wsgi-file={tree}/bin/{wsgi.script}",
         "--master",
         f"--threads={daemon.threads}",
-        "--enable-threads",  # those of the application's own
-        "--lazy-apps",  # each process loads the application itself: they share no connection
-        "--need-app",  # without it the server is no use: end, and be started again later
+        "--enable-threads",  # for the application's own threads
+        "--lazy-apps",  # each process loads the application itself, so they share no connection
+        "--need-app",  # a server without the application is useless: exit, and be restarted later
         "--add-header=Connection: close",
-        # Nothing but the answer ends a request. The hooks are C functions of uWSGI's: HUP to a
-        # process ends it when it has answered, also while it loads the application.
+        # Only its answer ends a request. The hooks are C functions of uWSGI: HUP ends a process
+        # once it has answered, even while it loads the application.
         "--worker-reload-mercy=86400",
         "--die-on-term",
         "--hook-master-start=unix_signal:15 gracefully_kill_them_all",
@@ -115,22 +115,22 @@ def _uwsgi_options(view: View, daemon: Daemon) -> list[str]:
 
 
 def _word(text: str) -> str:
-    """Return what stands for a word of a command line in a unit (systemd.service(5))."""
+    """Return a word, quoted for a command line in a unit (systemd.service(5))."""
     return quote(text.replace("$", "$$"))
 
 
 def _assignment(name: str, value: str) -> str:
-    """Return what Environment= takes for a variable (systemd.exec(5))."""
+    """Return a variable, quoted for Environment= (systemd.exec(5))."""
     return quote(f"{name}={value}")
 
 
 def log_path(daemon: Daemon) -> str:
-    """Return the log of a daemon, below /var/log/<service>."""
+    """Return the log file of a daemon, relative to /var/log/<service>."""
     if daemon.kind == "uwsgi":
         return daemon.log_file or f"{daemon.name}.log"
     return f"{PurePosixPath(daemon.script).name}.log"
 
 
 def rootwraps(service: Service) -> list[str]:
-    """Return the scripts sudo runs: the forms of rootwrap."""
+    """Return the scripts sudo runs: the variants of rootwrap."""
     return [command.split()[0] for command in service.sudoers]

@@ -1,4 +1,4 @@
-"""A service as a real Debian source package: `debian/` rendered, built by debhelper."""
+"""A service as a real Debian source package: `debian/` is rendered, debhelper builds it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from builder.roots import Root
 
 
-RECIPE = "5"  # raise it when a change here changes the bits of a package
+RECIPE = "5"  # increase it when a change here changes the bits of a package
 
 
-# What dpkg-buildpackage would do, less what nobody reads afterwards (.changes, .buildinfo), and
-# less dpkg-source's own comparison of the tarball with what has just been unpacked from it,
-# which takes as long as many a service's build: its format "custom" takes files as they are.
-# $1 the directory of the source, $2 and $3 the tarballs that are to be its source package.
+# What dpkg-buildpackage does, without the files nobody reads afterwards (.changes, .buildinfo)
+# and without dpkg-source's comparison of the tarball with the tree just unpacked from it, which
+# can take as long as the build itself: the format "custom" accepts files unchecked.
+# $1 is the source directory, $2 and $3 are the tarballs of its source package.
 COMMANDS = r"""
 set -eu
 umask 022
@@ -53,7 +53,7 @@ def build_source_package(
 ) -> SourcePackage:
     """Build the source package and its binary packages; return them, moved into `output`.
 
-    `work` is an empty directory of this build's own. They are built on this machine, or in
+    `work` is an empty directory for this build alone. The build runs on this machine, or in
     the build root `root`. Raises BuildError, which names `log`.
     """
     files = render(build, library_depends, templates)
@@ -74,7 +74,7 @@ def build_source_package(
     try:
         if root is None:
             env |= {"OPENSTACK_TREE": str(build.tree), "OPENSTACK_WHEEL": str(build.wheel)}
-            find("dpkg-source")  # says which package has it
+            find("dpkg-source")  # raises an error that names the package
             run(argv, cwd=work, env=env, log=log)
         else:
             shutil.copyfile(build.wheel, work / build.wheel.name)
@@ -84,7 +84,7 @@ def build_source_package(
             root.run(argv, work, env=env, log=log, shown=shown)
     except BuildError as error:
         raise BuildError(
-            f"{build.service.name} {build.version}: its packages did not build",
+            f"{build.service.name} {build.version}: its packages failed to build",
             details=error.details,
             hint=error.hint,
         ) from error
@@ -92,7 +92,7 @@ def build_source_package(
 
 
 def _source_files(name: str, version: str) -> tuple[str, str, str]:
-    """Return the names dpkg-source has for a source package of format 3.0: .dsc, tarballs."""
+    """Return the names dpkg-source uses for a format 3.0 source package: .dsc, tarballs."""
     of_files = version.split(":", 1)[-1]
     upstream = of_files.rsplit("-", 1)[0]
     stem = f"{name}_{of_files}"
@@ -100,7 +100,7 @@ def _source_files(name: str, version: str) -> tuple[str, str, str]:
 
 
 def _unpack(build: ServiceBuild, work: Path, log: Path) -> Path:
-    """Put the tarball beside its unpacked tree, under the names dpkg-source looks for."""
+    """Put the tarball next to its unpacked tree, under the names dpkg-source expects."""
     upstream = debian_version(build.version)
     work.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(build.tarball, work / f"{build.service.name}_{upstream}.orig.tar.gz")

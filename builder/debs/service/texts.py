@@ -1,4 +1,4 @@
-"""Every text of `debian/`, rendered from `debian-templates/service`. Nothing is run here."""
+"""Every text of `debian/`, rendered from `debian-templates/service`. Runs no programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from builder.model.values import ServiceBuild
 
 
-# Packages of the series' tree that build a wheel and lay it out.
+# Packages in the series' tree that build a wheel and install it.
 BUILD_TOOLS = ("base", "build", "installer", "setuptools", "wheel", "pbr")
 
 
@@ -32,15 +32,15 @@ def render(
 ) -> Mapping[str, Rendered]:
     """Return every file of `debian/`, by its path in the source tree.
 
-    `build.service` is narrowed to the series. `library_depends` are the relations of the
-    Python code on library packages. `templates` is `debian-templates/`.
+    `build.service` is narrowed to the series. `library_depends` are the Python code's relations
+    to library packages. `templates` is `debian-templates/`.
     """
     view = View(build, tuple(list_configs(build)))
     binaries = _binaries(view, library_depends)
     root = templates / "service"
     files = {
         "debian/source/format": Rendered("3.0 (quilt)\n"),
-        # pbr and setuptools rewrite their metadata when a wheel is built.
+        # pbr and setuptools rewrite their metadata when they build a wheel.
         "debian/source/options": Rendered(
             'extend-diff-ignore = "(^|/)[^/]*\\.egg-info/|^build/|^(AUTHORS|ChangeLog)$"\n'
         ),
@@ -116,13 +116,13 @@ def _control(view: View, binaries: Sequence[Binary], root: Path) -> str:
 
 
 def _binaries(view: View, library_depends: Sequence[str]) -> list[Binary]:
-    """Return the binary packages: the Python code's, then those of the project file."""
+    """Return the binary packages: that of the Python code, then those of the project file."""
     service, series = view.service, view.build.series
     code = Binary(
         name=view.code,
         summary=f"{service.title} - Python code for OpenStack {series.id}",
         description=paragraphs(
-            f"This package holds the Python code of {service.name}, in the tree {series.tree} "
+            f"This package contains the Python code of {service.name}, in the tree {series.tree} "
             f"that all of OpenStack {series.id} shares.",
             service.description,
         ),
@@ -142,7 +142,7 @@ def _binary(view: View, package: Package) -> Binary:
             "adduser",
             "ucf",
             *(["sudo"] if service.sudoers else []),
-            # What units ask before they start, and who restarts them on an upgrade.
+            # Units ask it before they start, and it restarts them on an upgrade.
             INTERFACE,
         ]
     else:
@@ -171,7 +171,7 @@ def _binary(view: View, package: Package) -> Binary:
 
 
 def _exact(service: Service, relations: Iterable[str]) -> list[str]:
-    """Return relations, those on packages of this source with this very version."""
+    """Return relations; those on packages of this source require this exact version."""
     own = {p.name for p in service.packages}
     return [f"{r} (= ${{binary:Version}})" if r in own else r for r in relations]
 
@@ -181,7 +181,7 @@ def _rules(view: View, binaries: Sequence[Binary], root: Path) -> str:
     calls: dict[str, list[str]] = {}
     for daemon in service.daemons:
         enable = " --no-enable" if daemon.start == "manual" else ""
-        # What is started, the package's own postinst starts.
+        # The package's own postinst starts what is to be started.
         how = f"-p{daemon.package}{enable} --no-start --no-stop-on-upgrade"
         calls.setdefault(how, []).append(f"{daemon.name}.service")
     return jinja.render(
@@ -199,19 +199,18 @@ def _rules(view: View, binaries: Sequence[Binary], root: Path) -> str:
 
 
 def _units_to_start(service: Service, package: str) -> list[Daemon]:
-    """Return the daemons of a package that its own postinst starts, and does not wait for.
+    """Return the daemons of a package that its own postinst starts, without waiting for them.
 
-    One that says READY by itself does so when it has reached database and broker, which
-    may be never on a node that is not configured; and an upgrade restarts none whose
-    database has to be moved first (debhelper's snippets know neither). A oneshot is one of
-    them: its restart is that of the units that are part of it, and in an older series it was
-    a daemon itself.
+    A daemon that notifies READY does so once it has reached database and broker, which may be
+    never on an unconfigured node; and an upgrade must not restart a daemon whose database has to
+    be migrated first (debhelper's snippets handle neither). A oneshot is included: restarting it
+    restarts the units that are part of it, and in an older series it was a daemon itself.
     """
     return [d for d in service.daemons if d.package == package and d.start == "now"]
 
 
 def _scripts(view: View, binary: Binary, root: Path) -> dict[str, Rendered]:
-    """Return the maintainer scripts of a package that has something to do in them."""
+    """Return the maintainer scripts that a package needs."""
     service = view.service
     daemons = [d for d in service.daemons if d.package == binary.name]
     started = [f"{d.name}.service" for d in _units_to_start(service, binary.name)]
@@ -237,7 +236,7 @@ def _scripts(view: View, binary: Binary, root: Path) -> dict[str, Rendered]:
     files = {}
     if values["adopted"]:
         files["preinst"] = jinja.render(root, "preinst.j2", **values)
-    joins = bool(binary.groups or binary.apparmor)  # what is others'
+    joins = bool(binary.groups or binary.apparmor)  # of other packages
     owns = values["configs"] or values["directories"]
     if owns or values["steps"] or started or joins or values["adopted"]:
         files["postinst"] = jinja.render(root, "postinst.j2", **values)
@@ -247,10 +246,10 @@ def _scripts(view: View, binary: Binary, root: Path) -> dict[str, Rendered]:
         directories = [] if binary.code else view.directories(binary.name)
         values["logs"] = [f"/var/log/{service.name}/{log_path(d)}" for d in daemons]
         name, common = service.name, binary.name == service.common
-        # The last of the packages to be purged, whichever it is, finds it empty.
+        # Whichever package is purged last finds it empty.
         shared = [Directory(f"/etc/{name}")] if values["configs"] and not common else []
         values["directories"] = [*reversed(directories), *shared]
-        # What tmpfiles.d and Python's cache of entry points leave.
+        # Left behind by tmpfiles.d and Python's cache of entry points.
         made = [f"/run/{name}", f"/run/lock/{name}", f"{view.home}/.cache"]
         values["made"] = made if common else []
         values["kept"] = [d.path for d in directories if d.purge == "keep"]
@@ -259,9 +258,9 @@ def _scripts(view: View, binary: Binary, root: Path) -> dict[str, Rendered]:
 
 
 def _list_adopted(view: View) -> dict[str, str]:
-    """Return what Debian's packages of the service may have left in /etc where ours have files.
+    """Return files in /etc that Debian's packages of the service may have left, and ours have too.
 
-    Each with `gives-way` where an unchanged one is replaced, else `stays`.
+    Each is mapped to `gives-way` if an unchanged file is replaced, else to `stays`.
     """
     if not view.service.adopts:
         return {}
@@ -269,7 +268,7 @@ def _list_adopted(view: View) -> dict[str, str]:
 
 
 def _overrides(view: View, binary: Binary, root: Path) -> Rendered:
-    """Return what lintian is told to accept, with the reasons."""
+    """Return the lintian overrides, with reasons."""
     scripts = [s for p in view.service.packages if p.name == binary.name for s in p.scripts]
     common = binary.name == view.service.common
     text = jinja.render(
@@ -288,7 +287,7 @@ def _owner(service: Service, step: Step) -> str:
 
 
 def _tool_logs(view: View, package: str) -> list[str]:
-    """Return the logs of command-line tools, which the common package makes."""
+    """Return the log files of command-line tools, which the common package creates."""
     service = view.service
     logs = service.logs if package == service.common else ()
     return [f"/var/log/{service.name}/{log}" for log in logs]
@@ -304,7 +303,7 @@ def _step(view: View, step: Step) -> dict[str, str]:
 
 
 def _account(view: View) -> dict[str, str]:
-    """Return the options with which adduser makes group and user."""
+    """Return the options for addgroup and adduser."""
     user = view.service.user
     return {
         "name": user.name,

@@ -1,4 +1,4 @@
-"""A service in a series on a target, with what follows from its project file worked out."""
+"""A service in a series on a target, with the values derived from its project file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from builder.model.values import Series, Target
 
 
-# What a service talks to, when it is on the same node.
+# What a service talks to if it is on the same node.
 NEIGHBOURS = (
     "network-online.target",
     "remote-fs.target",
@@ -41,7 +41,7 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A file below /etc: the pristine of a package, and where ucf copies it."""
+    """A file below /etc: the pristine copy in a package, and where ucf installs it."""
 
     package: str
     pristine: str
@@ -68,19 +68,19 @@ class Binary:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The service of a build, with what follows from its project file worked out."""
+    """The service of a build, with the values derived from its project file."""
 
     build: ServiceBuild
     configs: tuple[Config, ...] = field(default=())
 
     @property
     def service(self) -> Service:
-        """The service, as its file has it in the series."""
+        """The service, as defined for the series."""
         return self.build.service
 
     @property
     def code(self) -> str:
-        """The package of the Python code."""
+        """The package with the Python code."""
         return f"openstack-{self.build.series.id}-{binary_name(self.service.distribution)}"
 
     @property
@@ -92,22 +92,22 @@ class View:
 
     @property
     def home(self) -> str:
-        """The home of its user."""
+        """The home directory of its user."""
         return self.service.user.home or f"/var/lib/{self.service.name}"
 
     @property
     def site(self) -> str:
-        """The directory of the series' tree that modules are in."""
+        """The site-packages directory of the series' tree."""
         return f"{self.build.series.tree}/lib/python{self.build.target.python_minor}/site-packages"
 
     def fill(self, text: str) -> str:
-        """Put the series' tree and id into a text of the project file."""
+        """Insert the series' tree and id into a text of the project file."""
         return text.replace("{tree}", self.build.series.tree).replace(
             "{series}", self.build.series.id
         )
 
     def directories(self, package: str) -> list[Directory]:
-        """Return the directories a package makes, parents first."""
+        """Return the directories a package creates, parents first."""
         own = self._standard() if package == self.service.common else []
         own += [
             Directory(
@@ -129,7 +129,7 @@ class View:
         return sorted(own, key=lambda d: d.path)
 
     def _etc(self, path: str) -> Directory:
-        """Return a directory for configuration: the service reads it and never writes."""
+        """Return a configuration directory, which the service reads but never writes."""
         return Directory(path, "root", self.service.user.name, "0750")
 
     def _standard(self) -> list[Directory]:
@@ -143,7 +143,7 @@ class View:
 
 
 def list_configs(build: ServiceBuild) -> Iterable[Config]:
-    """Yield what ucf looks after: configuration, uwsgi's settings, sudoers, logrotate."""
+    """Yield the files ucf manages: configuration, uWSGI settings, sudoers, logrotate."""
     service = build.service
     for file in service.files:
         path = absolute(service, file)
@@ -179,7 +179,7 @@ def absolute(service: Service, file: File) -> str:
 
 
 def pristine_path(service: Service, package: str, path: str) -> str:
-    """Return where the pristine of a file below /etc is: the path less /etc/<service>."""
+    """Return where the pristine copy of a file in /etc is, by its path below /etc/<service>."""
     relative = PurePosixPath(path).relative_to("/etc")
     if relative.parts[0] == service.name:
         relative = relative.relative_to(service.name)
@@ -187,9 +187,9 @@ def pristine_path(service: Service, package: str, path: str) -> str:
 
 
 def quote(text: str) -> str:
-    """Return what stands for a word in a unit (systemd.syntax(7)).
+    """Return a word, quoted for a unit (systemd.syntax(7)).
 
-    There a blank ends it, quotes and backslashes are read and % begins a specifier.
+    There a blank ends a word, quotes and backslashes are special, and % starts a specifier.
     """
     plain = text.replace("%", "%%")
     if re.fullmatch(r"[^\s\"'\\]+", plain):
@@ -199,14 +199,14 @@ def quote(text: str) -> str:
 
 
 def _list_served(daemon: Daemon) -> str:
-    """Return how a daemon runs, in words."""
+    """Return a description of how a daemon runs."""
     port = f" on port {daemon.port}" if daemon.port else ""
     return f"{daemon.kind}{port}, in {daemon.package}"
 
 
 def footprint(service: Service, series: Series, target: Target) -> Footprint:
-    """Return what the packages of a service, narrowed to `series`, bring to a node."""
-    # What is looked at depends on no file of a build, and on no revision.
+    """Return what the packages of a service, narrowed to `series`, add to a node."""
+    # None of it depends on a build's files or on a revision.
     version, none = series.versions[service.name], Path()
     build = ServiceBuild(service, series, target, version, none, none, none, 1, 0)
     view = View(build, tuple(list_configs(build)))

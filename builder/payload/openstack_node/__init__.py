@@ -1,5 +1,5 @@
 """openstack-node: set up and check the OpenStack services of a node.
 
-Python 3.9 and its standard library are all this needs. What a service is, its package
-says in a file of /usr/share/openstack-node/services; nothing here names one.
+This needs only Python 3.9 and its standard library. Each service's package describes it in a
+file in /usr/share/openstack-node/services; nothing here names a service.
 """

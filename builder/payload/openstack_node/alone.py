@@ -1,8 +1,8 @@
-"""One openstack-node at a time works on a node, and none beside what a killed one began.
+"""Let only one openstack-node work on a node, and none while a killed one's commands run.
 
-A migration goes on when the openstack-node that began it is killed, and a second one beside it
-would collide with it. So there are two locks (flock(2), which ends with the last process that
-has the file open): one the command has for itself, one it shares with the commands it runs.
+A migration keeps running when the openstack-node that started it is killed, and a second one
+would collide with it. So there are two locks (flock(2), released by the last process that has
+the file open): one the command keeps for itself, one it shares with the commands it runs.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ RUN = Path("/run")
 
 @contextmanager
 def alone(say: Callable[[str], None]) -> Iterator[None]:
-    """Let nothing else work on this node for the block.
+    """Keep other runs from working on this node during the block.
 
-    Waits for what an interrupted run left; NodeError where another one works.
+    Waits for what an interrupted run left; NodeError if another one is working.
     """
     shared = RUN / "openstack-node.work.lock"
     with _open(RUN / "openstack-node.lock") as own, _open(shared) as work:
         if not _taken(own):
-            raise system.NodeError("another openstack-node works on this node")
+            raise system.NodeError("another openstack-node is working on this node")
         if not _taken(work):
-            say("waiting for what an interrupted openstack-node began:\n")
+            say("waiting for what an interrupted openstack-node started:\n")
             say("".join(f"  {line}\n" for line in _holders(shared)))
             fcntl.flock(work, fcntl.LOCK_EX)
         system.SHARED.append(work.fileno())
@@ -55,7 +55,7 @@ def _taken(lock: TextIO) -> bool:
 
 
 def _holders(path: Path) -> Iterator[str]:
-    """Yield each process that has a file open, this one aside: its number, its command."""
+    """Yield number and command of each other process that has a file open."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended
             opened = {fd.readlink() for fd in (process / "fd").iterdir()}

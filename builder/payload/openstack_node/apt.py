@@ -1,7 +1,7 @@
-"""apt, asked about another suite: with sources, lists and a cache of its own.
+"""Query apt about another suite, with separate sources, lists and cache.
 
-What is installed is read from the machine; nothing of it is changed, and the lists of the
-machine's own apt stay as they are.
+Installed packages are read from the machine; nothing on it changes, including the lists of its
+own apt.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 ETC = Path("/etc/apt")
 STATUS = Path("/var/lib/dpkg/status")
-# The endings of the files apt reads, of sources.list(5) and apt_preferences(5).
+# The suffixes of the files apt reads, from sources.list(5) and apt_preferences(5).
 READ = {"sources.list": {".list", ".sources"}, "preferences": {"", ".pref"}}
 FETCH_SECONDS = 600
 THINK_SECONDS = 120
 INSTALLED = re.compile(r"^Inst (\S+)(?: \[(\S+)\])? \((\S+)")
 SPACE = re.compile(r"^After this operation, ([\d.,]+) ([kMGT]?)B (?:of|.*(freed))", re.MULTILINE)
-# Packages on hold (apt-mark(8)) are looked at as if they were not; apt names those it would change.
+# Ignore that packages are on hold (apt-mark(8)); apt names those of them it would change.
 HELD_TOO = ("--ignore-hold", "--allow-change-held-packages")
 HELD = re.compile(r"^The following held packages will be changed:\n((?: .*\n)+)", re.MULTILINE)
 REMOVED = re.compile(r"^Remv (\S+) \[(\S+)\]")
@@ -32,7 +32,7 @@ REMOVED = re.compile(r"^Remv (\S+) \[(\S+)\]")
 
 @dataclass(frozen=True)
 class Change:
-    """A package that an upgrade brings: `old` is empty for a new one, `new` for one that goes."""
+    """A package an upgrade changes: `old` is empty for a new one, `new` for a removed one."""
 
     package: str
     old: str
@@ -40,13 +40,13 @@ class Change:
 
 
 class Apt:
-    """apt, as if the machine's sources named the suites of the series `new` for those of `old`.
+    """apt, as if the machine's sources named the suites of the series `new` instead of `old`.
 
-    Where they name those of `new` already, those of `old` are left out: apt refuses a suite that
-    is there twice with two keys.
+    If they already name those of `new`, those of `old` are left out: apt refuses a suite that
+    appears twice with two keys.
 
-    `area` is an empty directory. What is unpacked in it all users can read, for the services'
-    users to look at; the sources, in which passwords may be, only root.
+    `area` is an empty directory. What is unpacked in it is readable for all, since the services'
+    users inspect it; the sources, which may contain passwords, only for root.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class Apt:
         self.options = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
 
     def update(self) -> None:
-        """Fetch the lists; NodeError when one cannot be fetched."""
+        """Fetch the lists; NodeError if one cannot be fetched."""
         texts = (p.read_text(encoding="utf-8") for p in files(self.area, "sources.list"))
         if not any(suite(self.new).search(text) for text in texts):
             raise system.NodeError(
-                f"no source of apt has a suite of {self.old}",
+                f"no apt source has a suite of {self.old}",
                 f"apt-get install openstack-{self.old}-archive",
             )
         done = self._get(["--error-on=any", "update"], FETCH_SECONDS)
@@ -99,7 +99,7 @@ class Apt:
             )
 
     def changes(self) -> list[Change]:
-        """Return what `apt full-upgrade` would do if no package were on hold, by name."""
+        """Return what `apt full-upgrade` would change if no package were on hold, by name."""
         found = []
         for line in self._full_upgrade("--simulate").splitlines():
             if match := INSTALLED.match(line):
@@ -109,7 +109,7 @@ class Apt:
         return sorted(found, key=lambda c: c.package)
 
     def held(self, packages: list[str]) -> list[str]:
-        """Return those on hold of what installing `packages` changes; NodeError where it fails."""
+        """Return the packages on hold that installing `packages` changes; NodeError if it fails."""
         if not packages:
             return []
         done = self._get(["--simulate", *HELD_TOO, "install", *packages], THINK_SECONDS)
@@ -118,11 +118,11 @@ class Apt:
         return held(done.out)
 
     def broken(self) -> bool:
-        """Whether apt does nothing before what was interrupted is brought to its end."""
+        """Whether apt does nothing until an interrupted operation is completed."""
         return self._get(["check"], THINK_SECONDS).code != 0
 
     def has(self, packages: list[str]) -> list[str]:
-        """Return those of packages that the suite has, whatever is preferred to it."""
+        """Return those of `packages` that the suite has, even if apt prefers others."""
         if not packages:
             return []
         said = system.output(["apt-cache", *self.options, "madison", *packages], seconds=60)
@@ -130,12 +130,12 @@ class Apt:
         return sorted({line.split()[0] for line in rows} & set(packages))
 
     def refusal(self, package: str) -> str:
-        """Return why apt does not install a package; nothing where it would."""
+        """Return why apt does not install a package; nothing if it would."""
         done = self._get(["--simulate", *HELD_TOO, "install", package], THINK_SECONDS)
         return done.tail() if done.code != 0 else ""
 
     def sizes(self) -> tuple[int, int]:
-        """Return the bytes `apt full-upgrade` would fetch, and those it would take on the disk."""
+        """Return the bytes `apt full-upgrade` would fetch, and those it would add on disk."""
         said = self._full_upgrade("-q", "--print-uris", "--yes")
         rows = re.findall(r"^'\S+' \S+ (\d+)", said, re.MULTILINE)
         space = SPACE.search(said)
@@ -146,13 +146,13 @@ class Apt:
         return sum(int(size) for size in rows), disk
 
     def unpack(self, packages: list[str]) -> Path:
-        """Fetch the suite's version of packages; return the directory their files are in."""
+        """Fetch the suite's version of packages; return the directory with their files."""
         if packages:
             unpack(packages, self.area, self.unpacked, self.options)
         return self.unpacked
 
     def _full_upgrade(self, *options: str) -> str:
-        """Return what apt says of it when it does nothing."""
+        """Return the output of a full-upgrade that changes nothing."""
         done = self._get([*options, *HELD_TOO, "full-upgrade"], THINK_SECONDS)
         if done.code != 0:
             raise system.NodeError("apt cannot resolve the upgrade", details=done.tail())
@@ -167,9 +167,9 @@ def _apt_get(words: list[str], area: Path, seconds: float) -> system.Done:
 
 
 def unpack(packages: list[str], area: Path, into: Path, options: Iterable[str] = ()) -> None:
-    """Fetch packages, each NAME or NAME=VERSION, to `area`; put their files into a directory.
+    """Fetch packages, each NAME or NAME=VERSION, to `area`; unpack them into a directory.
 
-    Raises NodeError where one cannot be fetched, or is damaged.
+    Raises NodeError if one cannot be fetched, or is damaged.
     """
     got = _apt_get([*options, "download", *packages], area, FETCH_SECONDS)
     debs = sorted(area.glob("*.deb"))
@@ -183,41 +183,41 @@ def unpack(packages: list[str], area: Path, into: Path, options: Iterable[str] =
 
 
 def held(said: str) -> list[str]:
-    """Return the packages on hold that apt says it would change."""
+    """Return the packages on hold that apt reports it would change."""
     return sorted(name for block in HELD.findall(said) for name in block.split())
 
 
 def refuse_held(packages: list[str]) -> None:
-    """Raise NodeError for packages on hold: apt would stop at them, in the middle of things."""
+    """Raise NodeError for packages on hold: apt would stop at them halfway."""
     if packages:
         raise system.NodeError(
-            f"on hold, and to be changed: {', '.join(packages)}",
+            f"packages to change are on hold: {', '.join(packages)}",
             f"apt-mark unhold {' '.join(packages)}",
         )
 
 
 def files(directory: Path, name: str) -> list[Path]:
-    """Return a configuration file of apt and those of its directory of further ones.
+    """Return a configuration file of apt and those in its `.d` directory.
 
-    What else lies there, such as the copies dpkg leaves beside a changed file, apt ignores.
+    apt ignores other files there, such as the copies dpkg leaves next to a changed file.
     """
     paths = (directory / name, *sorted((directory / f"{name}.d").glob("*")))
     return [path for path in paths if path.is_file() and path.suffix in READ[name]]
 
 
 def _live(path: Path) -> str:
-    """Return a file of apt's without its comments."""
+    """Return an apt file without its comments."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return "".join(line for line in lines if line.lstrip()[:1] != "#")
 
 
 def _without(path: Path, text: str, old: str, new: str) -> str:
-    """Return sources without the stanzas, or lines, of `old` alone."""
+    """Return sources without the stanzas, or lines, that name only `old`."""
     between = r"\n(?=[ \t]*\n)" if path.suffix == ".sources" else r"\n"
     parts = re.split(between, text)
     return "\n".join(p for p in parts if suite(new).search(p) or not suite(old).search(p))
 
 
 def suite(series: str) -> re.Pattern[str]:
-    """Return what a suite of a series looks like, such as bookworm-2025.2."""
+    """Return a pattern for suites of a series, such as bookworm-2025.2."""
     return re.compile(rf"(?<![\w./-])([a-z]+)-{re.escape(series)}(?![\w./-])")

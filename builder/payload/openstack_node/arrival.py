@@ -1,7 +1,7 @@
-"""Waiting for a unit that was (re)started: until it is up, or what keeps it from it.
+"""Wait until a (re)started unit is up, or find out what keeps it from coming up.
 
-systemd calls a unit active when its first process says so, or merely when there is one. An API
-is up when it answers, another daemon that says nothing by itself when it stays.
+systemd calls a unit active when its first process reports so, or merely when there is one. An
+API is up when it answers, any other daemon that reports nothing when it keeps running.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from openstack_node.system import UnitState
 
 LOGS = Path("/var/log")
-ENDS = 3  # so often by itself, and it will go on so
-STAYS = 5  # seconds in which a daemon that cannot work has ended
-QUIET_SECONDS = 10  # until a person is told what is waited for
+ENDS = 3  # after so many exits it will not recover
+STAYS = 5  # seconds within which a daemon that cannot work has exited
+QUIET_SECONDS = 10  # before reporting what is being waited for
 ANSWER_SECONDS = 10
 CAUSE_LINES = 400
 LISTEN = "0A"  # a state of /proc/net/tcp
-SILENT = {"simple", "exec", "idle"}  # types of units that do not say that they are up
-# What daemons, Python and the gate of a unit say of a failure; a log may have lines without one.
+SILENT = {"simple", "exec", "idle"}  # types of units that do not report that they are up
+# How daemons, Python and the gate of a unit report a failure.
 FAILURE = re.compile(
     r".*\b(ERROR|CRITICAL)\s+\S+\s+\S|[A-Za-z_][\w.]*(Error|Exception|Failure|TooOld\w+): \S"
     r"|not started: |!!! |.*\b[Ff]ailed to |\S+: error: "
@@ -37,7 +37,7 @@ FAILURE = re.compile(
 
 
 class Wait:
-    """What is known of a unit while it is waited for; made before it is restarted."""
+    """A wait for a unit; create it before restarting the unit."""
 
     def __init__(self, service: Service, unit: Unit, say: Callable[[str], None]) -> None:
         self.service, self.unit, self._say = service, unit, say
@@ -46,9 +46,9 @@ class Wait:
         self._said = ""
 
     def up(self, seconds: float) -> bool:
-        """Return when the unit is up; NodeError, with the cause, when it is not in time.
+        """Return once the unit is up; NodeError, with the cause, if it is not up in time.
 
-        False: it is not to run.
+        Returns False if it is not supposed to run.
         """
         while True:
             state = system.unit_states([self.unit.name]).get(self.unit.name)
@@ -64,19 +64,19 @@ class Wait:
             self._tell(lack)
             time.sleep(0.3)
         raise system.NodeError(
-            f"{self.unit.name} does not come up: {lack}",
+            f"{self.unit.name} did not come up: {lack}",
             f"see journalctl -u {self.unit.name} and /var/log/{self.service.name}",
             "openstack-node status",
             details=self.cause(),
         )
 
     def _lack(self, state: UnitState | None) -> str:
-        """Return what it lacks to be up, in words."""
+        """Return in words why it is not up, or nothing if it is."""
         if state is None:
             return "systemd does not know it"
         times = f", after {_times(state.restarts)}" if state.restarts else ""
         if state.waits and not state.pending:
-            return "its start condition does not hold"
+            return "its start condition is not met"
         if state.active != "active" or state.pending:
             return f"{state.sub if state.sub == 'auto-restart' else state.active}{times}"
         doors = listening(state.main_pid) if self.unit.kind == "uwsgi" else []
@@ -85,25 +85,25 @@ class Wait:
             return f"it runs, but {max(faults)}{times}" if all(faults) else ""
         silent = state.kind in SILENT or self.unit.kind == "uwsgi"
         if silent and time.time() - state.started < STAYS:
-            return f"it may end again{times}"
+            return f"it may exit again{times}"
         return ""
 
     def _is_over(self, state: UnitState) -> bool:
-        """Whether waiting longer is of no use."""
+        """Whether waiting longer is pointless."""
         if state.restarts >= ENDS:
             return True
         return not state.pending and (state.waits or state.active == "failed")
 
     def _tell(self, lack: str) -> None:
-        """Say what is waited for, once it takes its time, and whenever that changes."""
+        """Report what is being waited for, once that takes long, and whenever it changes."""
         if lack != self._said and time.monotonic() > self._start + QUIET_SECONDS:
-            self._say(f"\n    waits for {self.unit.name}: {lack} ... ")
+            self._say(f"\n    waiting for {self.unit.name}: {lack} ... ")
             self._said = lack
 
     def cause(self) -> str:
-        """Return the last line that speaks of a failure since the restart, or nothing.
+        """Return the last line that reports a failure since the restart, or nothing.
 
-        In the journal is what a daemon says before it has a log.
+        The journal has what a daemon prints before it opens its log.
         """
         since = f"--since=@{int(self._began)}"
         words = ["journalctl", "--no-pager", "--output=cat", f"--lines={CAUSE_LINES}", since]
@@ -121,11 +121,11 @@ class Wait:
 
 
 def _times(number: int) -> str:
-    return "it ended once" if number == 1 else f"it ended {number} times"
+    return "it exited once" if number == 1 else f"it exited {number} times"
 
 
 def listening(pid: int) -> list[tuple[str, int]]:
-    """Return the addresses and ports (TCP) a process listens at, one that means all as loopback."""
+    """Return the TCP addresses and ports a process listens on, a wildcard as localhost."""
     inodes = set()
     with contextlib.suppress(OSError):  # it ended
         for link in Path(f"/proc/{pid}/fd").iterdir():
@@ -140,32 +140,32 @@ def listening(pid: int) -> list[tuple[str, int]]:
 
 
 def _place(text: str) -> tuple[str, int]:
-    """Return what a column of /proc/net/tcp and tcp6 stands for: words of four bytes, reversed."""
+    """Return the address in a column of /proc/net/tcp and tcp6: words of four bytes, reversed."""
     raw, port = text.split(":")
     words = [bytes.fromhex(raw[i : i + 8])[::-1] for i in range(0, len(raw), 8)]
     address = ipaddress.ip_address(b"".join(words))
-    # A socket of IPv6 that takes all takes IPv4 as well, unless the system says otherwise.
+    # An IPv6 wildcard socket accepts IPv4 as well, unless the system is set otherwise.
     host = "localhost" if address.is_unspecified else str(address)
     return host, int(port, 16)
 
 
 def _fault(door: tuple[str, int]) -> str | None:
-    """Return what is wrong with an API's answer, nothing if it is well; None for no HTTP there."""
+    """Return what is wrong with an API's answer, or nothing; None if it does not speak HTTP."""
     host, port = door
-    # Its certificate has another name; whoever has this port on this host is it.
+    # Its certificate has another name; what listens on this port of this host is known to be it.
     trust = ssl._create_unverified_context()  # noqa: S323
     said = _answer(http.client.HTTPConnection(host, port, timeout=ANSWER_SECONDS))
-    if isinstance(said, str):  # where TLS is spoken, plain words are hung up on
+    if isinstance(said, str):  # a TLS server hangs up on plain HTTP
         link = http.client.HTTPSConnection(host, port, timeout=ANSWER_SECONDS, context=trust)
         secure = _answer(link)
         said = secure if isinstance(secure, int) else said
     if isinstance(said, int):
-        return f"answers at port {port} with {said}" if said >= 500 else ""
-    return said and f"does not answer at port {port} ({said})"
+        return f"answers on port {port} with {said}" if said >= 500 else ""
+    return said and f"does not answer on port {port} ({said})"
 
 
 def _answer(link: http.client.HTTPConnection) -> int | str | None:
-    """Return the status of an answer, or why there is none; None for another protocol's words."""
+    """Return the status of an answer, or why there is none; None for another protocol."""
     try:
         link.request("GET", "/")
         return link.getresponse().status

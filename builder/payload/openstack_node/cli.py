@@ -32,26 +32,28 @@ if TYPE_CHECKING:
 UNKNOWN = 3
 COLOURS = {"critical": "31", "warning": "33", "unknown": "35", "note": "36", "ok": "32"}
 EXIT = """\
-exit status of status: 0 well, 1 warning, 2 critical (a monitoring plugin's); of the others:
-0 done, 1 something failed; of all: 3 not known (no such service, not root)
+exit status:
+  status          0 ok, 1 warning, 2 critical (as a monitoring plugin)
+  other commands  0 done, 1 something failed
+  all commands    3 unknown (no such service, not root)
 """
 
 
 class Parser(argparse.ArgumentParser):
-    """Ends with the status that tells monitoring that nothing was found out."""
+    """Exits with UNKNOWN on usage errors, as monitoring expects if nothing was checked."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        """Say what is wrong with the command line."""
+        """Report a usage error and exit."""
         self.print_usage(sys.stderr)
         self.exit(UNKNOWN, f"{self.prog}: {message}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Carry out a command line; return its exit status."""
+    """Run a command line; return its exit status."""
     options = parse(arguments)
     if not system.is_root():
         error = system.NodeError(
-            "only root can look at the services as they see themselves",
+            "must run as root, to check the services as their own users",
             f"sudo openstack-node {options.verb}",
         )
         return _tell(error, UNKNOWN)
@@ -68,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _carry_out(options: argparse.Namespace) -> int:
-    """Run a verb for the services that are meant, as they are when nothing else works."""
+    """Run a verb for the selected services, read while nothing else changes the node."""
     try:
         services = _services(options.services, foreign=options.run in FOREIGN)
     except system.NodeError as error:
@@ -78,7 +80,7 @@ def _carry_out(options: argparse.Namespace) -> int:
 
 
 def _services(names: list[str], *, foreign: bool) -> list[manifest.Service]:
-    """Return the services that are meant; those of Debian's own packages only if `foreign`."""
+    """Return the selected services, those from Debian's own packages only if `foreign`."""
     theirs = debian.found()
     if foreign:
         services = sorted([*manifest.load([]), *theirs], key=lambda s: s.order)
@@ -86,22 +88,23 @@ def _services(names: list[str], *, foreign: bool) -> list[manifest.Service]:
         unknown = [name for name in names if name not in known]
         if unknown:
             raise system.NodeError(
-                f"no service {unknown[0]} is installed here",
+                f"service {unknown[0]} is not installed here",
                 f"installed: {', '.join(sorted(known)) or 'none'}",
             )
         services = [s for s in services if not names or s.name in names]
     else:
         services = manifest.load(names)
     if not services:
-        hint = "openstack-node adopt SERIES moves Debian's own packages here" if theirs else ""
+        hint = "openstack-node adopt SERIES replaces Debian's own packages" if theirs else ""
         raise system.NodeError(
-            "no service is installed here", hint or "install its packages with apt-get first"
+            "no service is installed here",
+            hint or "install a service's packages with apt-get first",
         )
     return services
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Return what a command line says; services may come behind options, too."""
+    """Return the parsed command line; services may follow options."""
     top = parser()
     options, more = top.parse_known_args(arguments)
     if more and (options.run is run_rollback or any(word.startswith("-") for word in more)):
@@ -111,9 +114,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def parser() -> Parser:
-    """Return the parser of the command line; each verb names the function that runs it.
+    """Return the command line's parser; each verb names the function that runs it.
 
-    `works`: it changes the node, so nothing else may at the same time.
+    `works`: the verb changes the node, so nothing else may change it at the same time.
     """
     top = Parser(
         prog="openstack-node",
@@ -134,9 +137,9 @@ def parser() -> Parser:
 
 def _add_setup(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = (
-        "Bring the databases of the services to what their code wants (first users and further "
-        "databases included), then start the services, and restart those whose files were "
-        "changed after they started. Safe to repeat."
+        "Bring the databases of the services up to what their code needs (including first users "
+        "and further databases), then start the services, and restart those whose files changed "
+        "after they started. Safe to repeat."
     )
     steps = manifest.setup_steps()
     verb = verbs.add_parser(
@@ -148,12 +151,12 @@ def _add_setup(verbs: argparse._SubParsersAction[Parser]) -> None:
         usual = f" (default: {option['default'].replace('{host}', '<this host>')})"
         title = option["title"] + (usual if option["default"] else "")
         verb.add_argument(f"--{name}", metavar="VALUE", default="", help=title.replace("%", "%%"))
-    verb.add_argument("--no-start", action="store_true", help="leave the services as they are")
+    verb.add_argument("--no-start", action="store_true", help="do not start or restart services")
     verb.set_defaults(run=run_setup, works=True, of_steps=list(options))
 
 
 def _asked(steps: list[dict[str, Any]]) -> str:
-    """Return what setup takes from the environment."""
+    """Return the help text on what setup takes from the environment."""
     secrets = {name: question for step in steps for name, question in step["secret"].items()}
     passed = [name for step in steps for name in (*step["environment"], *step["passed"])]
     lines = [
@@ -161,71 +164,74 @@ def _asked(steps: list[dict[str, Any]]) -> str:
         for name, question in secrets.items()
     ]
     if passed:
-        lines.append(f"Passed on where they are set: {', '.join(dict.fromkeys(passed))}.")
+        lines.append(f"Passed on if set: {', '.join(dict.fromkeys(passed))}.")
     return " ".join(lines)
 
 
 def _add_status(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = (
-        "Show, for what is installed here: series and version, units, databases, the services' "
-        "own upgrade checks, and what is wrong in the configuration files."
+        "Show the state of the services installed here: series and version, units, databases, "
+        "the services' own upgrade checks, and problems in the configuration files."
     )
     verb = verbs.add_parser(
         "status",
-        help="show how the services are",
+        help="show the state of the services",
         description=text,
         epilog=EXIT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_services(verb)
-    verb.add_argument("--json", action="store_true", help="print it for programs")
+    verb.add_argument("--json", action="store_true", help="print JSON, for programs")
     verb.add_argument(
-        "--quick", action="store_true", help="leave out the upgrade checks, which take seconds"
+        "--quick", action="store_true", help="skip the upgrade checks, which take seconds"
     )
     verb.set_defaults(run=run_status, works=False)
 
 
 def _add_plan(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = (
-        "Show what a move of this node to another series would do, and change nothing: packages, "
-        "services that restart, databases, what the new series no longer reads of the live "
-        "configuration files, and what is left to a person."
+        "Show what moving this node to another series would do, without changing anything: "
+        "packages, services that restart, databases, options in the live configuration files "
+        "that the new series no longer reads, and what is left for you to do."
     )
     verb = verbs.add_parser("plan", help="show what an upgrade would do", description=text)
     _add_series(verb)
-    verb.add_argument("--json", action="store_true", help="print it for programs")
+    verb.add_argument("--json", action="store_true", help="print JSON, for programs")
     verb.set_defaults(run=run_plan, works=False)
 
 
 def _add_upgrade(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = (
         "Move the services of this node to another series, in the order their projects document: "
-        "of each its packages, then its databases, its daemons, and at last what the release "
-        "before could not live with. What was interrupted goes on where it was when the command "
-        "is given again. Nodes with databases come first, then compute nodes."
+        "for each its packages, then its databases, its daemons, and last the changes that the "
+        "previous release cannot work with. Run the command again to resume an interrupted "
+        "upgrade. Upgrade nodes with databases first, then compute nodes."
     )
     verb = verbs.add_parser("upgrade", help="move services to another series", description=text)
     _add_series(verb)
-    verb.add_argument("--dry-run", action="store_true", help="show the steps, and do nothing")
-    verb.add_argument("--yes", action="store_true", help="do not ask whether to begin")
+    verb.add_argument("--dry-run", action="store_true", help="show the steps without running them")
+    verb.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     verb.add_argument(
         "--reversible",
         action="store_true",
-        help="leave out what a service of the release before could not live with: for clouds "
-        "with more nodes to move, and to be able to go back; without it the same command does it",
+        help="skip the changes that services of the previous release cannot work with: for clouds "
+        "with more nodes to move, and to be able to go back; run it again without this option "
+        "to make them",
     )
     verb.add_argument(
-        "--skip-checks", action="store_true", help="go on where a service's upgrade check fails"
+        "--skip-checks",
+        action="store_true",
+        help="continue even if a service's upgrade check fails",
     )
     verb.set_defaults(run=run_upgrade, works=True)
 
 
 def _add_adopt(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = (
-        "Move the services of this node that are Debian's own packages to those of a series, one "
-        "service after the other, with their configuration, databases and users; what was "
-        "interrupted goes on when the command is given again. With --clean, remove what Debian's "
-        "packages left behind instead."
+        "Replace Debian's own packages of the services on this node by those of a series, one "
+        "service after the other, keeping configuration, databases and users. Run the command "
+        "again to resume an interrupted move. With --clean, remove what Debian's packages left "
+        "behind instead."
     )
     verb = verbs.add_parser("adopt", help="move from Debian's own packages", description=text)
     verb.add_argument(
@@ -233,47 +239,51 @@ def _add_adopt(verbs: argparse._SubParsersAction[Parser]) -> None:
         metavar="SERIES",
         nargs="?",
         default="",
-        help="the series to go to, such as 2023.1",
+        help="the series to move to, such as 2023.1",
     )
     _add_services(verb)
-    verb.add_argument("--dry-run", action="store_true", help="show what it would do, and stop")
-    verb.add_argument("--yes", action="store_true", help="do not ask whether to begin")
+    verb.add_argument(
+        "--dry-run", action="store_true", help="show what it would do, and do nothing"
+    )
+    verb.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     verb.add_argument(
         "--clean",
         action="store_true",
-        help="remove init scripts, obsolete configuration files and answers of debconf",
+        help="remove init scripts, obsolete configuration files and debconf answers",
     )
     verb.add_argument(
-        "--skip-checks", action="store_true", help="go on where a service's upgrade check fails"
+        "--skip-checks",
+        action="store_true",
+        help="continue even if a service's upgrade check fails",
     )
     verb.set_defaults(run=run_adopt, works=True, reversible=False)
 
 
 def _add_restart(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = (
-        "Restart the units that still run with code which was replaced, because restarts are "
-        f"deferred (RESTARTS=defer in {restarts.DEFAULTS}), the APIs last."
+        "Restart the units that still run replaced code because restarts are deferred "
+        f"(RESTARTS=defer in {restarts.DEFAULTS}), the APIs last."
     )
-    verb = verbs.add_parser("restart", help="restart what waits for it", description=text)
+    verb = verbs.add_parser("restart", help="restart units that wait for it", description=text)
     _add_services(verb)
     verb.set_defaults(run=run_restart, works=True)
 
 
 def _add_rollback(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = (
-        "Return a service to the series before, as long as its databases let the older code "
-        "work; a source of apt has to have that series still."
+        "Return a service to the previous series, if its databases still let the older code "
+        "work; an apt source must still provide that series."
     )
     verb = verbs.add_parser(
-        "rollback", help="return a service to the series before", description=text
+        "rollback", help="return a service to the previous series", description=text
     )
-    verb.add_argument("services", nargs=1, metavar="SERVICE", help="the name of one")
+    verb.add_argument("services", nargs=1, metavar="SERVICE", help="the service to return")
     verb.add_argument("--to", metavar="SERIES", default="", help="the series to return to")
     verb.set_defaults(run=run_rollback, works=True)
 
 
 def _add_series(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("series", metavar="SERIES", help="the series to go to, such as 2026.1")
+    verb.add_argument("series", metavar="SERIES", help="the series to move to, such as 2026.1")
     _add_services(verb)
 
 
@@ -282,12 +292,12 @@ def _add_services(verb: argparse.ArgumentParser) -> None:
         "services",
         nargs="*",
         metavar="SERVICE",
-        help="names of services (default: all that are installed)",
+        help="names of services (default: all installed)",
     )
 
 
 def run_setup(services: list[manifest.Service], options: argparse.Namespace) -> int:
-    """Set services up."""
+    """Set up services."""
     wishes = setup.Wishes(
         say=_say,
         options={n: getattr(options, n.replace("-", "_")) for n in options.of_steps},
@@ -298,7 +308,7 @@ def run_setup(services: list[manifest.Service], options: argparse.Namespace) -> 
 
 
 def run_status(services: list[manifest.Service], options: argparse.Namespace) -> int:
-    """Show how services are."""
+    """Show the state of services."""
     ours = [s for s in services if not s.foreign]
     reports = status.gather(ours, upgrade_checks=not options.quick)
     reports += [status.foreign(s) for s in services if s.foreign]
@@ -315,7 +325,7 @@ def run_status(services: list[manifest.Service], options: argparse.Namespace) ->
 
 
 def run_plan(services: list[manifest.Service], options: argparse.Namespace) -> int:
-    """Show what a move to another series would do."""
+    """Show what moving to another series would do."""
     if theirs := [s for s in services if s.foreign]:
         debian.check(theirs, options.series)
     found = plan.plan(services, options.series)
@@ -356,25 +366,27 @@ def _upgrade(
 
 
 def run_adopt(services: list[manifest.Service], options: argparse.Namespace) -> int:
-    """Move Debian's own packages here, or remove what they left."""
+    """Replace Debian's own packages with ours, or remove what they left."""
     if options.clean:
         return _clean(options)
     if not options.series:
-        raise system.NodeError("to which series?", "such as: openstack-node adopt 2023.1")
-    # Of ours, those that were moved by an adoption that was interrupted.
+        raise system.NodeError("no series given", "for example: openstack-node adopt 2023.1")
+    # Includes those of ours that an interrupted adoption has already moved.
     ours = [s for s in services if s.foreign or s.series == options.series]
     theirs = [s for s in ours if s.foreign]
     if not theirs and not upgrade.Journal(options.series).done:
         raise system.NodeError(
-            "no service here is of Debian's own packages", "openstack-node status shows what is"
+            "no service here is from Debian's own packages",
+            "openstack-node status shows what is installed",
         )
     debian.check(theirs, options.series)
     wishes = upgrade.Wishes(options.series, _say, checks=not options.skip_checks, verb="adopt")
     _upgrade(ours, wishes, options)
     if not options.dry_run and (left := leftovers.find()):
-        _say(f"left of Debian's packages, without effect: {len(left)} files and sets of answers\n")
         _say(
-            "  openstack-node adopt --clean --dry-run shows them, without --dry-run removes them\n"
+            f"left over from Debian's packages, without effect: {len(left)} files and sets of "
+            "debconf answers\n"
+            "  openstack-node adopt --clean removes them; add --dry-run to list them only\n"
         )
     return 0
 
@@ -393,14 +405,14 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def run_restart(services: list[manifest.Service], _: argparse.Namespace) -> int:
-    """Restart what runs with code that was replaced."""
+    """Restart units that run replaced code."""
     for service in services:
         upgrade.restart(service, restarts.pending(service), _say)
     return 0
 
 
 def run_rollback(services: list[manifest.Service], options: argparse.Namespace) -> int:
-    """Return a service to the series before."""
+    """Return a service to the previous series."""
     rollback.rollback(services[0], options.to, _say)
     return 0
 
@@ -410,15 +422,17 @@ def _say(text: str) -> None:
 
 
 def _ask(question: str) -> None:
-    """Go on when a person agrees; NodeError otherwise."""
+    """Ask for confirmation; raise NodeError if it is not given."""
     if not sys.stdin.isatty():
-        raise system.NodeError("not a terminal: nobody can confirm", "pass --yes to proceed")
+        raise system.NodeError(
+            "cannot ask for confirmation: not a terminal", "pass --yes to proceed"
+        )
     if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
         raise system.NodeError("nothing was done")
 
 
 def as_json(reports: list[status.Report], level: str) -> dict[str, object]:
-    """Return the reports as data: `format` is raised when a reader would have to change."""
+    """Return the reports as data; `format` is incremented when readers have to change."""
     return {
         "format": 1,
         "host": socket.gethostname(),
@@ -451,7 +465,7 @@ def as_text(report: status.Report, *, colour: bool) -> Iterator[str]:
 
 
 def summary(reports: list[status.Report]) -> str:
-    """Return in words how many of what is wrong."""
+    """Return the number of findings by level, in words."""
     counts = {
         level: sum(line.level == level for r in reports for line in r.lines)
         for level in ("critical", "warning", "unknown")
@@ -472,5 +486,5 @@ def _tell(error: system.NodeError, code: int) -> int:
     return code
 
 
-# What Debian's own packages of services are shown to.
+# Verbs that also see services from Debian's own packages.
 FOREIGN = (run_adopt, run_plan, run_status)

@@ -1,4 +1,4 @@
-"""The databases of a service, and its broker, asked by `probe.py` as the service's user."""
+"""Query the databases of a service, and its broker, by `probe.py` as the service's user."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SECONDS = 45
 STATES = {
     "current": "is at this release's revision",
     "behind": "is behind the code",
-    "ahead": "is of a later release than the code",
+    "ahead": "is from a later release than the code",
     "empty": "has no tables yet",
     "unset": "has no address",
     "malformed": "has an invalid address",
     "unreachable": "cannot be reached",
     "denied": "refuses the user or its password",
-    "missing": "does not exist, or its user has no right to it",
+    "missing": "does not exist, or its user has no access to it",
     "unknown": "has an unknown revision",
     "error": "cannot be used",
 }
@@ -34,10 +34,10 @@ USABLE = {"current", "behind", "ahead", "empty", "unknown"}
 class Migration:
     """A step from one revision of a database to the next.
 
-    With `removes`, a table or a column is gone or renamed afterwards, so that the code of the
-    release before may not work any more; it is true as well of one nobody can look at, whose
-    title is empty. What it does not say is in `told` of probe.py. `contract`: it is of the
-    branch that comes last, when nothing of the release before runs any more.
+    `removes`: it removes or renames a table or a column, so that the previous release's code may
+    no longer work; also true for one that cannot be read, whose title is empty. `told` in
+    probe.py lists its limits. `contract`: it is on the branch that runs last, when nothing of the
+    previous release runs any more.
     """
 
     revision: str
@@ -48,7 +48,7 @@ class Migration:
 
 @dataclass(frozen=True)
 class Schema:
-    """A database: its state (a key of STATES), and what is known of where it is.
+    """A database: its state (a key of STATES), and what is known of its location.
 
     `pending` are the migrations the code has and the database does not, `later` those the
     database has and the code does not know; ancestors first.
@@ -71,11 +71,11 @@ class Schema:
 
 @dataclass(frozen=True)
 class Record:
-    """A daemon's row in a database: by it all know that it is alive, and what it understands.
+    """A daemon's row in a database, which shows others that it is alive and what it understands.
 
-    `rule` is the number of its entry in the manifest's `records`. `off`: a person switched it
-    off. `age`: seconds since it was heard of, None for never. `old`: as long as it is there, no
-    daemon of the release that was asked about starts.
+    `rule` is the index of its entry in the manifest's `records`. `off`: a person disabled it.
+    `age`: seconds since it last reported, None for never. `old`: while the row exists, no daemon
+    of the release in question starts.
     """
 
     rule: int
@@ -104,11 +104,11 @@ class Answer:
 def ask(
     service: Service, files: list[str], later_site: str = "", *, records: bool = False
 ) -> Answer:
-    """Look at the databases of a service, and at the files as its user sees them.
+    """Query the databases of a service, and check the files, as its user.
 
-    `files` are to be readable by that user. `later_site` is the site-packages of a later
-    release, which that user can read too: there it is looked up what a database has and the
-    service's own code does not know. With `records`, daemons' rows are looked at.
+    `files` should be readable by that user. `later_site` is the site-packages of a later release,
+    which that user can read too, to look up what a database has and the service's own code does
+    not know. With `records`, daemons' rows are read.
     """
     question = {
         "service": service.name,
@@ -129,7 +129,7 @@ def ask(
         ],
     }
     python = service.python
-    # What -I is short for, and Python 2 has not.
+    # Python 2 has no -I, only what it stands for.
     argv = [python, "-E", "-s", "-B", str(PROBE)]
     done = system.run(argv, user=service.user, seconds=SECONDS, stdin=json.dumps(question))
     if done.code is None:
@@ -137,11 +137,11 @@ def ask(
     try:
         return _answer(json.loads(done.out), service)
     except ValueError:
-        return Answer(error=f"{python} ended with status {done.code}")
+        return Answer(error=f"{python} exited with status {done.code}")
 
 
 def demand(service: Service, files: list[str], later_site: str = "") -> Answer:
-    """Ask, and raise NodeError where nobody can answer."""
+    """Ask; raise NodeError if there is no answer."""
     answer = ask(service, files, later_site=later_site)
     if answer.error:
         raise system.NodeError(f"{service.name}: {answer.error}", "see openstack-node status")
@@ -153,7 +153,7 @@ def _answer(found: dict[str, Any], service: Service) -> Answer:
     states = {n: _schema(n, s) for n, s in found["schemas"].items()}
     queries = [i for i, s in enumerate(service.steps) if s["done"] not in ("", "current")]
     return Answer(
-        # An address that is another's with a suffix is not to be set by itself.
+        # An address derived from another one by a suffix need not be set.
         schemas={n: s for n, s in states.items() if n not in derived or s.state != "unset"},
         done={queries[int(i)]: yes for i, yes in found["done"].items()},
         cells=found["cells"],
@@ -171,9 +171,9 @@ def _schema(name: str, found: dict[str, Any]) -> Schema:
 
 
 def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]]:
-    """Return in a line what is wrong with a database, and what to do about it.
+    """Return a line on what is wrong with a database, and what to do about it.
 
-    `place` is the file (and line) where its address is.
+    `place` is the file (and line) with its address.
     """
     data = service.schema(schema.name)
     option = f"[{data['section']}] {data['option']}"
@@ -181,8 +181,8 @@ def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]
     name = f"the database {schema.database} at {schema.host}"
     setup = f"openstack-node setup {service.name}"
     known = {
-        "unset": (f"{option} is not set", [f"set {where}, to {form}"]),
-        "malformed": (f"{option} is no address of a database", [f"correct {where}: {form}"]),
+        "unset": (f"{option} is not set", [f"set {where} to {form}"]),
+        "malformed": (f"{option} is not a database address", [f"correct {where}: {form}"]),
         "denied": (
             f"{name} refuses the user {schema.user} or its password",
             [f"correct the user or the password of {where}", schema.detail],
@@ -192,8 +192,8 @@ def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]
             [f"start the database server, or correct the host of {where}", schema.detail],
         ),
         "missing": (
-            f"{name} does not exist, or {schema.user} has no right to it",
-            ["as the database's administrator:", *statements(schema)],
+            f"{name} does not exist, or {schema.user} has no access to it",
+            ["as database administrator:", *statements(schema)],
         ),
         "error": (f"{name} cannot be used", [f"see {where}", schema.detail]),
         "empty": (f"{name} has no tables yet", [setup]),
@@ -203,7 +203,7 @@ def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]
 
 
 def broker_advice(broker: Schema, place: str) -> tuple[str, list[str]]:
-    """Return in a line what is wrong with the message broker, and what to do about it."""
+    """Return a line on what is wrong with the message broker, and what to do about it."""
     option = f"[DEFAULT] transport_url in {place}"
     if broker.state == "denied":
         permissions = f"rabbitmqctl set_permissions -p {broker.database} {broker.user}"
@@ -217,7 +217,7 @@ def broker_advice(broker: Schema, place: str) -> tuple[str, list[str]]:
 
 
 def statements(schema: Schema) -> list[str]:
-    """Return the install guide's SQL that makes a database and lets its user in."""
+    """Return the install guide's SQL that creates a database and grants its user access."""
     grant = (
         f"  GRANT ALL PRIVILEGES ON {schema.database}.* TO '{schema.user}'@'%s'"
         " IDENTIFIED BY 'PASSWORD';"

@@ -1,4 +1,4 @@
-"""Debian's own packages of the services on this node, which are no services of ours yet."""
+"""Debian's own packages of services on this node, which ours have not replaced yet."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ FIELDS = "${db:Status-Status}\\t${source:Package}\\t${Package}\\t${Version}\\t${
 
 
 def known(path: Path = KNOWN) -> dict[str, Any]:
-    """Return which of Debian's packages are of what service; nothing where there is none."""
+    """Return which of Debian's packages are of which service; nothing if there is no file."""
     none: dict[str, Any] = {"maintainer": "", "services": {}}
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else none
 
 
 def found(path: Path = KNOWN) -> list[Service]:
-    """Return the services that are installed from Debian's own packages, in order of setup.
+    """Return the services installed from Debian's own packages, in setup order.
 
-    They have no manifest, so no units: `as_later` returns one with what ours knows.
+    They have no manifest, so no units; `as_later` adds what ours has.
     """
     data = known(path)
     if not data["services"]:
@@ -49,7 +49,7 @@ def _service(name: str, row: Mapping[str, Any], theirs: list[list[str]]) -> Serv
     }
     if not packages:
         return None
-    # A node may have some of them alone; those of the service's own source have its version.
+    # A node may have only some of them; those of the service's own source have its version.
     own = {package: v for source, package, v in theirs if source == name}
     version = packages.get(row["package"]) or next(iter(own.values()), "")
     major = version.split(":")[-1].split(".")[0]
@@ -74,9 +74,9 @@ def _service(name: str, row: Mapping[str, Any], theirs: list[list[str]]) -> Serv
 
 
 def as_later(service: Service, data: dict[str, Any], coming: Iterable[str]) -> Service:
-    """Return a service of Debian's with the units and files of its new packages (`data`).
+    """Return a service from Debian with the units and files of its new packages (`data`).
 
-    `coming`: all packages the move brings. Names, files and databases are the same there.
+    `coming`: all packages the move installs. Names, files and databases are the same there.
     """
     names = {*service.installed, *coming, data["package"]} & set(data["packages"])
     later = manifest.narrowed(data, dict.fromkeys(names, service.version))
@@ -85,7 +85,7 @@ def as_later(service: Service, data: dict[str, Any], coming: Iterable[str]) -> S
 
 
 def as_before(service: Service, later: Service) -> Service:
-    """Return a service of Debian's as an upgrade sees it: its files are where ours are."""
+    """Return a service from Debian as an upgrade sees it: its files are where ours are."""
     return manifest.Service(
         name=service.name,
         title=service.title,
@@ -101,17 +101,17 @@ def as_before(service: Service, later: Service) -> Service:
 
 
 def check(services: list[Service], series: str) -> None:
-    """Raise NodeError where Debian's packages of services cannot be moved to a series.
+    """Raise NodeError if Debian's packages of services cannot be moved to a series.
 
-    That is where something would be taken away that has no successor here, where nobody knows
-    what series they are of, and where apt has no source of the new one.
+    That is if a package would be removed that has no successor here, if their series is unknown,
+    or if apt has no source of the new one.
     """
     without = {p: why for s in services for p, why in s.data.get("without", {}).items()}
     if without:
         raise system.NodeError(
-            f"no package here comes after {', '.join(sorted(without))}",
+            f"no package here replaces {', '.join(sorted(without))}",
             *(f"{name}: {why}" for name, why in sorted(without.items())),
-            "where nothing needs it: apt-get remove " + " ".join(sorted(without)),
+            "if nothing needs it: apt-get remove " + " ".join(sorted(without)),
         )
     for service in services:
         if service.series == "unknown":
@@ -121,15 +121,15 @@ def check(services: list[Service], series: str) -> None:
             )
     if not Sources().suites(series):
         raise system.NodeError(
-            f"no source of apt has a suite of {series}",
-            "install that repository's sources and key, as its README says, then: apt-get update",
+            f"no apt source has a suite of {series}",
+            "install that repository's sources and key (see its README), then: apt-get update",
         )
 
 
 def close_directory(service: Service) -> None:
-    """Take a service's directory of configuration from its user, as Debian's packages made it.
+    """Give root a service's configuration directory, which Debian's packages gave to its user.
 
-    Whoever can write there can have rootwrap run what they like as root.
+    Anyone who can write there can have rootwrap run anything as root.
     """
     path = Path(service.data["directory"])
     owner = pwd.getpwnam(service.user)

@@ -1,7 +1,7 @@
-"""What some options ask of a node beyond a value: a module of the tree, a file that is there.
+"""What some options require of a node beyond a value: a module in the tree, an existing file.
 
-The service would find that out as it starts, most often with a traceback. Which options need
-which module is in known.json; of it all only what is cheap to see is looked at.
+The service would find out only at startup, most often with a traceback. known.json says which
+options need which module; only what is cheap to check is checked.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _modules(service: Service, settings: ini.Settings) -> list[Finding]:
         module = rule["modules"].get(word)
         if module and not _there(site, module):
             name = f"[{entry.section}] {entry.option}"
-            text = f"{name} needs the Python module {module}, which {service.series} has not here"
+            text = f"{name} needs the Python module {module}, which {service.series} lacks here"
             found.append((entry, text, rule["hint"]))
     return found
 
@@ -51,14 +51,14 @@ def _on(value: str) -> bool:
 
 
 def _there(site: Path, module: str) -> bool:
-    """Whether a tree has a module; a compiled one has more in its name."""
+    """Whether a tree has a module; a compiled one has a longer suffix."""
     return any(
         (site / module).is_dir() or any(site.glob(f"{module}{end}")) for end in (".py", ".*.so")
     )
 
 
 def _logging(settings: ini.Settings) -> list[Finding]:
-    """Tell of a file for Python's logging (logging.config, "Configuration file format")."""
+    """Check the file for Python's logging (logging.config, "Configuration file format")."""
     entry = settings.entry("DEFAULT", "log_config_append") or settings.entry(
         "DEFAULT", "log_config"
     )
@@ -67,7 +67,7 @@ def _logging(settings: ini.Settings) -> list[Finding]:
     path = Path(settings.value("DEFAULT", entry.option))
     name, hint = f"[DEFAULT] {entry.option}", "correct it, or delete the option"
     if not path.is_file():
-        return [(entry, f"{name}: there is no {path}", hint)]
+        return [(entry, f"{name}: {path} does not exist", hint)]
     parser = configparser.ConfigParser()
     try:
         parser.read(path, encoding="utf-8")
@@ -82,7 +82,7 @@ def _logging(settings: ini.Settings) -> list[Finding]:
 
 
 def strangers(entry: ini.Entry, options: dict[str, dict[str, str]]) -> bool:
-    """Whether a value names an option there is not, by a `$`; `options` are those of the release.
+    """Whether a value names a nonexistent option with `$`; `options` are the release's.
 
     The service stops when it reads such a value.
     """

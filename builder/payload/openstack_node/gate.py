@@ -1,8 +1,8 @@
 """Whether a unit may start: it is configured, and its code can work on the service's databases.
 
-Units ask before they start (`start-gate`), and so does who restarts them on an upgrade.
-What was found to be in order is noted below /run, so that the units of a service ask its
-databases once, and again only after the code or the configuration changed, or a reboot.
+Units ask before they start (`start-gate`), and so does the code that restarts them on an upgrade.
+A positive result is recorded below /run, so that a service's units query its databases once, and
+again only after a change of code or configuration, or a reboot.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from openstack_node.manifest import Service, Unit
     from openstack_node.system import UnitState
 
-# systemd takes an ExecCondition that ends with a code of the unit's SuccessExitStatus= for one
-# that holds, and so lets the unit start. MAY_NOT is EX_CONFIG of sysexits.h, with which no daemon
-# here ends well; no project file may list one of the two (`Daemon` of the builder).
+# systemd treats an ExecCondition that exits with a code in the unit's SuccessExitStatus= as met,
+# and starts the unit. MAY_NOT is EX_CONFIG of sysexits.h, which means success for no daemon here;
+# no project file may list either of the two (`Daemon` of the builder).
 MAY, MAY_NOT, TRY_AGAIN = 0, 78, 255
 TREES = Path("/usr/lib/openstack")
 RUN = Path("/run")
@@ -37,7 +37,7 @@ VARIABLE = re.compile(r"OS_\w+?__(\w+)")
 class Verdict:
     """Whether units may start (MAY, MAY_NOT, TRY_AGAIN), else why not and what to do.
 
-    `certain`: the databases were seen, and are fit for the code.
+    `certain`: the databases were read, and suit the code.
     """
 
     code: int
@@ -47,9 +47,9 @@ class Verdict:
 
 
 def main(name: str, unit: str = "") -> int:
-    """Answer for a unit that is about to start, of the service `name`.
+    """Answer a unit of the service `name` that is about to start.
 
-    Without `unit`, as the units of earlier packages ask, the databases alone count.
+    Without `unit`, as units of earlier packages ask, only the databases count.
     """
     service = manifest.shipped(name)
     if service is None:
@@ -68,9 +68,9 @@ def main(name: str, unit: str = "") -> int:
 
 
 def _lack(service: Service, unit: Unit) -> str:
-    """Return the option a unit cannot do without, and where to set it, or nothing.
+    """Return the required option a unit lacks, and where to set it, or nothing.
 
-    Its environment may have it as well, as OS_DATABASE__CONNECTION (oslo.config's driver).
+    Its environment may set it as well, as OS_DATABASE__CONNECTION (oslo.config's driver).
     """
     named = {m[1].lower() for m in map(VARIABLE.fullmatch, os.environ) if m}
     needs = [option for option in unit.needs if option not in named]
@@ -78,12 +78,12 @@ def _lack(service: Service, unit: Unit) -> str:
 
 
 def verdict(service: Service) -> Verdict:
-    """Ask the databases of a service now."""
+    """Query the databases of a service now."""
     return judge(service, databases.ask(service, [], later_site=later_site(service)))
 
 
 def is_fit(service: Service) -> bool:
-    """Whether a unit was let through by the databases since code and configuration are these."""
+    """Whether the databases have passed with the present code and configuration."""
     try:
         return (RUN / service.name / "schema").read_bytes() == _key(service)
     except OSError:
@@ -93,7 +93,7 @@ def is_fit(service: Service) -> bool:
 def left_out(service: Service, unit: Unit, state: UnitState) -> bool:
     """Whether a unit was not started because the administrator chose so in its defaults file.
 
-    systemd does not say which ExecCondition did not hold; this gate's comes first.
+    systemd does not report which ExecCondition failed; this gate's comes first.
     """
     return (
         state.waits
@@ -106,9 +106,8 @@ def left_out(service: Service, unit: Unit, state: UnitState) -> bool:
 def judge(service: Service, answer: databases.Answer) -> Verdict:
     """Return what the state of its databases means for a service's units.
 
-    A database that has no tables, or that cannot be used for a reason which its daemons
-    will say themselves, is left to them; so are further cells, which may be the affair of
-    other nodes.
+    A database without tables, or one unusable for a reason its daemons report themselves, is left
+    to them; so are further cells, which other nodes may be responsible for.
     """
     own = {s["name"] for s in service.data["schemas"]}
     schemas = [s for name, s in answer.schemas.items() if name in own]
@@ -118,7 +117,7 @@ def judge(service: Service, answer: databases.Answer) -> Verdict:
         if schema.state == "behind" and not all(m.contract for m in schema.pending):
             text = f"the database {schema.where} is behind the code of {service.series}"
             return Verdict(MAY_NOT, text, f"openstack-node upgrade {service.series} {service.name}")
-        # Of one without a title nobody here knows what it did; another node moved on.
+        # Without a title it is unknown here what it did: another node has moved on.
         taken = [m for m in schema.later if m.removes and m.title]
         if schema.state == "ahead" and taken:
             text = f"the database {schema.where} has moved past {service.series}: {taken[0].title}"
@@ -131,7 +130,7 @@ def judge(service: Service, answer: databases.Answer) -> Verdict:
 
 
 def later_site(service: Service, trees: Path = TREES) -> str:
-    """Return where another series' code of a service is on this node: the newest, or nothing."""
+    """Return where the newest other series' code of a service is on this node, or nothing."""
     own = Path(service.data["site"])
     places = [s["migrations"] for s in service.data["schemas"]]
     others = [
@@ -139,13 +138,13 @@ def later_site(service: Service, trees: Path = TREES) -> str:
         for site in trees.glob("*/lib/python*/*-packages")
         if site != own and any((site / place).is_dir() for place in places)
     ]
-    # Series since 2023.1 are numbers, and those before them words.
+    # Series since 2023.1 are numbers, those before it words.
     others.sort(key=lambda site: (site.parts[-4][0].isdigit(), site.parts[-4]))
     return str(others[-1]) if others else ""
 
 
 def _noted(service: Service) -> Verdict:
-    """Return the verdict of before, or a new one, which is noted when it is certain."""
+    """Return the recorded verdict, or a new one, which is recorded if it is certain."""
     key = _key(service)
     with _note(RUN / service.name / "schema") as note:
         if note is not None and os.pread(note, 4096, 0) == key:
@@ -159,7 +158,7 @@ def _noted(service: Service) -> Verdict:
 
 @contextmanager
 def _note(path: Path) -> Iterator[int | None]:
-    """Give the file of the note, for one process at a time; None where there can be none."""
+    """Yield the file of the record to one process at a time; None if it cannot be opened."""
     try:
         note = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError:
@@ -173,7 +172,7 @@ def _note(path: Path) -> Iterator[int | None]:
 
 
 def _key(service: Service) -> bytes:
-    """Return what changes when code or configuration does: when which file was written."""
+    """Return a key that changes with code or configuration: their files' change times."""
     site = Path(service.data["site"])
     paths = [
         manifest.SERVICES / f"{service.name}.json",

@@ -1,7 +1,7 @@
-"""Whether the daemons of all nodes are heard of, by their rows in a service's databases.
+"""Whether the daemons of all nodes report, by their rows in a service's databases.
 
-A node with such a database sees those of the whole cloud; it needs no more for it than the
-address in its files. A row of a host that is long gone may keep the next release from starting.
+A node with such a database sees those of the whole cloud; all it needs is the address in its
+files. A row of a host long gone may keep the next release from starting.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from openstack_node.manifest import Service
     from openstack_node.system import UnitState
 
-GONE = 86400  # seconds after which a daemon may be one nobody will start again
+GONE = 86400  # seconds after which a daemon may be gone for good
 Told = tuple[str, str, str, list[str]]  # name, level, text, hints
 
 
 def told(
     service: Service, settings: ini.Settings, answer: Answer, states: dict[str, UnitState]
 ) -> list[Told]:
-    """Return what is to be said of the daemons: each that is down, and how many are not.
+    """Return the findings on the daemons: each that is down, and how many are not.
 
-    By `states` of this node's units one may be known to have had no time yet to be heard of.
+    `states` of this node's units show which have had no time to report yet.
     """
     down = [r for r in answer.records if _is_down(service, settings, r)]
     off = [r for r in answer.records if r.off]
@@ -34,7 +34,7 @@ def told(
     alive = len(answer.records) - len({*down, *off})
     if alive or off:
         texts = [f"{alive} alive" if alive else "", f"{len(off)} disabled" if off else ""]
-        names = [f"{r.daemon} on {r.host}: disabled, which is no alarm" for r in off]
+        names = [f"{r.daemon} on {r.host}: disabled, not an alarm" for r in off]
         level = "note" if off else "ok"
         lines.append((service.name, level, ", ".join(filter(None, texts)), names))
     return lines
@@ -45,7 +45,7 @@ def _is_down(service: Service, settings: ini.Settings, record: Record) -> bool:
 
 
 def _patience(service: Service, settings: ini.Settings, record: Record) -> int:
-    """Return after how many seconds the service takes a daemon for dead."""
+    """Return after how many seconds the service considers a daemon dead."""
     rule = service.data["records"][record.rule]
     section, _, option = rule["down_after"].partition("/")
     value = settings.value(section, option)
@@ -55,7 +55,7 @@ def _patience(service: Service, settings: ini.Settings, record: Record) -> int:
 def _down(
     service: Service, settings: ini.Settings, record: Record, states: dict[str, UnitState]
 ) -> Told:
-    """Return what is told of one that is down; here a person can do something about it."""
+    """Return the finding on a daemon that is down; on this node it is critical."""
     here = settings.value("DEFAULT", "host") or socket.gethostname()
     host, _, backend = record.host.partition("@")
     text = silence(record)
@@ -63,7 +63,7 @@ def _down(
         state = states.get(f"{record.daemon}.service")
         since = time.time() - state.started if state and state.active == "active" else None
         if since is not None and since < _patience(service, settings, record):
-            text = f"not heard of yet, {units.span(int(since))} after its start"
+            text = f"no report yet, {units.span(int(since))} after its start"
             return f"{record.daemon} on {record.host}", "note", text, []
         log = f"see journalctl -u {record.daemon} and /var/log/{service.name}"
         hint = f"its back end {backend} is not usable: {log}" if backend else log
@@ -75,20 +75,20 @@ def _down(
 
 
 def silence(record: Record) -> str:
-    """Return for how long nobody has heard of a daemon, in words."""
+    """Return for how long a daemon has not reported, in words."""
     if record.age is None:
-        return "was never heard of"
-    return f"not heard of for {units.span(record.age)}"
+        return "has never reported"
+    return f"no report for {units.span(record.age)}"
 
 
 def remedy(service: Service, record: Record) -> str:
-    """Return the command that takes a row away."""
+    """Return the command that removes a row."""
     template: str = service.data["records"][record.rule]["remove"]
     return template.format(id=record.id, host=record.host, daemon=record.daemon)
 
 
 def in_the_way(service: Service, answer: Answer) -> list[Record]:
-    """Return the rows beside which no daemon of a service's release would start."""
+    """Return the rows that keep daemons of a service's release from starting."""
     settings = ini.Settings(service.configs)
     rules: list[dict[str, Any]] = service.data.get("records", [])
     waived = set()
@@ -100,10 +100,10 @@ def in_the_way(service: Service, answer: Answer) -> list[Record]:
 
 
 def obstacle(service: Service, record: Record) -> tuple[str, str]:
-    """Return in a line why a row is in the way, and what to do about it."""
+    """Return a line on why a row is in the way, and what to do about it."""
     text = (
-        f"row {record.id} of {record.daemon} on {record.host} is of a release beside which "
-        f"{service.series} does not start; {silence(record)}"
+        f"row {record.id} of {record.daemon} on {record.host} is too old: "
+        f"{service.series} does not start while it exists; {silence(record)}"
     )
     if record.age is not None and record.age <= GONE:
         return (

@@ -1,9 +1,8 @@
 """Configuration files as oslo.config reads them, with the line of each option.
 
 The rules are those of oslo_config/iniparser.py and cfg.py, the same from Ocata to 2026.1; a
-test holds generated files against both. Later files and later lines win; an option given twice
-counts twice only where the option takes several values. Names of sections are the same in any
-case, `DEFAULT` excepted.
+test checks generated files with both. Later files and later lines win; an option given twice
+counts twice only if it takes several values. Section names are case-insensitive, except `DEFAULT`.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ import string
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-TRUE = {"true", "1", "yes", "on"}  # what oslo.config takes for it, in any case
-DEPTH = 10  # of options whose values name others
+TRUE = {"true", "1", "yes", "on"}  # as oslo.config has it, in any case
+DEPTH = 10  # of nesting of options whose values name others
 
 
 class Template(string.Template):
@@ -41,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A line oslo.config does not take, or a file that cannot be read."""
+    """A line oslo.config rejects, or a file that cannot be read."""
 
     path: str
     line: int
@@ -54,9 +53,9 @@ def normal(section: str) -> str:
 
 
 def files(configs: list[str]) -> list[str]:
-    """Return the files of a chain: those of a directory (which ends in `/`) are `*.conf`.
+    """Return the files of a chain: of a directory (which ends in `/`) those that match `*.conf`.
 
-    As with a shell's pattern, hidden files are none of them, and a dangling link is one.
+    As with a shell's pattern, hidden files do not match, and a dangling link does.
     """
     found = []
     for path in configs:
@@ -71,7 +70,7 @@ def files(configs: list[str]) -> list[str]:
 def read(path: str) -> tuple[list[Entry], list[Mistake]]:
     """Return the options a file sets, and the lines that are wrong.
 
-    At the first of these oslo.config gives up, and so does the service; a person wants them all.
+    oslo.config, and so the service, gives up at the first; a person needs them all.
     """
     try:
         raw = Path(path).read_bytes()
@@ -82,24 +81,24 @@ def read(path: str) -> tuple[list[Entry], list[Mistake]]:
     except UnicodeDecodeError as error:
         return [], [Mistake(path, raw.count(b"\n", 0, error.start) + 1, "not UTF-8")]
     reader = _Reader(path)
-    # Not splitlines(): it knows ends of lines that files opened as text do not.
+    # Not splitlines(): it also splits where files opened as text do not.
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
         reader.line(number, line.rstrip())
     return reader.entries, reader.mistakes
 
 
 class _Reader:
-    """What was read of a file, line by line."""
+    """The options and mistakes read from a file, line by line."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.entries: list[Entry] = []
         self.mistakes: list[Mistake] = []
         self._section: str | None = None
-        self._open = False  # whether an indented line goes on with the option before it
+        self._open = False  # whether an indented line continues the option before it
 
     def line(self, number: int, line: str) -> None:
-        """Take in a line without its end."""
+        """Process a line, given without its line ending."""
         if line.startswith((" ", "\t")):
             self._continued(number, line.lstrip())
             return
@@ -114,15 +113,15 @@ class _Reader:
 
     def _continued(self, number: int, text: str) -> None:
         if not self._open:
-            self._mistake(number, "an indented line goes on with no option")
+            self._mistake(number, "an indented line continues no option")
         elif self._section is not None:
             last = self.entries[-1]
             self.entries[-1] = replace(last, value=f"{last.value}\n{text}")
 
     def _begin(self, number: int, line: str) -> None:
         if not line.endswith("]"):
-            behind = " (no comment can follow it)" if "]" in line else ""
-            self._mistake(number, f"the name of a section ends with no ]{behind}")
+            behind = " (no comment may follow it)" if "]" in line else ""
+            self._mistake(number, f"a section name without a closing ]{behind}")
         elif len(line) == 2:
             self._mistake(number, "a section without a name")
         self._section = line[1:].rpartition("]")[0] or line[1:]
@@ -135,7 +134,7 @@ class _Reader:
             return
         option, value = line[: min(ends)].strip(), line[min(ends) + 1 :].strip()
         if not option:
-            self._mistake(number, "a value without the name of an option")
+            self._mistake(number, "a value without an option name")
             return
         self._open = True
         if value and value[0] == value[-1] and value[0] in "\"'":
@@ -147,7 +146,7 @@ class _Reader:
 
 
 class Settings:
-    """The options a chain of files sets, the last of each winning."""
+    """The options a chain of files sets; the last of each wins."""
 
     def __init__(self, configs: list[str]) -> None:
         self.configs = configs
@@ -157,21 +156,21 @@ class Settings:
                 self._last[normal(entry.section), entry.option] = entry
 
     def entry(self, section: str, option: str) -> Entry | None:
-        """Return where an option is set, if it is set to something."""
+        """Return where an option is set, if it has a value."""
         found = self._last.get((normal(section), option))
         return found if found and found.value else None
 
     def value(self, section: str, option: str) -> str:
-        """Return what an option is set to, or nothing; options it names are put in."""
+        """Return an option's value, or nothing; options it names are substituted."""
         return self._filled(section, option, DEPTH) or ""
 
     def place(self, section: str, option: str) -> str:
-        """Return the file, and the line, at which a person would set the option."""
+        """Return the file, and the line, in which to set the option."""
         found = self.entry(section, option)
         return found.place if found else next(iter(self.configs), "")
 
     def _filled(self, section: str, option: str, depth: int) -> str | None:
-        """Return a value with what it names of the files; what they do not set is left as it is."""
+        """Return a value with the options it names substituted, except those no file sets."""
         found = self._last.get((normal(section), option))
         if found is None or not depth:
             return None
@@ -192,7 +191,7 @@ def names(value: str) -> list[str]:
 
 
 def places(section: str, name: str) -> list[tuple[str, str]]:
-    """Return section and option a name in a value may mean, the first that is there counting."""
+    """Return the sections and options a name in a value may mean; the first that is set counts."""
     group, dot, option = name.partition(".")
     own = (group, option) if dot else (section, name)
     return [own, ("DEFAULT", name)]

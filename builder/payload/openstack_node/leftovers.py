@@ -1,8 +1,8 @@
 """What Debian's own packages of services leave on a node that moved here.
 
-dpkg keeps the configuration files of a package that has them no more (obsolete conffiles): init
-scripts, policies, filters. debconf keeps the answers to its questions, passwords among them, and
-dbconfig-common its own file of each package. None of it has an effect, but for a person who reads.
+dpkg keeps configuration files that a package no longer has (obsolete conffiles): init scripts,
+policies, filters. debconf keeps the answers to its questions, including passwords, and
+dbconfig-common its own file for each package. None of it has any effect, except on its readers.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from openstack_node import debian, manifest, system
 DEBCONF = (Path("/var/cache/debconf/config.dat"), Path("/var/cache/debconf/passwords.dat"))
 DBCONFIG = Path("/etc/dbconfig-common")
 BACKUPS = Path("/var/backups/openstack-node")
-# A line of conffiles begins with a blank: none can begin as a record does.
+# Lines of conffiles begin with a blank, so that none can begin like a record.
 FIELDS = "\\n@${Maintainer}\\t${Package}\\t${Conffiles}"
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A thing that is left: a `file` (`changed` by somebody), or the `answers` for a package."""
+    """Something left over: a `file` (`changed` locally), or the `answers` for a package."""
 
     kind: str
     name: str
@@ -34,12 +34,12 @@ class Leftover:
     def text(self) -> str:
         """What it is, in a line."""
         if self.kind == "answers":
-            return f"answers of debconf for {self.name}, passwords among them"
+            return f"debconf answers for {self.name}, including passwords"
         return f"{self.name}{' (changed; a copy is kept)' if self.changed else ''}"
 
 
 def find() -> list[Leftover]:
-    """Return what is left of Debian's packages whose names ours have now."""
+    """Return what is left of Debian's packages that ours of the same names replaced."""
     ours, used = _ours(), _used()
     left = [left for files in ours.values() for left in _conffiles(files)]
     found = [file for file in left if file.name not in used]
@@ -53,7 +53,7 @@ def find() -> list[Leftover]:
 
 
 def _ours() -> dict[str, list[tuple[str, str]]]:
-    """Return our installed packages, each with the obsolete conffiles dpkg knows of, and sums."""
+    """Return our installed packages, each with the obsolete conffiles dpkg lists, and sums."""
     maintainer = debian.known()["maintainer"]
     names = [p for s in manifest.load([]) for p in s.data["packages"]]
     said = system.output(["dpkg-query", "-W", "-f", FIELDS], seconds=60)
@@ -97,12 +97,14 @@ def _owners() -> set[str]:
 
 
 def remove(left: Leftover) -> None:
-    """Remove one of them; of a file somebody changed a copy stays in /var/backups."""
+    """Remove a leftover; keep a copy of a changed file in /var/backups."""
     if left.kind == "answers":
-        # debconf-communicate(1): PURGE takes all of a package's questions and answers away.
+        # debconf-communicate(1): PURGE removes all questions and answers of a package.
         done = system.run(["debconf-communicate", left.name], seconds=60, stdin="PURGE\n")
         if done.code != 0:
-            raise system.NodeError(f"debconf keeps its answers for {left.name}: {done.tail(1)}")
+            raise system.NodeError(
+                f"debconf did not remove its answers for {left.name}: {done.tail(1)}"
+            )
         return
     path = Path(left.name)
     if left.changed:

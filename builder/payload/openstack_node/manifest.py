@@ -1,4 +1,4 @@
-"""What the packages installed here say of their services, and which of it is installed."""
+"""What installed packages declare about their services, and which parts are installed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Unit:
 class Service:
     """A service as installed on this node: only the units of installed packages.
 
-    `data` is the manifest whole, for what is only looked at in one place.
+    `data` is the whole manifest, for what only one place reads.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Service:
 
     @property
     def foreign(self) -> bool:
-        """Whether Debian's own packages of it are installed, and none of ours."""
+        """Whether it is installed from Debian's own packages, not ours."""
         return self.tree == DEBIAN
 
     @property
@@ -58,17 +58,17 @@ class Service:
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        """The setup steps that are for this node."""
+        """The setup steps that apply to this node."""
         return [s for s in self.data["setup"] if not s["package"] or s["package"] in self.installed]
 
     @property
     def packages(self) -> list[str]:
-        """The installed packages whose names no series is part of, in alphabetical order."""
+        """The installed packages without a series in their names, in alphabetical order."""
         return sorted(p for p in self.installed if not p.startswith("openstack-"))
 
     @property
     def configs(self) -> list[str]:
-        """What the command-line tools and the services with a database read, in order."""
+        """The files that command-line tools and services with a database read, in order."""
         chains = [u.configs for u in self.units if self.on_database(u)]
         if chains:
             return max(chains, key=len)
@@ -77,11 +77,11 @@ class Service:
 
     @property
     def wants_database(self) -> bool:
-        """Whether a service is installed here that works on the database itself."""
+        """Whether a unit installed here works on the database itself."""
         return any(self.on_database(u) for u in self.units)
 
     def schema(self, name: str) -> dict[str, Any]:
-        """Return what is known of a database; one of a further cell is as the first."""
+        """Return the entry of a database; that of a further cell is the first one's."""
         schemas: list[dict[str, Any]] = self.data["schemas"]
         return next((s for s in schemas if s["name"] == name), schemas[0])
 
@@ -92,8 +92,8 @@ class Service:
     def needed(self, unit: Unit) -> str:
         """Return the option a unit that was not started waits for, and where to set it.
 
-        It may be in any section of any file of the service's directory: an administrator's
-        drop-in may have the unit read other files.
+        It may be set in any section of any file in the service's directory: an administrator's
+        drop-in may make the unit read other files.
         """
         sections = {s["option"]: s["section"] for s in self.data["schemas"][:1]}
         directory = Path(self.data["directory"])
@@ -106,16 +106,16 @@ class Service:
         return ""
 
     def options(self) -> dict[str, Any]:
-        """Return the options the series' sample files have, and former names of some."""
+        """Return the options in the series' sample files, and former names of some."""
         text = Path(self.data["options"]).read_text(encoding="utf-8")
         known: dict[str, Any] = json.loads(text)
         return known
 
 
 def load(names: list[str], directory: Path = SERVICES) -> list[Service]:
-    """Return the services installed here, in the order of setup; all, or those named.
+    """Return the services installed here, in setup order; all, or those named.
 
-    Raises NodeError for a name that is none of them, and for a manifest of a later format.
+    Raises NodeError for a name that is not installed, and for a manifest of a later format.
     """
     manifests = [_read(p) for p in sorted(directory.glob("*.json")) if p.suffixes == [".json"]]
     versions = system.versions([p for m in manifests for p in m["packages"]])
@@ -124,14 +124,14 @@ def load(names: list[str], directory: Path = SERVICES) -> list[Service]:
     for name in names:
         if name not in known:
             raise system.NodeError(
-                f"no service {name} is installed here",
+                f"service {name} is not installed here",
                 f"installed: {', '.join(sorted(known)) or 'none'}",
             )
     return sorted((s for s in found if not names or s.name in names), key=lambda s: s.order)
 
 
 def shipped(name: str, directory: Path = SERVICES) -> Service | None:
-    """Return a service with all units it has, whatever is installed; dpkg is not asked."""
+    """Return a service with all its units, installed or not, without asking dpkg."""
     path = directory / f"{name}.json"
     if not path.is_file():
         return None
@@ -143,21 +143,21 @@ def _read(path: Path) -> dict[str, Any]:
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if data["format"] > FORMAT:
         raise system.NodeError(
-            f"{path} is of a later release than this openstack-node",
+            f"{path} is from a later release than this openstack-node",
             "apt-get install openstack-node",
         )
     return data if data["format"] > 1 else _second(data)
 
 
 def _second(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest of the first format, which does not say how cells and options are read."""
+    """Complete a manifest of the first format, which lacks how to read cells and options."""
     schemas = [{**schema, "cells": None} for schema in data["schemas"]]
     setup = [{**step, "options": [], "environment": {}, "passed": []} for step in data["setup"]]
     return {**data, "schemas": schemas, "setup": setup}
 
 
 def setup_steps(directory: Path = SERVICES) -> list[dict[str, Any]]:
-    """Return the setup steps of all services here; of a manifest that cannot be read, none."""
+    """Return the setup steps of all services here, skipping manifests that cannot be read."""
     steps: list[dict[str, Any]] = []
     for path in sorted(directory.glob("*.json")):
         with suppress(system.NodeError, OSError, ValueError, KeyError):
@@ -168,9 +168,9 @@ def setup_steps(directory: Path = SERVICES) -> list[dict[str, Any]]:
 def narrowed(data: dict[str, Any], versions: dict[str, str]) -> Service | None:
     """Return the service of a manifest with the units of the packages in `versions`.
 
-    None where its common package is not among them.
+    None if its common package is not among them.
     """
-    if data["package"] not in versions:  # removed, and its file is about to be
+    if data["package"] not in versions:  # removed, as its file soon will be
         return None
     units = [Unit(**u) for u in data["units"] if u["package"] in versions]
     return Service(

@@ -1,8 +1,8 @@
-"""The options in the live files, judged by those the series' sample files have.
+"""Check the options in the live files against those in the series' sample files.
 
-The samples know all but what is made up as a service starts: the options of keystoneauth's
-plugins and privsep's sections (known.json has both), and sections whose names an
-administrator chooses (each service's manifest says how they come about).
+The samples have all but what a service defines at startup: the options of keystoneauth's plugins
+and privsep's sections (both are in known.json), and sections whose names an administrator
+chooses (each service's manifest says how).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KNOWN = Path(__file__).with_name("known.json")
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about the configuration: `level` as in status.py."""
+    """A finding in the configuration: `level` as in status.py."""
 
     level: str
     place: str
@@ -33,7 +33,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Default:
-    """A default that is another in a later series, None for nothing; `was`: its old name."""
+    """A default that differs in a later series, None for nothing; `was`: its old name."""
 
     option: str
     old: str | None
@@ -77,7 +77,7 @@ class Judge:
                 own.setdefault(name, flags)
 
     def section(self, name: str) -> bool:
-        """Whether the service looks at a section."""
+        """Whether the service reads a section."""
         name = ini.normal(name)
         for rule in self._patterns:
             if re.fullmatch(rule["pattern"], name):
@@ -88,35 +88,35 @@ class Judge:
         return name in self._options or name in self._renamed
 
     def option(self, entry: ini.Entry) -> list[Problem]:
-        """Return what there is to say about an option that is set."""
+        """Return the problems of an option that is set."""
         section, name = ini.normal(entry.section), f"[{entry.section}] {entry.option}"
         flags = self._options.get(section, {}).get(entry.option)
         if flags is None:
             new = self._renamed.get(section, {}).get(entry.option)
             if new is None:
-                text = f"{name} is no option of {self._series}; it has no effect"
+                text = f"{name} is not an option of {self._series}; it has no effect"
                 return [Problem("warning", entry.place, text)]
-            return [Problem("note", entry.place, f"{name} is called {new} now")]
+            return [Problem("note", entry.place, f"{name} is now called {new}")]
         if demands.strangers(entry, self._options):
-            text = f"the value of {name} names an option there is not"
+            text = f"the value of {name} names an option that does not exist"
             return [Problem("critical", entry.place, text, "write $$ for a literal $")]
         if "d" in flags:
             return [Problem("note", entry.place, f"{name} is deprecated and will be removed")]
         return []
 
     def many(self, entry: ini.Entry) -> bool:
-        """Whether an option takes several values, each on a line of its own."""
+        """Whether an option takes several values, each on its own line."""
         return "m" in self._options.get(ini.normal(entry.section), {}).get(entry.option, "m")
 
 
 def _files(service: Service) -> list[str]:
-    """Return the live files a service's units and tools read; those of a directory count as one."""
+    """Return the live files a service's units and tools read; a directory counts as one."""
     chains = [*(u.configs for u in service.units), service.configs]
     return list(dict.fromkeys(path for chain in chains for path in chain))
 
 
 def problems(service: Service) -> list[Problem]:
-    """Return all there is to say about the live files of a service's units, and its tools'."""
+    """Return all problems in the live files of a service's units and tools."""
     paths = _files(service)
     judge = Judge(service, ini.Settings(paths))
     found = []
@@ -129,9 +129,9 @@ def problems(service: Service) -> list[Problem]:
 
 
 def _absent(service: Service) -> list[Problem]:
-    """Return the files and directories a command line names, without which a daemon stops.
+    """Return the missing files and directories of command lines, without which a daemon stops.
 
-    Of directories no command line names there are two, the service's and the program's.
+    Directories that no command line names come in twos, the service's and the program's.
     """
     found: dict[str, str] = {}
     for unit in service.units:
@@ -143,13 +143,13 @@ def _absent(service: Service) -> list[Problem]:
     common = service.data["package"]
     hint = f"UCF_FORCE_CONFFMISS=1 apt-get install --reinstall {common}"
     return [
-        Problem("critical", path, "is not there", hint if p == common else f"{hint} {p}")
+        Problem("critical", path, "does not exist", hint if p == common else f"{hint} {p}")
         for path, p in found.items()
     ]
 
 
 def _unmet(service: Service) -> list[Problem]:
-    """Return the options that ask something of the node which is not there."""
+    """Return the options that require something the node does not have."""
     chains = dict.fromkeys(tuple(u.configs) for u in service.units if u.configs)
     found = (f for c in chains for f in demands.unmet(service, ini.Settings(list(c))))
     return list(dict.fromkeys(Problem("critical", e.place, text, hint) for e, text, hint in found))
@@ -162,21 +162,23 @@ def _file(judge: Judge, entries: list[ini.Entry]) -> list[Problem]:
     for entry in entries:
         if not judge.section(entry.section):
             if entry.section not in strange:
-                text = f"[{entry.section}] is no section this release reads"
+                text = f"[{entry.section}] is not a section this release reads"
                 found.append(Problem("warning", entry.place, text))
             strange.add(entry.section)
             continue
         found += judge.option(entry)
         key = ini.normal(entry.section), entry.option
         if key in before and not judge.many(entry):
-            text = f"[{entry.section}] {entry.option} is set on line {before[key].line} already"
-            found.append(Problem("warning", entry.place, text, "this line counts; delete one"))
+            text = f"[{entry.section}] {entry.option} is already set on line {before[key].line}"
+            found.append(
+                Problem("warning", entry.place, text, "this line takes effect; delete one")
+            )
         before[key] = entry
     return found
 
 
 def _missing(service: Service) -> list[Problem]:
-    """Return the options without which a daemon installed here cannot do its work."""
+    """Return the unset options without which a daemon installed here cannot work."""
     found: dict[tuple[str, str, str], list[str]] = {}
     # The files are long, and most units of a service read the same ones.
     read = {c: ini.Settings(list(c)) for c in {tuple(u.configs) for u in service.units}}
@@ -191,14 +193,14 @@ def _missing(service: Service) -> list[Problem]:
             "warning",
             place,
             f"[{section}] {names}: not set",
-            f"for {', '.join(dict.fromkeys(wanting))}",
+            f"needed by {', '.join(dict.fromkeys(wanting))}",
         )
         for (place, section, names), wanting in found.items()
     ]
 
 
 def lacking(settings: ini.Settings, section: str, options: list[str]) -> list[str]:
-    """Return those of a section's options that are not set and would have to be."""
+    """Return those of a section's options that are not set but required."""
     if settings.value(section, "auth_section"):
         return []
     kind = settings.value(section, "auth_type")
@@ -208,10 +210,10 @@ def lacking(settings: ini.Settings, section: str, options: list[str]) -> list[st
 
 
 def defaults(service: Service, later: Service) -> list[Default]:
-    """Return the defaults that `later` has otherwise, of options no live file sets.
+    """Return the defaults that differ in `later`, of options no live file sets.
 
-    Those that vary from host to host are left out, and there are none where a package is from
-    before they were known.
+    Those that vary from host to host are left out; if a package is too old to list defaults,
+    there are none.
     """
     now, then = service.options(), later.options()
     if "defaults" not in now or "defaults" not in then:
@@ -228,7 +230,7 @@ def defaults(service: Service, later: Service) -> list[Default]:
 
 
 def _flat(known: dict[str, Any]) -> dict[str, str | None]:
-    """Return the defaults of options, those that vary left out."""
+    """Return the defaults of options, without those that vary."""
     return {
         _place(section, name): known["defaults"].get(section, {}).get(name)
         for section, names in known["options"].items()
@@ -238,7 +240,7 @@ def _flat(known: dict[str, Any]) -> dict[str, str | None]:
 
 
 def _renamed(known: dict[str, Any]) -> dict[str, str]:
-    """Return the names of options by former ones."""
+    """Return the present names of options by their former ones."""
     return {
         _place(section, old): _place(*new.lstrip("[").split("] ", 1))
         for section, names in known["renamed"].items()
@@ -247,7 +249,7 @@ def _renamed(known: dict[str, Any]) -> dict[str, str]:
 
 
 def _taken(service: Service, renamed: dict[str, str]) -> set[str]:
-    """Return the options the live files set, by all names they have."""
+    """Return the options the live files set, under all their names."""
     found = set()
     for path in ini.files(_files(service)):
         for entry in ini.read(path)[0]:

@@ -1,4 +1,4 @@
-"""What a move of this node to another series would do. Nothing is changed."""
+"""Find out what moving this node to another series would do, without changing anything."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from openstack_node.manifest import Service
 
 SERIES = Path("/usr/share/openstack-node/series")
-# Not where TMPDIR says: the services' users look at what is unpacked, and may not get there.
+# Not TMPDIR: the services' users read what is unpacked, and may not have access there.
 FETCHED, INSTALLED = "/var/cache/apt/archives", "/usr"
-AREA = "/var/tmp"  # noqa: S108 - a directory of its own is made there
+AREA = "/var/tmp"  # noqa: S108 - a new directory is created there
 
 
 @dataclass(frozen=True)
 class Database:
-    """A database as the new series' code sees it: `state` and `detail` as databases.py has them.
+    """A database as the new series' code sees it: `state` and `detail` as in databases.py.
 
-    `migrations` are what brings it to that series, in order. Where nobody could look, `name` is
-    empty and `detail` says why.
+    `migrations` bring it to that series, in order. If it could not be read, `name` is empty and
+    `detail` says why.
     """
 
     name: str
@@ -42,12 +42,11 @@ class Database:
 
 @dataclass(frozen=True)
 class Move:
-    """What becomes of a service: its packages' versions, and what a person should know.
+    """What happens to a service: its packages' versions, and what a person should know.
 
-    `problems` are those of the live files under the new series' options, without those they
-    have now; `defaults` those options that change without being set. `databases`: those that
-    have an address here. `records`: what rows of daemons keep the new series from starting, and
-    the command that helps.
+    `problems`: those the live files get with the new series' options, without present ones;
+    `defaults`: those that change, of options not set. `databases`: those with an address here.
+    `records`: daemons' rows that keep the new series from starting, with the command that helps.
     """
 
     service: str
@@ -66,7 +65,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Space:
-    """A file system, by the first of the directories it is needed in, in bytes."""
+    """Space on a file system, in bytes; `path` is the first directory that needs it."""
 
     path: str
     needed: int
@@ -75,9 +74,9 @@ class Space:
 
 @dataclass(frozen=True)
 class Plan:
-    """A move from one series to another: `size` bytes to fetch, `disk` more on the disk after.
+    """A move from one series to another: `size` bytes to fetch, `disk` more on disk after.
 
-    `held`: packages on hold which it changes, so that it does not begin.
+    `held`: packages on hold that it changes, which keep it from starting.
     """
 
     old: str
@@ -91,18 +90,17 @@ class Plan:
 
 
 def plan(services: list[Service], new: str, *, apt: Apt | None = None) -> Plan:
-    """Return what moving `services` to the series `new` means.
+    """Return what moving `services` to the series `new` would do.
 
-    Raises NodeError where upstream supports no such step, and where the suite is not to be
-    had.
+    Raises NodeError if upstream supports no such step, or the suite is not available.
     """
     found = sorted({s.series for s in services if s.series != new})
     if not found:
-        raise system.NodeError(f"everything here is of {new} already")
+        raise system.NodeError(f"everything here is already at {new}")
     if len(found) > 1:
         raise system.NodeError(
-            f"the services here are of several series: {', '.join(found)}",
-            "name those of one, such as: openstack-node plan "
+            f"the services here are at several series: {', '.join(found)}",
+            "name services of one series, for example: openstack-node plan "
             f"{new} {next(s.name for s in services if s.series == found[0])}",
         )
     moving = [s for s in services if s.series != new]
@@ -112,7 +110,7 @@ def plan(services: list[Service], new: str, *, apt: Apt | None = None) -> Plan:
         known = facts(apt, found[0], new)
         if apt.broken():
             raise system.NodeError(
-                "a package was interrupted as it was installed, or lacks another one",
+                "a package installation was interrupted, or a dependency is missing",
                 "dpkg --configure -a",
                 "apt-get install --fix-broken",
             )
@@ -132,8 +130,8 @@ def plan(services: list[Service], new: str, *, apt: Apt | None = None) -> Plan:
 def held_back(apt: Apt, services: list[Service], changes: list[Change]) -> list[str]:
     """Return the packages on hold that moving `services` changes.
 
-    `changes` are those of the whole node. Raises NodeError where apt takes a package from
-    elsewhere than the new series (a pin), and where it finds a dependency missing.
+    `changes` are those of the whole node. Raises NodeError if apt takes a package from somewhere
+    other than the new series (a pin), or finds a dependency missing.
     """
     coming = {c.package: c for c in changes if c.new}
     for service in services:
@@ -141,23 +139,23 @@ def held_back(apt: Apt, services: list[Service], changes: list[Change]) -> list[
         if package not in coming:
             raise system.NodeError(
                 f"{service.name}: {apt.new} has no newer {package}, or apt cannot install it",
-                f"apt-cache policy {package} says where it would come from; a suite may be "
+                f"apt-cache policy {package} shows where it would come from; a suite may be "
                 "incomplete, or Debian's own sources missing",
                 details=apt.refusal(package),
             )
     names = {"openstack-node", *(p for s in services for p in s.packages)}
-    # One the new series has no more goes; any other would be lost by it.
+    # Packages the new series no longer has are removed; no other may be.
     lost = apt.has(sorted(names & {c.package for c in changes if not c.new}))
     if lost:
         raise system.NodeError(
-            f"apt would remove what {apt.new} has: {', '.join(lost)}",
-            f"apt-cache policy {' '.join(lost)} says where it would come from",
+            f"apt would remove packages that {apt.new} has: {', '.join(lost)}",
+            f"apt-cache policy {' '.join(lost)} shows where they would come from",
         )
     return apt.held(sorted(names & coming.keys()))
 
 
 def _spaces(needs: dict[str, int]) -> list[Space]:
-    """Return the file systems of directories, and what is needed in each."""
+    """Return the file systems of directories, and the space needed on each."""
     found: dict[int, Space] = {}
     for path, needed in needs.items():
         there = next(p for p in (Path(path), *Path(path).parents) if p.exists())
@@ -168,20 +166,20 @@ def _spaces(needs: dict[str, int]) -> list[Space]:
 
 
 def facts(apt: Apt, old: str, new: str) -> dict[str, Any]:
-    """Return what the new series' archive package says of upgrades to it."""
+    """Return the facts on upgrades to the new series, from its archive package."""
     path = apt.unpack([f"openstack-{new}-archive"]) / str(SERIES / f"{new}.json").lstrip("/")
     facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if old not in facts["from"]:
         ways = ", ".join(facts["from"]) or "none"
         raise system.NodeError(
             f"upstream supports no upgrade from {old} to {new}",
-            f"to {new} from: {ways}",
+            f"upgrades to {new} are supported from: {ways}",
         )
     return facts
 
 
 def _later(service: Service, root: Path, coming: Iterable[str]) -> Service:
-    """Return a service, the tree it has now, and what its new packages say of it."""
+    """Return a service with its present tree and the manifest of its new packages."""
     data = later_manifest(service.name, root)
     if service.foreign:
         return debian.as_before(service, debian.as_later(service, data, coming))
@@ -210,7 +208,7 @@ def _move(
         added=sorted(names - have),
         gone=sorted(have - names),
         problems=_problems(service, later),
-        # Of Debian's packages nobody here has the options.
+        # The options of Debian's packages are not known here.
         defaults=[] if service.foreign else options.defaults(service, later),
         databases=_databases(answer),
         records=[f"{text}: {hint}" for text, hint in rows],
@@ -220,7 +218,7 @@ def _move(
 
 
 def later_manifest(name: str, root: Path) -> dict[str, Any]:
-    """Return the manifest of a service in packages that are unpacked below `root`."""
+    """Return the manifest of a service from packages unpacked below `root`."""
     path = root / str(SERVICES / f"{name}.json").lstrip("/")
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return {**data, "options": str(root / data["options"].lstrip("/"))}
@@ -236,7 +234,7 @@ def _running(names: set[str]) -> list[str]:
 
 
 def _problems(service: Service, later: Service) -> list[options.Problem]:
-    """Return what the new series' options say of the live files, and these' do not."""
+    """Return the live files' problems under the new series that they do not have now."""
     series = str(later.data["series"])
     before = [] if service.foreign else options.problems(service)
     now = {(p.place, p.text.replace(service.series, series)) for p in before}
@@ -245,7 +243,7 @@ def _problems(service: Service, later: Service) -> list[options.Problem]:
 
 
 def look(later: Service, root: Path) -> databases.Answer:
-    """Look at a service's databases by the present tree's Python for the code below `root`."""
+    """Query a service's databases, with the present tree's Python, for the code below `root`."""
     if not later.wants_database:
         return databases.Answer()
     site = str(root / later.data["site"].lstrip("/"))

@@ -20,15 +20,15 @@ def lines(found: Plan) -> Iterator[str]:
     fresh = sum(1 for c in found.changes if not c.old)
     gone = [c.package for c in found.changes if not c.new]
     others = len(found.changes) - fresh - len(gone)
-    size = f"{_megabytes(found.size)} to fetch, {_megabytes(found.disk)} more on the disk"
+    size = f"{_megabytes(found.size)} to fetch, {_megabytes(found.disk)} more on disk"
     yield f"{found.old} to {found.new}: {fresh} packages new, {others} upgraded, {size}"
     for space in found.spaces:
         if space.needed > space.free:
             needed, free = _megabytes(space.needed), _megabytes(space.free)
-            yield f"  warning   {space.path}: {free} are free there, {needed} are needed"
+            yield f"  warning   {space.path}: {free} free, {needed} needed"
     if found.held:
         names = ", ".join(found.held)
-        yield f"  warning   on hold: {names}; an upgrade begins after apt-mark unhold"
+        yield f"  warning   on hold: {names}; run apt-mark unhold before upgrading"
     if gone:
         yield f"  removed   {', '.join(gone)}"
     for move in found.moves:
@@ -38,13 +38,13 @@ def lines(found: Plan) -> Iterator[str]:
 
 
 def _default(found: options.Default) -> str:
-    """Return a line of a default that changes; --json has long values whole."""
+    """Return a line on a default that changes; --json has long values in full."""
     was = f" (was {found.was})" if found.was else ""
     return f"{found.option}{was}: {_change(found.old, found.new)}"
 
 
 def _change(old: str | None, new: str | None) -> str:
-    """Return what was and what is; of long lists, what goes and what comes."""
+    """Return the old and the new value; of long lists, what is removed and added."""
     if old and new and "," in old + new and len(old + new) > LONG:
         had, has = old.split(","), new.split(",")
         words = [f"-{w}" for w in had if w not in has] + [f"+{w}" for w in has if w not in had]
@@ -59,7 +59,7 @@ def _megabytes(size: int) -> str:
 
 
 def _rows(move: Move, old: str) -> Iterator[tuple[str, str]]:
-    """Yield what is said of a service: a word, and a text."""
+    """Yield the lines on a service: a word, and a text."""
     yield from (("critical", text) for text in move.records)
     yield from (("before", text) for text in move.before)
     yield from (("restart", name) for name in move.restarts)
@@ -77,9 +77,9 @@ def _rows(move: Move, old: str) -> Iterator[tuple[str, str]]:
 
 
 def _database(found: Database, others: list[Database], old: str) -> Iterator[tuple[str, str]]:
-    """Yield what is said of a database; `others` are those of the service told before it."""
+    """Yield the lines on a database; `others` are those of the service before it."""
     if not found.name:
-        yield "database", f"nobody can look: {found.detail}"
+        yield "database", f"cannot be read: {found.detail}"
         return
     name = f"{found.name}, {found.where}:"
     if found.state not in ("behind", "current"):
@@ -89,11 +89,11 @@ def _database(found: Database, others: list[Database], old: str) -> Iterator[tup
     count = len(found.migrations)
     same = next((o.name for o in others if count and o.migrations == found.migrations), "")
     number = f"{count} migration{'s' if count != 1 else ''}"
-    yield "database", f"{name} {number}{f', those of {same}' if same else ''}"
+    yield "database", f"{name} {number}{f', the same as {same}' if same else ''}"
     if same:
         return
     for (title, removes), rows in groupby(found.migrations, lambda m: (m.title, m.removes)):
         revisions = [m.revision for m in rows]
         times = f" ({len(revisions)} times)" if len(revisions) > 1 else ""
-        lost = f"; something is removed: after it there is no way back to {old}" if removes else ""
+        lost = f"; removes something: after it there is no way back to {old}" if removes else ""
         yield "", f"  {title or revisions[0]}{times}{lost}"

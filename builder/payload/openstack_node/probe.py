@@ -1,8 +1,8 @@
-"""What a service's databases and broker are like: run by the tree's Python as the service's user.
+"""Report the state of a service's databases and broker, in the tree's Python as its user.
 
 It reads a question (JSON, see `ask` in databases.py) from standard input and prints the
-answer. The addresses, and the passwords in them, are read here and never leave it: what
-goes out is host, user and name of a database, and the words of this module.
+answer. The addresses, and the passwords in them, are read here and never leave this process: the
+output has only host, user and name of a database, and the words of this module.
 
 The tree's Python is 2.7 in old series: this file, and no other, is for both.
 """
@@ -26,17 +26,17 @@ except ImportError:  # Python 2
 
 MYPY = False
 if MYPY:
-    from collections.abc import Iterable  # noqa: F401 - in comments alone
+    from collections.abc import Iterable  # noqa: F401 - only in comments
     from typing import Any  # noqa: F401 - likewise
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 10
-FIT = ("current", "behind", "ahead")  # states of a database that has its tables
+FIT = ("current", "behind", "ahead")  # states of a database with its tables
 FITS, MISFIT = "fits", "misfit"  # of a template
 # What names another option in a value (as oslo.config's Template has it).
 NAMED = re.compile(r"\$\{?([_a-z][._a-z0-9]*)", re.IGNORECASE)
-DENIED = {1045, 1698}  # MySQL: the password, or that this user may come in this way
-MISSING = {1044, 1049}  # no such database; the former is said to users who may not know
+DENIED = {1045, 1698}  # MySQL: wrong password, or this user may not log in this way
+MISSING = {1044, 1049}  # no such database; 1044 for users without access
 TIMEOUTS = {
     "pymysql": {
         "connect_timeout": CONNECT_SECONDS,
@@ -54,10 +54,10 @@ POSTGRES = {
     "connection refused": "unreachable",
     "could not translate host name": "unreachable",
 }
-# What a broker is told so that it says why it ends a login (old clients do not by themselves).
+# Makes a broker report why it ends a login (old clients do not ask for it).
 BROKER_CLIENT = {"capabilities": {"authentication_failure_close": True}}
-# By what names migrations call what takes a table or a column away, of alembic, SQLAlchemy
-# and sqlalchemy-migrate; an argument of such a name renames one.
+# What migrations call to remove or rename a table or a column, in alembic, SQLAlchemy and
+# sqlalchemy-migrate; below, the arguments that rename one.
 REMOVALS = {"drop_table", "drop_column", "rename_table", "drop", "drop_all", "rename", "DropTable"}
 RENAMED = {"alter_column": "new_column_name", "alter": "name"}
 REMOVING_SQL = re.compile(
@@ -72,7 +72,7 @@ TEXTS = (str, TEXT)
 def main():
     # type: () -> None
     """Answer the question on standard input."""
-    # The modules beside this one are not for the tree's libraries to import.
+    # Keep the tree's libraries from importing the modules next to this one.
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
     question = json.load(sys.stdin)
@@ -81,12 +81,12 @@ def main():
 
 def answer(question):
     # type: (dict[str, Any]) -> dict[str, Any]
-    """Return the state of each database, what steps are done, and what cannot be read."""
+    """Return the state of each database, which steps are done, and what cannot be read."""
     found = {"files": access(question), "schemas": {}, "done": {}, "cells": []}  # type: dict[str, Any]
     try:
         conf = read_options(question)
-    except Exception as error:  # whatever oslo.config has against the files
-        # Of a line that is wrong it would quote all, a password too.
+    except Exception as error:  # whatever oslo.config finds wrong with the files
+        # It would quote an invalid line in full, including a password.
         quoted = "" if "Parse" in type(error).__name__ else ": " + said(error)
         found["error"] = type(error).__name__ + quoted
         return found
@@ -137,7 +137,7 @@ def access(question):
 
 def read_options(question):
     # type: (dict[str, Any]) -> Any
-    """Return what the files say of the addresses of databases and broker, by section."""
+    """Return the addresses of databases and broker in the files, by section."""
     from oslo_config import cfg  # only the tree's Python has it
 
     conf = cfg.ConfigOpts()
@@ -165,9 +165,9 @@ def read_options(question):
 
 def register_named(conf, paths):
     # type: (Any, Iterable[str]) -> None
-    """Have a configuration know the options that values in some files name by a `$`.
+    """Register with a configuration the options that values in some files name by a `$`.
 
-    Those the files do not set stay as they are written: their defaults the service alone knows.
+    Those the files do not set are left as written: only the service knows their defaults.
     """
     from oslo_config import cfg  # likewise
 
@@ -180,12 +180,12 @@ def register_named(conf, paths):
             try:
                 conf.register_opt(known, group=group if dot else None)
             except cfg.Error:
-                pass  # it is one of those that are read
+                pass  # already registered
 
 
 def value_of(conf, section, option):
     # type: (Any, str, str) -> str
-    """Return an option's value, or nothing; nothing, too, where it names a section."""
+    """Return an option's value, or nothing; also nothing if it names a section."""
     from oslo_config import cfg  # likewise
 
     try:
@@ -197,7 +197,7 @@ def value_of(conf, section, option):
 
 def broker(url, conf):
     # type: (str, Any) -> dict[str, str] | None
-    """Return how the message broker is, the best of several; None where there is none."""
+    """Return the state of the message broker, the best of several; None if there is none."""
     parts = urlparse(url)
     if not url or not parts.scheme.startswith(("rabbit", "kombu")):
         return None
@@ -209,7 +209,7 @@ def broker(url, conf):
 
 def one_broker(netloc, virtual_host, encrypted):
     # type: (str, str, bool) -> dict[str, str]
-    """Return how one broker is: whether it answers, and takes user and password."""
+    """Return the state of one broker: whether it answers and accepts user and password."""
     login, _, place = netloc.rpartition("@")
     user, _, password = (unquote(part) for part in login.partition(":"))
     known = {"user": user, "host": place, "database": virtual_host}
@@ -219,7 +219,7 @@ def one_broker(netloc, virtual_host, encrypted):
         socket.create_connection(address, CONNECT_SECONDS).close()
     except (EnvironmentError, ValueError) as error:
         return dict(known, state="unreachable", detail=said(error))
-    if encrypted:  # its certificates are the service's own affair
+    if encrypted:  # certificates are left to the service
         return dict(known, state="current", detail="")
     state, detail = logged_in(address, user, password, virtual_host)
     return dict(known, state=state, detail=detail)
@@ -227,7 +227,7 @@ def one_broker(netloc, virtual_host, encrypted):
 
 def logged_in(address, user, password, virtual_host):
     # type: (tuple[str, int], str, str, str) -> tuple[str, str]
-    """Return the state a login at a broker shows, and an error's name."""
+    """Return the state a login to a broker shows, and an error's name."""
     try:
         from amqp import Connection, exceptions  # only the tree's Python has it
     except ImportError:
@@ -252,17 +252,17 @@ def logged_in(address, user, password, virtual_host):
     return "current", ""
 
 
-class Unanswered(Exception):  # noqa: N818 - an event, told in Database.state
+class Unanswered(Exception):  # noqa: N818 - an event, recorded in Database.state
     """A query a reachable server did not answer."""
 
 
 class Database(object):
     """One database: whether it can be reached, and which revision it has.
 
-    `sites` are the place of the code, and of that of a later release, or nothing. `pending`
+    `sites` are the locations of the code, and of a later release's code, or nothing. `pending`
     are the migrations the code has and the database does not, `later` those the database has
     and the code does not know, as `told` describes them, ancestors first. None are pending
-    where there are no tables (all would be), and where a revision is unknown to both.
+    if there are no tables (all would be), or if a revision is unknown to both.
     """
 
     def __init__(self, url, suffix, sites, schema):
@@ -278,7 +278,7 @@ class Database(object):
 
     def described(self):
         # type: () -> dict[str, Any]
-        """Return what may be told."""
+        """Return what may leave this process."""
         return dict(
             self.where,
             state=self.state,
@@ -289,20 +289,20 @@ class Database(object):
 
     def close(self):
         # type: () -> None
-        """Let go of the server."""
+        """Disconnect from the server."""
         if self.connection is not None:
             self.connection.close()
 
     def look(self):
         # type: () -> Database
-        """Find the state out."""
+        """Determine the state."""
         if self.url:
             self._connect()
         if self.connection is not None:
             try:
                 self._compare()
             except Unanswered:
-                pass  # the state says it
+                pass  # the state shows it
         return self
 
     def _connect(self):
@@ -319,7 +319,7 @@ class Database(object):
         url = with_database(url, (url.database or "") + self.suffix)
         self.where = {"user": url.username, "host": place(url), "database": url.database}
         if url.drivername.startswith("sqlite") and not os.path.exists(url.database or ""):
-            self.state = "empty"  # connecting would make it
+            self.state = "empty"  # connecting would create it
             return
         driver = url.drivername.partition("+")[2]
         driver = driver or ("mysqldb" if url.drivername == "mysql" else "")
@@ -328,12 +328,12 @@ class Database(object):
                 url, connect_args=TIMEOUTS.get(driver, {}), poolclass=NullPool
             )
             self.connection = engine.connect()
-        except Exception as error:  # drivers have errors of their own
+        except Exception as error:  # drivers have their own errors
             self.state, self.detail = classified(error, said(url.password or ""))
 
     def _rows(self, query):
         # type: (str) -> list[Any] | None
-        """Return what a query gives, or None where its table does not exist."""
+        """Return the rows of a query, or None if its table does not exist."""
         from sqlalchemy import exc  # likewise
 
         try:
@@ -355,7 +355,7 @@ class Database(object):
 
     def has_row(self, query):
         # type: (str) -> bool
-        """Whether a query gives a row."""
+        """Whether a query returns a row."""
         if self.connection is None:
             return False
         try:
@@ -366,7 +366,7 @@ class Database(object):
     def _compare(self):
         # type: () -> None
         if not os.path.isdir(self.migrations):
-            self.state, self.detail = "unknown", self.migrations + " is not there"
+            self.state, self.detail = "unknown", self.migrations + " does not exist"
         elif self.schema["table"] == "migrate_version":
             self._compare_numbers()
         else:
@@ -380,7 +380,7 @@ class Database(object):
         parents = {r: before for r, (before, _) in code.items()}
         has = {row[0] for row in rows or []}
         if not has and self._rows("SELECT version FROM migrate_version"):
-            # Of a release before alembic: the sync takes the first revision for what there is.
+            # From a release before alembic: the sync takes it to be at the first revision.
             has = {r for r, before in parents.items() if not before}
         if not has:
             self.state = "empty"
@@ -391,7 +391,7 @@ class Database(object):
             missing = set()
         unknown = covered - set(parents)
         self.state = "ahead" if unknown else "behind" if missing else "current"
-        wanted = ", the code wants " + " ".join(sorted(missing)) if missing else ""
+        wanted = ", the code expects " + " ".join(sorted(missing)) if missing else ""
         self.detail = "revision " + " ".join(sorted(has)) + wanted
         if unknown <= set(others):
             self.pending = listed(way(covered, parents, self.schema.get("heads", ())), code)
@@ -418,9 +418,9 @@ class Database(object):
 
     def records(self, rules):
         # type: (list[dict[str, Any]]) -> list[dict[str, Any]]
-        """Return the daemons that have a row here, as `rules` (their number counts) find them.
+        """Return the daemons with a row here, as `rules` find them; a rule's index matters.
 
-        Nothing, where the tables are of a release that had them otherwise, or out of reach.
+        Nothing if the tables are from a release with other columns, or cannot be reached.
         """
         found = []  # type: list[dict[str, Any]]
         for index, rule in enumerate(rules):
@@ -428,7 +428,7 @@ class Database(object):
                 continue
             try:
                 rows = self._execute(rule["query"])
-            except Exception:  # another release's columns; the state says the rest
+            except Exception:  # another release's columns; the state shows the rest
                 return found
             floor = floor_of(rule, self.site)
             found += [described_record(row, index, rule, floor) for row in rows]
@@ -443,7 +443,7 @@ class Database(object):
         try:
             rows = self._rows(rule["query"]) or []
         except Unanswered:
-            pass  # the state says it
+            pass  # the state shows it
         return [
             {
                 "id": row[0],
@@ -460,7 +460,7 @@ class Database(object):
 
 def described_record(row, index, rule, floor):
     # type: (Any, int, dict[str, Any], list[int]) -> dict[str, Any]
-    """Return a daemon's row: `age` in seconds since it was heard of, None for never.
+    """Return a daemon's row: `age` in seconds since it last reported, None for never.
 
     `old`: it keeps daemons of the code from starting.
     """
@@ -479,23 +479,23 @@ def described_record(row, index, rule, floor):
 
 def age(heard):
     # type: (Any) -> int | None
-    """Return the seconds since a time in UTC; of a clock that is ahead, too."""
+    """Return the seconds since a time in UTC, also if its clock is ahead."""
     if not heard:
         return None
-    if isinstance(heard, TEXTS):  # as sqlite has it
+    if isinstance(heard, TEXTS):  # from sqlite
         heard = datetime.datetime.strptime(said(heard)[:19], "%Y-%m-%d %H:%M:%S")
     return abs(int(time.time() - calendar.timegm(heard.timetuple())))
 
 
 def numbers(version):
     # type: (Any) -> list[int]
-    """Return a version's numbers, so that they can be compared; none for none."""
+    """Return a version's numbers, for comparison; none if there is no version."""
     return [int(n) for n in re.findall(r"\d+", said(version or ""))]
 
 
 def floor_of(rule, site):
     # type: (dict[str, Any], str) -> list[int]
-    """Return the oldest version the code starts beside; nothing where it takes any."""
+    """Return the oldest version the code starts alongside; nothing if it accepts any."""
     path = os.path.join(site, rule["floor_file"])
     if not rule["floor_file"] or not os.path.isfile(path):
         return numbers(rule["floor"])
@@ -507,10 +507,10 @@ def floor_of(rule, site):
 
 def described_cell(cell, database, conf):
     # type: (dict[str, Any], str, Any) -> dict[str, Any]
-    """Return a cell without its addresses: whether they are those of the files.
+    """Return a cell without its addresses: whether they match those of the files.
 
-    A template that can be filled in from the files is. `template`: one of them is a template
-    that cannot, so that it is taken for an address as it stands.
+    A template that can be filled in from the files does. `template`: one of them is a template
+    that cannot, so that it is used as a literal address.
     """
     transport = cell["transport"], conf["DEFAULT"]["transport_url"] or ""
     filled_in = cell["database_template"], cell["transport_template"]
@@ -526,22 +526,22 @@ def described_cell(cell, database, conf):
 
 def brokers(url):
     # type: (str) -> tuple[Any, ...]
-    """Return a broker's address in parts: several hosts in any order, no virtual host as `/`."""
+    """Return a broker's address in parts: hosts in any order, no virtual host equal to `/`."""
     parts = urlparse(url)
     return parts.scheme, sorted(parts.netloc.split(",")), parts.path.strip("/"), parts.query
 
 
 def filled(template, default):
     # type: (str, str) -> tuple[str, str]
-    """Return a cell's address, and whether it is a template that takes parts of the configured one.
+    """Return a cell's address, and whether it is a template with parts of the configured one.
 
-    The parts of several hosts are numbered from 1. A template that names a part there is not
-    stays as it is.
+    The parts of several hosts are numbered from 1. A template that names a missing part is left
+    unchanged.
     """
     if "{" not in template:
         return template, ""
     try:
-        # Every address goes through this, also one that has a brace in its password.
+        # Every address passes here, even one with a brace in its password.
         return template.format(**parts_of(default)), FITS
     except (AttributeError, LookupError, TypeError, ValueError):
         return template, MISFIT
@@ -549,7 +549,7 @@ def filled(template, default):
 
 def parts_of(url):
     # type: (str) -> dict[str, Any]
-    """Return what a template may name of an address."""
+    """Return the parts of an address that a template may name."""
     parts = urlparse(url)
     values = {
         "scheme": parts.scheme,
@@ -569,7 +569,7 @@ def parts_of(url):
 
 def netloc_parts(netloc):
     # type: (str) -> list[tuple[str, str | None]]
-    """Return the parts of one host of several, which urlparse does not tell apart."""
+    """Return the parts of one host of several, which urlparse does not separate."""
     login, at, host = netloc.partition("@")
     if not at:
         login, host = "", netloc
@@ -592,7 +592,7 @@ def netloc_parts(netloc):
 
 def repository(path):
     # type: (str) -> str
-    """Return the name sqlalchemy-migrate's file gives its revisions in the database."""
+    """Return the name of its revisions in the database, from sqlalchemy-migrate's file."""
     if not os.path.exists(path):
         return ""
     with open(path) as file:
@@ -611,7 +611,7 @@ def with_database(url, name):
 
 def place(url):
     # type: (Any) -> str
-    """Return host and port, or what else says where the server is."""
+    """Return host and port, or in words where the server is."""
     if not url.host:
         return "this host"
     return "{}:{}".format(url.host, url.port) if url.port else str(url.host)
@@ -652,9 +652,9 @@ def classified(error, password):
 
 def revisions(directory):
     # type: (str) -> dict[str, tuple[set[str], str]]
-    """Return each revision below a directory: parents (and what else it depends on), and module.
+    """Return each revision below a directory: parents (and other dependencies), and module.
 
-    The modules are read and not run: that would import the service.
+    The modules are parsed, not run: that would import the service.
     """
     found = {}
     for path in modules(directory):
@@ -670,9 +670,9 @@ def revisions(directory):
 
 def recorded(directory):
     # type: (str) -> set[str]
-    """Return the last revisions as files beside them (`*_HEAD`) say.
+    """Return the last revisions, from the `*_HEAD` files next to them.
 
-    There may be modules beside that no command of this release takes notice of.
+    There may be other modules that no command of this release uses.
     """
     names = os.listdir(directory) if os.path.isdir(directory) else []
     ends = set()  # type: set[str]
@@ -685,7 +685,7 @@ def recorded(directory):
 
 def numbered(directory):
     # type: (str) -> dict[str, tuple[set[str], str]]
-    """Return the same of sqlalchemy-migrate's modules, by numbers of three digits or more."""
+    """Return the same for sqlalchemy-migrate's modules, by numbers of at least three digits."""
     names = os.listdir(directory) if os.path.isdir(directory) else []
     numbers = {n: re.match(r"\d{3,}", n) for n in names if n.endswith(".py")}
     return {m.group(): (set(), os.path.join(directory, n)) for n, m in numbers.items() if m}
@@ -693,7 +693,7 @@ def numbered(directory):
 
 def listed(some, known):
     # type: (Iterable[str], dict[str, tuple[set[str], str]]) -> list[dict[str, Any]]
-    """Return what is told of revisions, ancestors first."""
+    """Return the descriptions of revisions, ancestors first."""
     rest, rows = set(some), []  # type: set[str], list[dict[str, Any]]
     while rest:
         first = {r for r in rest if r not in known or not rest.intersection(known[r][0])}
@@ -707,11 +707,11 @@ def told(revision, path):
     # type: (str, str) -> dict[str, Any]
     """Return a revision, its title, and whether it `removes` something.
 
-    That is: whether a table or a column is gone or is called otherwise afterwards, so that
-    code of the release before may not work any more. sqlalchemy-migrate's modules do not say
-    what they drop: there an index counts, too. Nothing is said of constraints. Of what cannot
-    be read, for want of its module or since it is for another Python, nobody can say that
-    nothing is removed: `removes` is true, and the title may be empty.
+    That is, whether a table or a column is removed or renamed, so that code of the previous
+    release may no longer work. sqlalchemy-migrate's modules do not show what they drop: there an
+    index counts, too. Constraints are not considered. If a module cannot be read, because it is
+    missing or for another Python, it may remove something: `removes` is true, and the title may
+    be empty.
     """
     module = parsed(path) if path else None
     return {
@@ -725,7 +725,7 @@ def told(revision, path):
 
 def title(module, revision, path):
     # type: (ast.Module | None, str, str) -> str
-    """Return the first line of a module's docstring, or else what its file is called."""
+    """Return the first line of a module's docstring, or else the name of its file."""
     lines = said((module and ast.get_docstring(module)) or "").strip().splitlines()
     if lines:
         return lines[0].strip().rstrip(".")
@@ -735,7 +735,7 @@ def title(module, revision, path):
 
 def removes(node):
     # type: (ast.AST) -> bool
-    """Whether code removes or renames a table or a column; what `downgrade` does is left out."""
+    """Whether code removes or renames a table or a column, not counting `downgrade`."""
     if isinstance(node, ast.FunctionDef) and node.name == "downgrade":
         return False
     if isinstance(node, ast.Expr) and literal(node.value):
@@ -744,7 +744,7 @@ def removes(node):
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         if RENAMED.get(name) in [k.arg for k in node.keywords]:
             return True
-        # What sqlalchemy-migrate noted is of no use to code that has alembic.
+        # sqlalchemy-migrate's own table does not matter to code with alembic.
         noted = node.args and literal(node.args[0]) == "migrate_version"
         if name in REMOVALS and not noted:
             return True
@@ -755,7 +755,7 @@ def removes(node):
 
 def literal(node):
     # type: (ast.AST) -> str
-    """Return the text an expression is, `?` standing for what is put into it."""
+    """Return the text of an expression, with `?` for inserted values."""
     if isinstance(node, ast.BinOp):
         left = literal(node.left)
         return left + (literal(node.right) or "?") if isinstance(node.op, ast.Add) else left
@@ -768,7 +768,7 @@ def literal(node):
 
 def parsed(path):
     # type: (str) -> ast.Module | None
-    """Return a module; None where this Python cannot read it."""
+    """Return a parsed module; None if this Python cannot parse it."""
     with open(path, "rb") as file:
         try:
             return ast.parse(file.read())
@@ -778,7 +778,7 @@ def parsed(path):
 
 def assigned_by_lines(path):
     # type: (str) -> dict[str, object]
-    """Return the constants that lines of a module assign, whichever Python it is for."""
+    """Return the constants that lines of a module assign, for any version of Python."""
     with open(path, "rb") as file:
         text = file.read().decode("utf-8", "replace")
     row = r"^(revision|down_revision|depends_on)\b[^=\n]*=\s*(\([^)]*\)|\S.*)$"
@@ -797,7 +797,7 @@ def modules(directory):
 
 def assigned(module):
     # type: (ast.Module) -> dict[str, object]
-    """Return the constants a module assigns at its top."""
+    """Return the constants a module assigns at top level."""
     values = {}  # type: dict[str, object]
     annotated = getattr(ast, "AnnAssign", ())
     for node in module.body:
@@ -826,7 +826,7 @@ def as_tuple(value):
 
 def ancestors(start, parents):
     # type: (set[str], dict[str, set[str]]) -> set[str]
-    """Return the revisions that `start` includes, itself too."""
+    """Return the revisions that `start` includes, and `start` itself."""
     found = set()  # type: set[str]
     todo = list(start)
     while todo:
@@ -839,9 +839,9 @@ def ancestors(start, parents):
 
 def way(covered, parents, ends):
     # type: (set[str], dict[str, set[str]], Iterable[str]) -> set[str]
-    """Return the revisions that are lacking where `covered` are there.
+    """Return the revisions missing from `covered`.
 
-    Where each of `ends` is enough, it is those to the one most of whose way is done.
+    If each of `ends` is sufficient, those leading to the end that is closest to done.
     """
     ways = [ancestors({end}, parents) for end in ends if end in parents] or [set(parents)]
     return min(ways, key=lambda w: (-len(w & covered), len(w))) - covered
@@ -849,7 +849,7 @@ def way(covered, parents, ends):
 
 def heads(parents):
     # type: (dict[str, set[str]]) -> set[str]
-    """Return the revisions nothing comes after."""
+    """Return the revisions without successors."""
     return set(parents) - {p for some in parents.values() for p in some}
 
 

@@ -1,8 +1,8 @@
-"""Starting and restarting the units of a service, when that is safe and when it is wanted.
+"""Start and restart the units of a service, when that is safe and not deferred.
 
 On an upgrade a unit is restarted at once, unless the administrator defers that, or its
-database is not fit for the new code yet. Then it goes on from the old tree, whose files
-stay until `apt autoremove`, and is named by `openstack-node status`.
+database is not ready for the new code yet. Then it keeps running from the old tree, whose files
+remain until `apt autoremove`, and `openstack-node status` names it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ DEFAULTS = Path("/etc/default/openstack-node")
 VARIABLE = "OPENSTACK_NODE_RESTARTS"
 LISTS = Path("/var/lib/dpkg/info")
 POLICY = Path("/usr/sbin/policy-rc.d")
-SYSTEMD = Path("/run/systemd/system")  # is there when it runs
-FORBIDDEN = 101  # what policy-rc.d(8) ends with where an action is not allowed
-UP_SECONDS = 300  # a daemon finishes its work before it ends, and loads all its code after
+SYSTEMD = Path("/run/systemd/system")  # exists while it runs
+FORBIDDEN = 101  # the exit status of policy-rc.d(8) for an action that is not allowed
+UP_SECONDS = 300  # a daemon finishes its work before it exits, then loads all its code
 
 
 def main(action: str, name: str, names: list[str]) -> int:
-    """Start (`action` start) or restart units as their packages are configured; 0 always."""
+    """Start (`action` start) or restart units as their packages are configured; always return 0."""
     if SYSTEMD.is_dir():
         try:
             _configured(action, name, names)
@@ -49,18 +49,18 @@ def _configured(action: str, name: str, names: list[str]) -> None:
     running = [n for n in due if states[n].active == "active"]
     reason = _reason(name) if running else ""
     for unit in running if reason else ():
-        print(f"{unit} goes on with the code it was started with: {reason}")
-    # One that does not run would use the new code anyway: it may be waiting for a new try, or
-    # its package was removed and is installed again.
+        print(f"{unit} keeps running the code it was started with: {reason}")
+    # One that is not running uses the new code anyway: it may be waiting for a retry, or its
+    # package was removed and installed again.
     others = [n for n in due if n not in running or not reason]
     _act("restart", name, others)
 
 
 def _act(verb: str, name: str, names: list[str]) -> None:
-    """Have systemd do it, and wait for what is up at once.
+    """Have systemd do it, and wait only for units that are up at once.
 
-    uWSGI is. Other daemons say READY when they reach the database and the message broker,
-    which a node may not have yet. A unit that cannot start is no failed installation.
+    uWSGI is. Other daemons report READY when they reach the database and the message broker,
+    which a node may not have yet. A unit that cannot start does not fail the installation.
     """
     service = manifest.shipped(name)
     quick = {u.name for u in service.units if u.kind == "uwsgi"} if service else set()
@@ -79,7 +79,7 @@ def _allowed(unit: str, action: str) -> bool:
 
 
 def _reason(name: str) -> str:
-    """Return why the units of a service are not to be restarted now, or nothing."""
+    """Return why the units of a service must not be restarted now, or nothing."""
     if deferred():
         return f"restarts are deferred; openstack-node restart {name}"
     service = manifest.shipped(name)
@@ -90,10 +90,10 @@ def _reason(name: str) -> str:
 
 
 def held() -> list[str]:
-    """Return the units nobody should restart now: needrestart asks, which knows no databases."""
+    """Return the units not to restart now, for needrestart, which knows nothing of databases."""
     names = []
     for service in manifest.load([]):
-        # To ask the databases takes a second, and what a unit was told before still holds.
+        # Querying the databases takes a second, and an earlier positive result still holds.
         whole = manifest.shipped(service.name)
         if deferred() or (whole and not gate.is_fit(whole) and _reason(service.name)):
             names += [u.name for u in service.units]
@@ -101,7 +101,7 @@ def held() -> list[str]:
 
 
 def deferred() -> bool:
-    """Whether restarts wait for the administrator: by RESTARTS=defer of the defaults file."""
+    """Whether restarts wait for the administrator: by RESTARTS=defer in the defaults file."""
     wish = os.environ.get(VARIABLE, "")
     if not wish and DEFAULTS.is_file():
         found = re.findall(
@@ -112,9 +112,9 @@ def deferred() -> bool:
 
 
 def replaced(service: Service, state: UnitState) -> bool:
-    """Whether a service's code, or what it is built on, was unpacked after a unit started.
+    """Whether a service's code, or its dependencies, were unpacked after a unit started.
 
-    The tree of a series a service goes back to was there all the time, its common package not.
+    On a rollback the older series' tree was there all along, but not its common package.
     """
     code = str(service.data["packages"][0])
     closure = f"openstack-{service.series}-closure-{service.name}"
@@ -125,14 +125,14 @@ def replaced(service: Service, state: UnitState) -> bool:
 
 
 def in_order(service: Service) -> list[Unit]:
-    """Return the units of a service in the order of their restart: the APIs last."""
+    """Return the units of a service in the order to restart them: the APIs last."""
     return sorted(service.units, key=lambda u: u.kind == "uwsgi" or u.name.endswith("-api.service"))
 
 
 def pending(service: Service) -> list[Unit]:
-    """Return the units that run with code which was replaced, or were left waiting for it.
+    """Return the units that run replaced code, or were left waiting for the new one.
 
-    One that waits for an option nobody set yet is none of them, nor one nobody chose.
+    Leaves out units that wait for an option not set yet, and those not selected.
     """
     units = [u for u in in_order(service) if u.start == "now"]
     states = system.unit_states([u.name for u in units])
@@ -148,11 +148,11 @@ def pending(service: Service) -> list[Unit]:
 
 
 def _down(state: UnitState) -> bool:
-    """Whether a unit does not run that should; by a Condition of its own it need not.
+    """Whether a unit that should run does not; its own Condition may excuse it.
 
-    systemd counts an ExecCondition among those, by which a unit waits for its database. One
-    that is on its way down may have been told so by a restart nobody waits for any more: its
-    old processes still work, and may do so for minutes.
+    systemd counts an ExecCondition, by which a unit waits for its database, among those. A unit
+    that is deactivating may be in a restart that nobody waits for any more: its old processes
+    still work, possibly for minutes.
     """
     return (
         state.waits
@@ -168,9 +168,9 @@ def restart(
     *,
     seconds: float = UP_SECONDS,
 ) -> bool:
-    """Restart a unit and wait until it is up; NodeError when it is not in time.
+    """Restart a unit and wait until it is up; NodeError if it is not up in time.
 
-    False: it stays down, as the administrator chose since it was started.
+    Returns False if it remains down, as the administrator has chosen since it was started.
     """
     wait = arrival.Wait(service, unit, say)
     done = system.systemctl("restart", [unit.name])

@@ -1,4 +1,4 @@
-"""Return a service to the series before, where its databases let the older code work."""
+"""Return a service to the previous series, if its databases let the older code work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROW = re.compile(r"^ *(\S+) \| +(\S+) \| \S+ (\S+)/\S+ \S+ Packages$", re.MULTIL
 
 @dataclass(frozen=True)
 class Way:
-    """Where a service goes back to: `versions` of its packages there are in `suite`."""
+    """Where a service returns to: `versions` of its packages, all in `suite`."""
 
     series: str
     suite: str
@@ -27,15 +27,15 @@ class Way:
 
 
 def rollback(service: Service, series: str, say: Callable[[str], None]) -> None:
-    """Bring a service back to `series`, or to the newest before its own.
+    """Return a service to `series`, or to the newest before its own.
 
-    Raises NodeError where apt knows no earlier release of it, and where a database has
-    moved past what that release can read. Nothing is changed then.
+    Raises NodeError, without changing anything, if apt has no earlier release of it, or a
+    database has moved past what that release can read.
     """
     way = find(service, series)
     with tempfile.TemporaryDirectory(prefix="openstack-node-") as name:
         area = Path(name)
-        area.chmod(0o755)  # the service's user looks at the code in it
+        area.chmod(0o755)  # the service's user reads the code in it
         common, root = str(service.data["package"]), area / "root"
         packages = (common, _code(service, way.series))
         apt.unpack([f"{p}={way.versions[common]}" for p in packages], area, root)
@@ -47,22 +47,22 @@ def rollback(service: Service, series: str, say: Callable[[str], None]) -> None:
     rehearsal = [*apt.HELD_TOO, "install", "--allow-downgrades", *wanted]
     apt.refuse_held(apt.held(upgrade.rehearse(rehearsal)))
     Sources().choose(service.name, way.suite)
-    say("  install the packages of the release before ... ")
+    say("  install the packages of the previous release ... ")
     upgrade.install(wanted, "--allow-downgrades")
     say("done\n")
     journal = upgrade.Journal(service.series)
     if journal.done:
         journal.forget(service.name)
-    say("  restart what runs with the newer code ... ")
+    say("  restart the units that run the newer code ... ")
     upgrade.restart_pending(service.name)
     say("done\n")
 
 
 def find(service: Service, series: str) -> Way:
-    """Return where apt has an earlier release of a service, that of `series` if one is given."""
+    """Return where apt has an earlier release of a service, that of `series` if given."""
     common = str(service.data["package"])
     rows = _madison(service.packages)
-    # Debian has services of the same names, and nothing named by a series.
+    # Debian has services of the same names, but nothing named after a series.
     suites = {suite for _, _, suite in rows if _series(suite) not in ("", service.series)}
     ours = {suite for _, _, suite in _madison([_code(service, _series(s)) for s in suites])}
     earlier = [
@@ -75,8 +75,8 @@ def find(service: Service, series: str) -> Way:
     ]
     if not earlier:
         raise system.NodeError(
-            f"apt knows no {common} of {series or 'an earlier series'}",
-            "a source of apt has to have that series: apt-cache policy " + common,
+            f"apt has no {common} of {series or 'an earlier series'}",
+            "an apt source must provide that series; to check: apt-cache policy " + common,
         )
     suite = earlier[0]  # madison has the newest version first
     versions: dict[str, str] = {}
@@ -87,13 +87,13 @@ def find(service: Service, series: str) -> Way:
 
 
 def _madison(packages: list[str]) -> list[tuple[str, str, str]]:
-    """Return what apt has of packages: name, version, suite."""
+    """Return apt's versions of packages: name, version, suite."""
     said = system.output(["apt-cache", "madison", *packages], seconds=60) if packages else ""
     return ROW.findall(said)
 
 
 def _code(service: Service, series: str) -> str:
-    """Return the package of a service's code in a series."""
+    """Return the package with a service's code in a series."""
     return str(service.data["packages"][0]).replace(service.series, series, 1)
 
 
@@ -107,10 +107,10 @@ def _older(version: str, than: str) -> bool:
 
 
 def check(service: Service, older: dict[str, Any], root: Path, series: str) -> None:
-    """Raise NodeError where the older code cannot work on the databases as they are."""
+    """Raise NodeError if the older code cannot work on the databases as they are."""
     site = str(older["site"])
     data = {**service.data, "schemas": older["schemas"], "site": str(root / site.lstrip("/"))}
-    # The tree's Python of today asks; what it compares with is the older code.
+    # The present tree's Python queries; it compares with the older code.
     answer = databases.demand(
         replace(service, data=data), status.read_files(service), later_site=service.data["site"]
     )
@@ -125,6 +125,6 @@ def check(service: Service, older: dict[str, Any], root: Path, series: str) -> N
             what = f" ({taken[0].title})" if taken[0].title else ""
             raise system.NodeError(
                 f"{service.name}: the database {schema.where} has moved past {series}: "
-                f"{taken[0].revision}{what} took away what {series} may read",
-                "the way back is a copy of the database from before the upgrade",
+                f"{taken[0].revision}{what} removed what {series} may read",
+                "the only way back is a copy of the database from before the upgrade",
             )

@@ -1,8 +1,8 @@
 """How an API is served: where uWSGI listens and how many processes it has, by the machine.
 
-uWSGI takes its options in the order of the command line, and the last one wins. What a unit has
-before `--ini` is what that file may change, and what follows it is what no file may; so an ini
-of an operator's own, or of Debian's packages, tunes a service and does not break it.
+uWSGI takes its options in the order of the command line, and the last one wins. The ini may
+change what a unit has before `--ini`, but not what follows it; so an operator's own ini, or that
+of Debian's packages, tunes a service without breaking it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# A process answers one request at a time and takes 100 to 160 MB: one for each core and each
-# 2 GiB, whichever are fewer. Several APIs share a controller and its database's connections
+# A process answers one request at a time and takes 100 to 160 MB: one for each core or each
+# 2 GiB, whichever is fewer. Several APIs share a controller and its database's connections
 # (151 in MariaDB, of which a process may have three).
 KIB_A_PROCESS = 2 * 1024 * 1024
 MOST = 8
@@ -25,14 +25,14 @@ BINDS = re.compile(
     r"s|https?2?|http-router|zerg|((undeferred-)?shared-|[a-z0-9]+-|[a-z]+-nph-)?socket"
 )
 NOT_BINDS = frozenset({"chmod-socket", "chown-socket", "map-socket", "abstract-socket"})
-ADDRESS = "listen-on"  # what an ini has as %(listen-on)
+ADDRESS = "listen-on"  # available in an ini as %(listen-on)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides: cores this process may use, memory in KiB, and how it speaks IPv6.
+    """What decides: cores this process may use, memory in KiB, and IPv6.
 
-    `ipv6`: it does; `apart`: a socket for every IPv6 address takes no IPv4 (bindv6only).
+    `ipv6`: it is available; `apart`: a wildcard IPv6 socket accepts no IPv4 (bindv6only).
     """
 
     cores: int
@@ -41,18 +41,18 @@ class Machine:
     apart: bool = False
 
     def processes(self, fewest: int) -> int:
-        """Return how many processes an API has that nobody chose a number for."""
+        """Return how many processes an API has if no number is configured."""
         return max(fewest, min(self.cores, self.memory // KIB_A_PROCESS, MOST))
 
     def addresses(self, port: int) -> list[str]:
-        """Return the addresses, as uWSGI writes them, that take in IPv4 and IPv6."""
+        """Return the addresses, in uWSGI's notation, that cover IPv4 and IPv6."""
         if not self.ipv6:
             return [f"0.0.0.0:{port}"]
         return [f"[::]:{port}", *([f"0.0.0.0:{port}"] if self.apart else [])]
 
 
 def this_machine() -> Machine:
-    """Return the machine this runs on; where IPv6 is switched off there is no socket for it."""
+    """Return the machine this runs on; with IPv6 switched off, it has no socket for it."""
     text = Path("/proc/meminfo").read_text(encoding="ascii")
     memory = re.search(r"^MemTotal:\s*(\d+) kB", text, re.MULTILINE)
     total = int(memory[1]) if memory else 0
@@ -83,7 +83,7 @@ def command(
 ) -> list[str]:
     """Return what to run: `words` of the unit, with what the machine and the ini decide.
 
-    `text` is the ini's, None where there is none (any more).
+    `text` is the ini's content, None if there is none (any more).
     """
     given = [] if text is None else settings(text)
     program, *options = words
@@ -92,14 +92,14 @@ def command(
     addresses = machine.addresses(port)
     bound = any(BINDS.fullmatch(n) and n not in NOT_BINDS for n, _ in given)
     sockets = [] if bound else [f"--http-socket={a}" for a in addresses]
-    # uWSGI knows the magic variable %t, the time it started, in files alone.
+    # uWSGI knows the magic variable %t, its start time, only in files.
     options = [o.replace("%t", str(int(time.time()))) for o in options]
     decided = [f"--processes={machine.processes(fewest)}", f"--set={ADDRESS}={addresses[0]}"]
     return [program, *decided, *options, *sockets]
 
 
 def remarks(text: str | None, words: list[str]) -> list[str]:
-    """Return what a person should know of an ini that says what the unit does not let it."""
+    """Return warnings about settings in an ini that the unit does not allow."""
     said = []
     forced = {w.partition("=")[0][2:]: w.partition("=")[2] for w in words if w.startswith("--")}
     for name, value in settings(text or ""):
@@ -123,4 +123,4 @@ def main(arguments: list[str]) -> None:
     for remark in remarks(text, words):
         print(f"{path}: {remark}", file=sys.stderr, flush=True)
     line = command(this_machine(), int(own["port"]), int(own["fewest"]), words, text)
-    os.execv(line[0], line)  # noqa: S606 - it is to be this process
+    os.execv(line[0], line)  # noqa: S606 - it replaces this process

@@ -1,4 +1,4 @@
-"""Bring the databases of a node's services to what their code wants, then start them."""
+"""Bring the databases of a node's services up to what their code needs, then start them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ END_SECONDS = 15
 class Wishes:
     """What the command line asks for; `say` prints a text as it is.
 
-    `options`: what was given for the options of setup steps, by their names.
+    `options`: the values given for options of setup steps, by name.
     """
 
     say: Callable[[str], None]
@@ -37,10 +37,10 @@ class Wishes:
 
 
 def setup(services: list[Service], wishes: Wishes, *, named: bool) -> None:
-    """Set services up, in their order; `named` says that a person named them.
+    """Set up services, in order; `named`: they were named on the command line.
 
-    Raises NodeError at the first thing that fails. A unit that does not come up is none
-    yet: many wait for what is set up after them, and systemd tries again.
+    Raises NodeError at the first failure. A unit that does not come up is not one yet: many wait
+    for what is set up after them, and systemd tries again.
     """
     down = []
     for service in services:
@@ -48,7 +48,7 @@ def setup(services: list[Service], wishes: Wishes, *, named: bool) -> None:
         if _databases(service, wishes, named=named) and wishes.start:
             down += _start(service, wishes)
     if down:
-        wishes.tell(f"not up yet: {', '.join(down)}; openstack-node status tells how it goes on")
+        wishes.tell(f"not up yet: {', '.join(down)}; check with: openstack-node status")
 
 
 def _databases(service: Service, wishes: Wishes, *, named: bool) -> bool:
@@ -106,7 +106,7 @@ def _step(
     done = done or (step["done"] == "current" and _all_current(step, answer))
     secrets = {name: wishes.environment.get(name, "") for name in step["secret"]}
     if done and not any(secrets.values()):
-        wishes.tell(f"  {step['title']} ... done before")
+        wishes.tell(f"  {step['title']} ... already done")
         return
     env = _environment(step, wishes, repeated=done)
     env.update(_secrets(service, step, secrets))
@@ -115,16 +115,16 @@ def _step(
 
 
 def _all_current(step: dict[str, Any], answer: databases.Answer) -> bool:
-    """Whether the databases of a step, and further cells with them, need nothing."""
+    """Whether the databases of a step, including further cells, need nothing."""
     cells = [s for name, s in answer.schemas.items() if name.startswith("cell ")]
     schemas = [answer.schemas[name] for name in step["schemas"]]
     return all(s.state in ("current", "ahead") for s in (*schemas, *cells))
 
 
 def _environment(step: dict[str, Any], wishes: Wishes, *, repeated: bool) -> dict[str, str]:
-    """Return the variables of a step: what is asked for, else (the first time) what is usual.
+    """Return the variables of a step: requested values, else (the first time) the defaults.
 
-    A repeated step changes only what it is told to: addresses may have been chosen with care.
+    A repeated step changes only what was requested: addresses may have been chosen with care.
     """
     env = {name: wishes.environment.get(name, "") for name in step["passed"]}
     for name, template in step["environment"].items():
@@ -136,7 +136,7 @@ def _environment(step: dict[str, Any], wishes: Wishes, *, repeated: bool) -> dic
 
 
 def _fill(template: str, options: list[dict[str, str]], wishes: Wishes) -> str:
-    """Return a text with the options put in, as they were given or as they usually are."""
+    """Return a text with the options filled in, as given or by default."""
     for option in options:
         usual = option["default"].replace("{host}", socket.gethostname())
         given = wishes.options.get(option["name"]) or usual
@@ -156,14 +156,14 @@ def _secrets(service: Service, step: dict[str, Any], given: dict[str, str]) -> d
 def _ask(service: Service, name: str, question: str) -> str:
     if not sys.stdin.isatty():
         raise system.NodeError(
-            f"{service.name}: {question.lower()}: none was given, and this is not a terminal",
-            f"give it in the environment variable {name}, or run this on a terminal",
+            f"{service.name}: {question.lower()}: not given, and this is not a terminal",
+            f"set the environment variable {name}, or run this on a terminal",
         )
     while True:
         first = getpass.getpass(f"  {question}: ")
-        if first and first == getpass.getpass("  The same again: "):
+        if first and first == getpass.getpass("  Repeat it: "):
             return first
-        sys.stdout.write("  They differ, or there is none.\n")
+        sys.stdout.write("  Empty, or the two entries differ.\n")
 
 
 def _run(service: Service, step: dict[str, Any], env: dict[str, str], wishes: Wishes) -> None:
@@ -172,7 +172,9 @@ def _run(service: Service, step: dict[str, Any], env: dict[str, str], wishes: Wi
         wishes.tell(f"done ({done.seconds:.0f} s)")
         return
     wishes.tell("failed")
-    error = tools.failure(service, step["command"], done, f"openstack-node setup {service.name}")
+    error = tools.failure(
+        service, step["command"], done, f"run openstack-node setup {service.name}"
+    )
     error.details = _without(error.details, env)
     raise error
 
@@ -186,7 +188,7 @@ def _without(text: str, env: dict[str, str]) -> str:
 
 
 def _start(service: Service, wishes: Wishes) -> list[str]:
-    """Start what is enabled and does not run; restart what runs with an older configuration.
+    """Start enabled units that are not running; restart those with an older configuration.
 
     Returns the units that are not up.
     """
@@ -214,7 +216,7 @@ def _start(service: Service, wishes: Wishes) -> list[str]:
 
 
 def _started(service: Service, todo: dict[str, list[str]], wishes: Wishes) -> list[str]:
-    """Wait for the units that were started, and say how each is; return those not up."""
+    """Wait for the units that were started, report on each, and return those not up."""
     names = [n for some in todo.values() for n in some]
     states = _settled(names)
     down = []
@@ -232,9 +234,9 @@ def _started(service: Service, todo: dict[str, list[str]], wishes: Wishes) -> li
 
 
 def _settled(names: list[str]) -> dict[str, system.UnitState]:
-    """Return the states of units once nothing moves, or when that takes too long.
+    """Return the states of units once they have settled, or when that takes too long.
 
-    A service that is restarted finishes its work first, which may take minutes.
+    A service that restarts first finishes its work, which may take minutes.
     """
     start = time.monotonic()
     while True:

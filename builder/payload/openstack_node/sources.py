@@ -1,9 +1,9 @@
-"""From which series apt takes each service, while a node has services of several.
+"""Choose the series from which apt takes each service, while a node has several.
 
-A source of the new series is laid beside the one there is, ranked below it; then services
-are moved by pins of their own, so that neither `apt upgrade` at night nor a service that
-needs a library moves another one. What is written has the names the new series' archive
-package uses; that leaves the source as it is, and brings the key and the pin.
+A source of the new series is added next to the existing one, ranked below it; then each service
+is moved by its own pin, so that neither a nightly `apt upgrade` nor a service that needs a
+library moves another one. Files get the names that the new series' archive package uses; it
+keeps the source as it is, and brings the key and the pin.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PINS = "preferences.d/openstack-node.pref"
-# Above the 990 of APT::Default-Release, and the 991 of the archive packages; below 1000, from
-# which on apt would downgrade.
+# Above the 990 of APT::Default-Release and the 991 of the archive packages; below 1000, where apt
+# would start to downgrade.
 CHOSEN, ASIDE = 995, 100
 PIN = re.compile(r"^Package: src:(\S+)\nPin: release n=(\S+)\n", re.MULTILINE)
 LINE = re.compile(r"(deb|deb-src)\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]*)")
-# Fields whose names are not those of a line's options.
+# Fields whose names differ from those of a line's options.
 OPTIONS = {"arch": "Architectures", "lang": "Languages", "target": "Targets"}
 KEY = re.compile(r"openstack-[a-z0-9.]+-archive-keyring")
 HEAD = """\
 Explanation: Written by openstack-node: the series of each service, while this node has
-Explanation: services of several. It goes when an upgrade has moved the last of them.
+Explanation: services of several. Removed when an upgrade has moved the last of them.
 """
 
 
@@ -38,15 +38,15 @@ class Sources:
         self.etc = etc
 
     def suites(self, series: str) -> list[str]:
-        """Return the suites of a series that a source names, such as bookworm-2025.2."""
+        """Return the suites of a series that sources name, such as bookworm-2025.2."""
         pattern = apt.suite(series)
         texts = (p.read_text(encoding="utf-8") for p in apt.files(self.etc, "sources.list"))
         return sorted({m[0] for text in texts for m in pattern.finditer(_live(text))})
 
     def add(self, old: str, new: str) -> None:
-        """Lay a source of `new` beside that of `old`, from which nothing is taken by itself.
+        """Add a source of `new` next to that of `old`, from which apt takes nothing by default.
 
-        Does nothing where there is one: then an administrator wants all of it.
+        Does nothing if there already is one: then the administrator wants all of it.
         """
         if self.suites(new):
             return
@@ -57,7 +57,7 @@ class Sources:
             found += named if path.suffix == ".sources" else map(_stanza, named)
         if not found:
             raise system.NodeError(
-                f"no source of apt has a suite of {old}", f"apt-get install openstack-{old}-archive"
+                f"no apt source has a suite of {old}", f"apt-get install openstack-{old}-archive"
             )
         aside = {*self._aside(), *(s.replace(old, new) for s in self.suites(old))}
         self._pin(self._chosen(), aside=sorted(aside))
@@ -65,16 +65,16 @@ class Sources:
         _write(self._source(new), "\n\n".join(dict.fromkeys(stanzas)) + "\n")
 
     def choose(self, service: str, suite: str) -> None:
-        """Take a service's packages from a suite, whatever the others are of."""
+        """Take a service's packages from a suite, whichever the others come from."""
         self._pin({**self._chosen(), service: suite}, aside=self._aside())
 
     def choose_of(self, service: str, series: str) -> None:
-        """Take a service's packages from the suite of a series, where a source names one."""
+        """Take a service's packages from the suite of a series, if a source names one."""
         for suite in self.suites(series)[:1]:
             self.choose(service, suite)
 
     def settle(self, new: str) -> None:
-        """Let everything be of `new`, whose source has the key of its own archive package."""
+        """Take everything from `new`, its source with the key of its own archive package."""
         path = self._source(new)
         if path.is_file():
             key = f"openstack-{new}-archive-keyring"
@@ -84,7 +84,7 @@ class Sources:
             pins.unlink()
 
     def _source(self, series: str) -> Path:
-        """Return the file of a series' source, which its archive package names as well."""
+        """Return the file of a series' source; its archive package uses the same name."""
         return self.etc / f"sources.list.d/openstack-{series}.sources"
 
     def _pin(self, chosen: dict[str, str], *, aside: list[str]) -> None:
@@ -118,7 +118,7 @@ def _stanza(line: str) -> str:
     """Return a line of a source as a stanza."""
     match = LINE.match(line)
     if match is None:
-        raise system.NodeError(f"not a source of apt: {line}")
+        raise system.NodeError(f"not an apt source: {line}")
     kind, options, address, suite, components = match.groups()
     fields = {"Types": kind, "URIs": address, "Suites": suite, "Components": components.strip()}
     for name, value in re.findall(r"([\w-]+)=(\S+)", options or ""):
@@ -132,9 +132,9 @@ def _live(text: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that apt never sees half of."""
+    """Write a file so that apt never sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")  # apt reads no file of such a name
+    new = path.with_name(f".{path.name}.new")  # apt ignores files with such names
     new.write_text(text, encoding="utf-8")
     new.chmod(0o644)
     new.replace(path)

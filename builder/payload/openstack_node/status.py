@@ -1,4 +1,4 @@
-"""What is installed here and how it is: gathered at once, with a time limit on each part."""
+"""Gather what is installed here and its state, in parallel, with a time limit on each part."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 CHECK_SECONDS = 60
 WORKERS = 3
-# Worst first, with the exit status (that of the plugins of Nagios).
+# Worst first, with the exit status (as in Nagios plugins).
 LEVELS = {"critical": 2, "warning": 1, "unknown": 3, "note": 0, "ok": 0}
 OF_STATE = {"current": "ok", "behind": "warning", "ahead": "warning", "unknown": "note"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """One thing looked at: how it is, and what to do when it is not well.
+    """One finding: the state of something, and what to do if it is not well.
 
     `kind` is `unit`, `database`, `setup`, `broker`, `heartbeat`, `upgrade-check` or
     `configuration`.
@@ -37,7 +37,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Report:
-    """All about one service."""
+    """The findings on one service."""
 
     service: str
     title: str
@@ -57,7 +57,7 @@ def worst(levels: list[str]) -> str:
 
 
 def gather(services: list[Service], *, upgrade_checks: bool = True) -> list[Report]:
-    """Look at all services, several at a time."""
+    """Check all services, several at a time."""
     states = system.unit_states([u.name for s in services for u in s.units])
     with ThreadPoolExecutor(WORKERS) as pool:
         futures = [pool.submit(_lines, s, states, upgrade_checks) for s in services]
@@ -68,13 +68,13 @@ def gather(services: list[Service], *, upgrade_checks: bool = True) -> list[Repo
 
 
 def foreign(service: Service) -> Report:
-    """Say of Debian's own packages of a service that they are there."""
+    """Report that a service is installed from Debian's own packages."""
     line = Line(
         "unit",
         service.data["package"],
         "note",
-        "Debian's own packages, which nothing else here looks at",
-        ["openstack-node adopt SERIES moves them here"],
+        "Debian's own packages; not checked any further",
+        ["openstack-node adopt SERIES replaces them"],
     )
     return Report(service.name, service.title, service.series, service.version, [line])
 
@@ -103,14 +103,14 @@ def _lines(
 
 
 def read_files(service: Service) -> list[str]:
-    """Return the files that are there of those a service's units read."""
+    """Return the existing files that a service's units read."""
     paths = {f for u in service.units for f in (*ini.files(u.configs), *u.others)}
     return sorted(p for p in paths if Path(p).exists())
 
 
 def _databases(service: Service, settings: ini.Settings, answer: databases.Answer) -> list[Line]:
     if answer.error and answer.unreadable:
-        return []  # told of the file
+        return []  # the file is reported
     if answer.error:
         return [Line("database", service.name, "unknown", answer.error)]
     lines = []
@@ -141,10 +141,10 @@ def place(service: Service, settings: ini.Settings, schema: str) -> str:
 
 
 def _cells(service: Service, answer: databases.Answer) -> list[Line]:
-    """Tell of a cell whose addresses are not those of the files any more.
+    """Report a cell whose addresses no longer match those of the files.
 
-    Of several cells, that is one of whose two addresses the other is: the files of a node that
-    serves them all may well have neither.
+    Of several cells, that is one with one of its two addresses matching: the files of a node that
+    serves them all may well match neither.
     """
     real = [c for c in answer.cells if not c["derived"]]
     lines = [_misfit(service, c) for c in real if c["template"]]
@@ -162,30 +162,30 @@ def _cells(service: Service, answer: databases.Answer) -> list[Line]:
         )
         if not cell[key]
     )
-    text = f"registered with another address than {what} of the files"
+    text = f"registered with an address other than {what} in the files"
     command, _ = _register(service, cell)
     return [Line("database", f"cell {cell['name'] or cell['id']}", "warning", text, [command])]
 
 
 def _misfit(service: Service, cell: dict[str, Any]) -> Line:
-    """Tell of a cell whose address is a template that takes what the files do not have."""
+    """Report a cell whose address is a template that needs what the files do not have."""
     text = "its address is a template that does not fit the address in the files"
     command, options = _register(service, cell)
     hint = (
-        "it may name more brokers than [DEFAULT] transport_url has: correct that, or give a new "
-        f"template to {command} by {' and '.join(options)}"
+        "it may name more brokers than [DEFAULT] transport_url has: correct that, or pass a new "
+        f"template to {command} with {' and '.join(options)}"
     )
     return Line("database", f"cell {cell['name'] or cell['id']}", "warning", text, [hint])
 
 
 def _register(service: Service, cell: dict[str, Any]) -> tuple[str, list[str]]:
-    """Return the command that corrects a cell's addresses, and its options for others."""
+    """Return the command that corrects a cell's addresses, and its options for new ones."""
     rule = next(s["cells"] for s in service.data["schemas"] if s["cells"])
     return rule["register"].replace("{id}", cell["id"]), rule["addresses"]
 
 
 def _steps(service: Service, answer: databases.Answer) -> list[Line]:
-    """Tell of setup steps that were not done, in databases that have their tables."""
+    """Report setup steps that were not done, in databases that have their tables."""
     lines = []
     for index, step in enumerate(service.steps):
         schema = answer.schemas.get(step["schemas"][0])
@@ -196,7 +196,7 @@ def _steps(service: Service, answer: databases.Answer) -> list[Line]:
 
 
 def _upgrade_check(service: Service, answer: databases.Answer) -> list[Line]:
-    """Run the service's own check, where it could say something about a database in order."""
+    """Run the service's own check, if its databases are in order."""
     command = service.data["upgrade_check"]
     script = service.tree / "bin" / command[0] if command else service.tree
     usable = {s.state for s in answer.schemas.values()} <= {"current", "ahead", "behind"}
@@ -210,10 +210,10 @@ def _upgrade_check(service: Service, answer: databases.Answer) -> list[Line]:
         return [Line("upgrade-check", name, "ok", "nothing to do")]
     found = [f"{c.name}: {c.details}" for c in checks(done.out) if c.result != "Success"]
     if done.code in (1, 2) and found:
-        # About upgrades to come: what works today may well have some of them.
-        level, text = ("note", "warnings") if done.code == 1 else ("warning", "something fails")
+        # They concern future upgrades: what works today may well have some.
+        level, text = ("note", "warnings") if done.code == 1 else ("warning", "some checks fail")
         return [Line("upgrade-check", name, level, text, found)]
-    code = f"status {done.code}" if done.code is not None else f"no end in {CHECK_SECONDS} s"
+    code = f"exit status {done.code}" if done.code is not None else f"timed out ({CHECK_SECONDS} s)"
     return [Line("upgrade-check", name, "unknown", code, done.tail(2).splitlines())]
 
 
@@ -249,7 +249,7 @@ def _configuration(service: Service, answer: databases.Answer) -> list[Line]:
         for path in answer.unreadable
     ]  # fmt: skip
     found += [
-        Line("configuration", path, "warning", f"the user {service.user} can write in it",
+        Line("configuration", path, "warning", f"the user {service.user} can write to it",
              [f"chown root:{service.user} {path} && chmod 0750 {path}"])
         for path in answer.writable
     ]  # fmt: skip

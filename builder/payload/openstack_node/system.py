@@ -1,4 +1,4 @@
-"""Everything this asks of the machine: dpkg, systemd, commands run as a service's user.
+"""All access to the machine: dpkg, systemd, commands run as a service's user.
 
 Each call has a time limit, so that a database or a disk that hangs cannot hang the check.
 """
@@ -33,15 +33,15 @@ UNIT_PROPERTIES = (
     "InactiveExitTimestampMonotonic",
     "StateChangeTimestampMonotonic",
 )
-# What says since when a unit is in a state.
+# The timestamp of entering a state.
 ENTERED = {"active": "ActiveEnter", "deactivating": "ActiveExit"}
-# Open files that commands get: a lock that is held as long as one of them works.
+# Open files that commands inherit: a lock held as long as one of them runs.
 SHARED: list[int] = []
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class NodeError(Exception):
-    """Something a person has to put right: one line, where it is, and what to do."""
+    """A problem for a person to fix: one line, where it is, and what to do."""
 
     def __init__(self, message: str, *hints: str, details: str = "") -> None:
         super().__init__(message)
@@ -51,24 +51,24 @@ class NodeError(Exception):
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended; `code` is None when its time was up."""
+    """How a command ended; `code` is None if it timed out."""
 
     code: int | None
     out: str
     seconds: float = 0.0
 
     def tail(self, lines: int = 8) -> str:
-        """Return the last lines it said, passwords in addresses blotted out."""
+        """Return the last lines of its output, with passwords in addresses masked."""
         said = [line.rstrip() for line in self.out.splitlines() if line.strip()]
         return masked("\n".join(said[-lines:]))
 
 
 @dataclass(frozen=True)
 class UnitState:
-    """A unit as systemd has it. Times are seconds since the epoch, 0 for never.
+    """A unit as systemd reports it. Times are seconds since the epoch, 0 for never.
 
-    `restarts`: by systemd itself, since a person started it. `pending`: systemd has
-    something to do with it still. `reloaded`: by systemd, since it is active. `kind`: its Type=.
+    `restarts`: by systemd itself, since a person started it. `pending`: systemd still has a job
+    for it. `reloaded`: by systemd, since it became active. `kind`: its Type=.
     """
 
     name: str
@@ -89,7 +89,7 @@ class UnitState:
 
     @property
     def waits(self) -> bool:
-        """Whether it was not started because its ExecCondition did not hold."""
+        """Whether it was not started because its ExecCondition was not met."""
         return self.active == "inactive" and self.result == "exec-condition"
 
 
@@ -108,14 +108,14 @@ def run(
     merged: bool = False,
     shared: bool = True,
 ) -> Done:
-    """Run a command, as `user` if one is given; its standard error goes away unless `merged`.
+    """Run a command, as `user` if one is given; discard its standard error unless `merged`.
 
-    Nothing of the caller's environment is passed on: it may hold passwords. Without `shared`
-    it does not hold the lock of this run, nor does a daemon it may start.
+    The caller's environment is not passed on: it may contain passwords. Without `shared`, neither
+    the command nor a daemon it starts holds the lock of this run.
     """
     home = "/"
     if user:
-        if is_root():  # a unit of the service is that user already
+        if is_root():  # a unit of the service already is that user
             argv = ["runuser", "-u", user, "--", *argv]
         home = pwd.getpwnam(user).pw_dir
     start = time.monotonic()
@@ -142,16 +142,18 @@ def run(
 
 
 def output(argv: list[str], *, seconds: float, accept: tuple[int, ...] = (0,)) -> str:
-    """Return what a command says; NodeError where it fails: no answer is not an empty one."""
+    """Return a command's output; NodeError if it fails: no answer is not an empty one."""
     done = run(argv, seconds=seconds)
     if done.code not in accept:
-        how = f"no answer within {seconds:.0f} s" if done.code is None else f"status {done.code}"
+        how = (
+            f"no answer within {seconds:.0f} s" if done.code is None else f"exit status {done.code}"
+        )
         raise NodeError(f"{' '.join(argv[:2])} failed: {how}")
     return done.out
 
 
 def is_root() -> bool:
-    """Whether this runs as root, who alone can become the services' users."""
+    """Whether this runs as root, which alone can become the services' users."""
     return os.geteuid() == 0
 
 
@@ -160,14 +162,14 @@ def versions(packages: list[str]) -> dict[str, str]:
     if not packages:
         return {}
     fields = "${Package}\\t${Version}\\t${db:Status-Status}\\n"
-    # 1 is for those it does not know
+    # 1 is for unknown packages
     said = output(["dpkg-query", "-W", "-f", fields, *packages], seconds=60, accept=(0, 1))
     rows = (line.split("\t") for line in said.splitlines())
     return {name: version for name, version, status in rows if status == "installed"}
 
 
 def unit_states(names: list[str]) -> dict[str, UnitState]:
-    """Return how systemd has each unit, in one call; nothing where systemd does not run."""
+    """Return each unit's state in systemd, in one call; nothing if systemd is not running."""
     if not names or not os.path.isdir("/run/systemd/system"):  # noqa: PTH112
         return {}
     properties = ",".join(UNIT_PROPERTIES)
@@ -184,7 +186,7 @@ def _state(block: dict[str, str], boot: float) -> UnitState:
         return boot + micro / 1e6 if micro else 0.0
 
     active = block["ActiveState"]
-    # Of an active unit it moves only when that is reloaded.
+    # Of an active unit it changes only on a reload.
     changed, entered = at("StateChange"), at("ActiveEnter")
     return UnitState(
         name=block["Id"],
@@ -211,7 +213,7 @@ def workers(pid: int) -> dict[int, float]:
     ticks = os.sysconf("SC_CLK_TCK")
     found = {}
     for child in _proc(pid, f"task/{pid}/children").split():
-        # Behind the name, which may hold anything, begins the third field (proc(5)).
+        # The third field begins after the name, which may contain anything (proc(5)).
         fields = _proc(int(child), "stat").rpartition(")")[2].split()
         if fields:
             found[int(child)] = boot + int(fields[19]) / ticks
@@ -226,7 +228,7 @@ def holder(path: str) -> int:
             kind, *_, pid = struct.unpack("@hhqqi0q", fcntl.fcntl(file, fcntl.F_GETLK, asked))
     except OSError:
         return 0
-    return 0 if kind == fcntl.F_UNLCK else int(pid) or -1  # of a container it has no number here
+    return 0 if kind == fcntl.F_UNLCK else int(pid) or -1  # in a container it has no number here
 
 
 def command_line(pid: int) -> str:
@@ -243,6 +245,6 @@ def _proc(pid: int, name: str) -> str:
 
 
 def systemctl(verb: str, units: list[str], *, wait: bool = False) -> Done:
-    """Have systemd do something to units, waiting for it only if `wait` is set."""
+    """Have systemd apply a verb to units, and wait for it only if `wait` is set."""
     block = [] if wait else ["--no-block"]
     return run(["systemctl", *block, verb, *units], seconds=300 if wait else 30, merged=True)

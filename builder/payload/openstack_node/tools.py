@@ -1,4 +1,4 @@
-"""The services' own command-line tools, run as the service's user with its tree's code."""
+"""Run the services' own command-line tools, as the service's user with its tree's code."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SECONDS = 3600  # a large database may take long; nothing else does
 
 
 def run(service: Service, command: list[str], env: dict[str, str] | None = None) -> system.Done:
-    """Run a script of the service's tree, what it says on standard error included."""
+    """Run a script of the service's tree; the output includes standard error."""
     script, *arguments = command
     return system.run(
         [str(service.tree / "bin" / script), *arguments],
         user=service.user,
         seconds=SECONDS,
-        # What goes wrong is logged, to a file by default; the person here wants to see it.
+        # Errors are logged, by default to a file; show them here as well.
         env={"OS_DEFAULT__USE_STDERR": "true", **(env or {})},
         merged=True,
     )
@@ -28,10 +28,10 @@ def run(service: Service, command: list[str], env: dict[str, str] | None = None)
 def failure(
     service: Service, command: list[str], done: system.Done, again: str
 ) -> system.NodeError:
-    """Return what to tell of a command that failed; `again` is what goes on from there."""
-    ended = "had no end" if done.code is None else f"ended with status {done.code}"
+    """Return the error for a command that failed; `again` is what to do once it is fixed."""
+    ended = "timed out" if done.code is None else f"exited with status {done.code}"
     return system.NodeError(
         f"{service.name}: {' '.join(command)} {ended}",
-        f"its log: /var/log/{service.name}/{command[0]}.log; when it is put right, {again}",
+        f"see /var/log/{service.name}/{command[0]}.log; after fixing the problem, {again}",
         details=done.tail(),
     )

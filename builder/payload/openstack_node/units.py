@@ -1,4 +1,4 @@
-"""The units of a service: how each is, in words, and what starting it takes."""
+"""The units of a service: the state of each, in words, and what starting it takes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from openstack_node.manifest import Service, Unit
     from openstack_node.system import UnitState
 
-STARTING_SECONDS = 60  # a daemon that is not up by then is more than slow
+STARTING_SECONDS = 60  # a daemon not up by then is more than slow
 Verdict = tuple[str, str, list[str]]  # level, text, hints
 
 
 def judge(
     service: Service, unit: Unit, state: UnitState | None, fitness: Fitness | None = None
 ) -> Verdict:
-    """Return how a unit is; `fitness` of the databases is why one may not have started."""
+    """Return a unit's state; `fitness` of the databases is why it may not have started."""
     if state is None:
-        return "unknown", "systemd does not run here", []
+        return "unknown", "systemd is not running here", []
     if state.load == "not-found":
-        return "critical", "not there", [f"apt-get install --reinstall {unit.package}"]
+        return "critical", "missing", [f"apt-get install --reinstall {unit.package}"]
     if state.load == "masked" or state.enabled in {"disabled", "masked"}:
         return _switched_off(unit, state)
     if state.active == "active":
@@ -41,23 +41,23 @@ def _log(service: Service, unit: Unit) -> str:
 def _moving(service: Service, unit: Unit, state: UnitState) -> Verdict:
     log = _log(service, unit)
     if state.sub == "auto-restart":
-        return "critical", f"ended with status {state.exit_status}, is tried again", [log]
+        return "critical", f"exited with status {state.exit_status}, will be restarted", [log]
     seconds = int(time.time() - state.since)
     if state.active == "deactivating":
-        again = ", then starts again" if state.pending else ""
-        return "note", f"finishes its work for {span(seconds)}{again}", []
+        again = ", then restarts" if state.pending else ""
+        return "note", f"finishing its work for {span(seconds)}{again}", []
     text = f"{state.active} for {span(seconds)}"
     if state.restarts:
-        return "critical", f"{text}, after {state.restarts} tries that failed", [log]
+        return "critical", f"{text}, after {state.restarts} failed starts", [log]
     if seconds <= STARTING_SECONDS:
         return "note", text, []
-    return "warning", text, [f"it waits for its database or broker; {log}"]
+    return "warning", text, [f"it is waiting for its database or broker; {log}"]
 
 
 def _down(service: Service, unit: Unit, state: UnitState, fitness: Fitness | None) -> Verdict:
     setup = f"openstack-node setup {service.name}"
     if gate.left_out(service, unit, state):
-        return "note", "not started: its defaults file does not choose it", []
+        return "note", "not started: its defaults file does not select it", []
     if state.waits:
         option = service.needed(unit)
         if fitness and fitness.text and not option:
@@ -66,7 +66,7 @@ def _down(service: Service, unit: Unit, state: UnitState, fitness: Fitness | Non
             return "warning", "not started since it was configured", [setup]
         return "warning", f"waits for {option}", [f"set it, then {setup}"]
     if state.active == "inactive" and (unit.start != "now" or not state.condition):
-        return "note", "not started, and need not be", []
+        return "note", "not started, which is fine", []
     text = "failed" if state.active == "failed" else "stopped"
     return "critical", text, [setup, _log(service, unit)]
 
@@ -84,19 +84,19 @@ def _active(service: Service, unit: Unit, state: UnitState, fitness: Fitness | N
         why = f": {fitness.text}" if fitness and fitness.text else ""
         hint = fitness.hint if fitness and fitness.text else ""
         hint = hint or f"openstack-node restart {service.name}"
-        return "warning", f"{text}, waits for its restart with newer code{why}", [hint]
+        return "warning", f"{text}, needs a restart to run newer code{why}", [hint]
     later = changed(unit, state)
     if not later:
         return "ok", text, []
     if not changed(unit, state, since=_reloaded(unit, state)):
-        hint = f"what cannot change in a running daemon waits for: systemctl restart {unit.name}"
+        hint = f"to apply what a running daemon cannot change: systemctl restart {unit.name}"
         return "note", f"{text}, reloaded after {later} was changed", [hint]
     hint = f"openstack-node setup {service.name} restarts it"
     return "warning", f"{text}, but {later} was changed since", [hint]
 
 
 def changed(unit: Unit, state: UnitState, since: float = 0.0) -> str:
-    """Return a file that was written after the unit read its files, or after `since`; or nothing.
+    """Return a file written after the unit read its files, or after `since`; or nothing.
 
     On a reload, or a SIGHUP, uWSGI keeps its first process and replaces the others, each of which
     loads the application and reads the files again.
@@ -111,10 +111,10 @@ def changed(unit: Unit, state: UnitState, since: float = 0.0) -> str:
 
 
 def _reloaded(unit: Unit, state: UnitState) -> float:
-    """Return when a daemon was told to look at its files again, 0 for never.
+    """Return when a daemon was told to reread its files, 0 for never.
 
     systemd records its own reloads; a SIGHUP replaces all workers, so their age shows it.
-    oslo.config takes over what can change while a daemon runs ("mutable" options).
+    oslo.config applies what can change while a daemon runs ("mutable" options).
     """
     same = system.command_line(state.main_pid)
     born = system.workers(state.main_pid).items() if unit.kind == "daemon" else ()
@@ -123,7 +123,7 @@ def _reloaded(unit: Unit, state: UnitState) -> float:
 
 
 def span(seconds: int) -> str:
-    """Return a time in words: `42 s`, `17 min`, `5 h`, `3 days`."""
+    """Return a duration in words: `42 s`, `17 min`, `5 h`, `3 days`."""
     for size, name in ((172800, "days"), (7200, "h"), (120, "min")):
         if seconds >= size:
             return f"{seconds // {'days': 86400, 'h': 3600, 'min': 60}[name]} {name}"

@@ -1,9 +1,9 @@
 """Move the services of this node to another series, in the order their projects document.
 
-Every service goes by itself: its packages first, its daemons running on from the old tree;
-then its databases are made fit for both releases; then its daemons are restarted; and then,
-when nothing of the old release runs any more, the rest is done. What was done is noted, so
-that the same command goes on where it was interrupted.
+Services move one at a time: first the packages, while the daemons keep running from the old tree;
+then the databases, to a state that both releases can use; then the daemons restart; and once
+nothing of the old release runs any more, the rest follows. Finished steps are recorded, so that
+the same command resumes where it was interrupted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 JOURNAL = Path("/var/lib/openstack-node/upgrade.json")
 APT_SECONDS = 3600
-MOST_TURNS = 10000  # of a command that says there is more to do
+MOST_TURNS = 10000  # of a command that reports there is more to do
 DPKG_LOCK = "/var/lib/dpkg/lock-frontend"
 LOCK_SECONDS = 300
 APT_OPTIONS = (
@@ -52,11 +52,11 @@ APT_OPTIONS = (
     "Dpkg::Options::=--force-confold",
 )
 APT = ("apt-get", "--yes", "--quiet=2", *(w for o in APT_OPTIONS for w in ("-o", o)))
-# Where apt and dpkg say why they failed; dpkg does in the line below.
+# The lines in which apt and dpkg give the cause of a failure; dpkg does on the next line.
 CAUSE = re.compile(r"^(?:E: .*|.*\berror\b.*(?:\n .*)?)$", re.MULTILINE)
-# No question is asked, and no daemon restarted before its databases are ready: not by its package,
-# nor by needrestart, which apt calls when it is there (README.Debian of needrestart; the second
-# word is for versions that do not know the first, and has it list what it would restart).
+# Ask nothing, and restart no daemon before its databases are ready: neither from its package nor
+# from needrestart, which apt calls if installed (README.Debian of needrestart; the second variable
+# is for versions that do not know the first, and makes it only list what it would restart).
 QUIET = {
     "DEBIAN_FRONTEND": "noninteractive",
     restarts.VARIABLE: "defer",
@@ -69,8 +69,8 @@ QUIET = {
 class Wishes:
     """What the command line asks for.
 
-    `reversible`: leave out what the old release could not live with, because other nodes
-    still run it, or to be able to go back. `checks`: stop where an upgrade check fails.
+    `reversible`: skip what the old release cannot work with, because other nodes still run it,
+    or to be able to go back. `checks`: stop if an upgrade check fails.
     """
 
     series: str
@@ -81,15 +81,15 @@ class Wishes:
 
     @property
     def again(self) -> str:
-        """What goes on after something was put right."""
-        return f"openstack-node {self.verb} {self.series} goes on from here"
+        """How to resume after fixing a problem."""
+        return f"openstack-node {self.verb} {self.series} resumes from here"
 
 
 @dataclass(frozen=True)
 class Move:
-    """A service as it is, and its manifest in the new series; both are one when it is there.
+    """A service as it is and as the new series' manifest has it; the same if already there.
 
-    `records`: rows of daemons beside which it would not start in the new series.
+    `records`: daemons' rows that would keep it from starting in the new series.
     """
 
     service: Service
@@ -98,13 +98,13 @@ class Move:
 
     @property
     def moves(self) -> bool:
-        """Whether its packages are of another series."""
+        """Whether its packages are from another series."""
         return self.service.series != self.later.series
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do: `command` is how a person would do it, `key` names it in the journal."""
+    """One step: `command` is what a person would run, `key` names it in the journal."""
 
     key: str
     text: str
@@ -113,7 +113,7 @@ class Step:
 
 
 class Journal:
-    """What was done of an upgrade that is under way, in a file; and which units ran before it."""
+    """A file of the finished steps of an upgrade under way, and the units that ran before it."""
 
     def __init__(self, series: str, path: Path = JOURNAL) -> None:
         self.path = path
@@ -126,18 +126,18 @@ class Journal:
         self.series = series
 
     def remember(self, running: list[str]) -> None:
-        """Note the units that run as an upgrade begins; when it goes on, those of its beginning."""
+        """Record the units that run as an upgrade begins; when it resumes, keep that record."""
         if not self.done and not self.running:
             self.running = running
             self._write()
 
     def note(self, key: str) -> None:
-        """Add a step, and have it on the disk."""
+        """Record a finished step, synced to disk."""
         self.done.append(key)
         self._write()
 
     def forget(self, service: str) -> None:
-        """Take a service's steps out: it went another way."""
+        """Remove a service's steps: it was rolled back."""
         self.done = [k for k in self.done if not k.startswith(f"{service}/")]
         self._write()
 
@@ -152,13 +152,13 @@ class Journal:
         new.replace(self.path)
 
     def close(self) -> None:
-        """Forget all: the upgrade is complete."""
+        """Delete the file: the upgrade is complete."""
         if self.path.exists():
             self.path.unlink()
 
 
 def prepare(services: list[Service], series: str) -> list[Move]:
-    """Return the moves to `series`; NodeError where upstream or apt here has no such step."""
+    """Return the moves to `series`; NodeError if upstream or apt here has no such step."""
     moves = [Move(s, s, _in_the_way(s, Path("/"))) for s in services if s.series == series]
     for old in sorted({s.series for s in services} - {series}):
         with tempfile.TemporaryDirectory(prefix="openstack-node-", dir=plan.AREA) as name:
@@ -166,15 +166,15 @@ def prepare(services: list[Service], series: str) -> list[Move]:
             apt.update()
             plan.facts(apt, old, series)
             ours = [s for s in services if s.series == old]
-            # Whatever would stop apt is found before the first step, not between two services.
-            # What a power cut left is repaired with the next installation.
+            # Find whatever would stop apt before the first step, not between two services.
+            # The next installation repairs what a power cut left.
             changes = [] if apt.broken() else apt.changes()
             if changes:
                 refuse_held(plan.held_back(apt, ours, changes))
             coming = [c.package for c in changes if c.new]
             root = apt.unpack([str(s.data["package"]) for s in ours])
             pairs = [_pair(s, plan.later_manifest(s.name, root), coming) for s in ours]
-            # What is too old is in the code.
+            # The code says what is too old.
             apt.unpack([later.data["packages"][0] for _, later in pairs if _looks(later)])
             moves += [
                 Move(s, later, _in_the_way(dataclasses.replace(later, tree=s.tree), root))
@@ -184,27 +184,27 @@ def prepare(services: list[Service], series: str) -> list[Move]:
 
 
 def _looks(service: Service) -> bool:
-    """Whether the age of other nodes' daemons counts for a service, and can be seen from here."""
+    """Whether the release of other nodes' daemons matters to a service and is visible here."""
     rules = service.data.get("records", [])
     floors = any(r["floor"] or r["floor_file"] for r in rules)
     return floors and _works_on_databases(service)
 
 
 def _in_the_way(service: Service, root: Path) -> list[databases.Record]:
-    """Return the rows of daemons that would keep a service from starting, its code below `root`."""
+    """Return the daemons' rows that would keep a service, its code below `root`, from starting."""
     if not _looks(service):
         return []
     return heartbeats.in_the_way(service, plan.look(service, root))
 
 
 def refuse(moves: list[Move], wishes: Wishes) -> None:
-    """Raise NodeError before the first step where the new release would not start."""
+    """Raise NodeError before the first step if the new release would not start."""
     for move in moves if wishes.checks else ():
         heartbeats.refuse(move.later, move.records)
 
 
 def _pair(service: Service, data: dict[str, Any], coming: list[str]) -> tuple[Service, Service]:
-    """Return a service as it is and as its new packages have it."""
+    """Return a service as it is and as its new packages describe it."""
     if not service.foreign:
         return service, _later(service, data)
     later = debian.as_later(service, data, coming)
@@ -212,17 +212,17 @@ def _pair(service: Service, data: dict[str, Any], coming: list[str]) -> tuple[Se
 
 
 def _later(service: Service, data: dict[str, Any]) -> Service:
-    """Return a service as the manifest of its new packages has it."""
+    """Return a service as the manifest of its new packages describes it."""
     found = manifest.narrowed(data, dict.fromkeys(service.installed | {data["package"]}, ""))
     assert found is not None  # noqa: S101 - its common package is among them
     return found
 
 
 def steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
-    """Return all there is to do, in order; `everything`: these are all services of the node."""
+    """Return all steps, in order; `everything`: the moves cover all services of the node."""
     olds = sorted({m.service.series for m in moves if m.moves})
     found = [
-        Step(f"source/{old}", f"add a source of {wishes.series}", "apt-get update",
+        Step(f"source/{old}", f"add an apt source of {wishes.series}", "apt-get update",
              partial(_add_source, old, wishes))
         for old in olds
     ]  # fmt: skip
@@ -231,7 +231,7 @@ def steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
     if everything and not wishes.reversible:
         archive = f"openstack-{wishes.series}-archive"
         found.append(
-            Step("node/settle", f"take all of this node from {wishes.series}",
+            Step("node/settle", f"move the rest of this node to {wishes.series}",
                  f"apt-get install {archive} ...", partial(_settle, wishes))
         )  # fmt: skip
     return found
@@ -258,15 +258,15 @@ def _of_service(move: Move, wishes: Wishes) -> list[Step]:
     command = f"systemctl restart {' '.join(units)}"
     found += phases["expand"]
     if units:
-        text = "restart what runs with the old code"
+        text = "restart the units that run the old code"
         found.append(
             Step(f"{name}/restart", text, command, partial(restart_pending, name, wishes.say))
         )
     if wishes.reversible:
         return found
-    # Without any, a node would learn nothing by it: its own daemons were the old ones.
+    # Useless on a node without databases: the old daemons were its own.
     if with_databases and units and _negotiates(move):
-        text = "restart once more, to speak to all as this release does"
+        text = "restart again, to talk to other daemons as this release does"
         phases["contract"].append(
             Step(f"{name}/again", text, command, partial(_restart_all, name, wishes.say))
         )
@@ -274,14 +274,14 @@ def _of_service(move: Move, wishes: Wishes) -> list[Step]:
 
 
 def _works_on_databases(service: Service) -> bool:
-    """Whether a service has databases here; one that nobody configured has none yet."""
+    """Whether a service has databases here; an unconfigured one has none yet."""
     settings, schemas = ini.Settings(service.configs), service.data["schemas"]
     own = [s for s in schemas if not s["suffix"]]
     return service.wants_database and any(settings.value(s["section"], s["option"]) for s in own)
 
 
 def _negotiates(move: Move) -> bool:
-    """Whether daemons of a service look, as they start, what others understand."""
+    """Whether a service's daemons check at startup what others understand."""
     how = str(move.later.data.get("negotiated_by", ""))
     section, _, option = how.partition("/")
     wanted = option and ini.Settings(move.service.configs).value(section, option)
@@ -289,7 +289,7 @@ def _negotiates(move: Move) -> bool:
 
 
 def walk(todo: list[Step], journal: Journal, wishes: Wishes) -> None:
-    """Do the steps that were not done yet; raises NodeError at the first that fails."""
+    """Run the steps not done yet; raise NodeError at the first that fails."""
     service = ""
     for step in todo:
         head = step.key.split("/")[0]
@@ -297,7 +297,7 @@ def walk(todo: list[Step], journal: Journal, wishes: Wishes) -> None:
             service = head
             wishes.say(f"{service}\n")
         if step.key in journal.done:
-            wishes.say(f"  {step.text} ... done before\n")
+            wishes.say(f"  {step.text} ... already done\n")
             continue
         wishes.say(f"  {step.text} ... ")
         _log(f"{step.key}: {step.command}")
@@ -320,26 +320,26 @@ def _log(line: str) -> None:
 
 
 def apt_get(words: list[str], seconds: float = APT_SECONDS) -> str:
-    """Have apt do something without a question or a restart; return what it said."""
+    """Run apt-get without questions or restarts; return its output."""
     done = system.run([*APT, *words], seconds=seconds, merged=True, env=QUIET)
     if done.code != 0:
-        # Below the cause there may be a page of packages that were left alone.
+        # Below the cause there may be a page of packages left unchanged.
         causes = system.Done(done.code, "\n".join(CAUSE.findall(done.out)))
         raise system.NodeError(f"apt-get {words[0]} failed", details=causes.tail() or done.tail())
     return done.out
 
 
 def rehearse(words: list[str]) -> str:
-    """Return what apt says it would do; nothing while something has to be repaired first."""
+    """Return the output of a simulated apt-get; nothing if something has to be repaired first."""
     if system.run([*APT, "check"], seconds=APT_SECONDS, env=QUIET).code != 0:
         return ""
     return apt_get(["--quiet=0", "--simulate", *words])
 
 
 def install(packages: list[str], *options: str) -> None:
-    """Install packages at their candidates' versions, or those given; repair what is half done.
+    """Install packages at their candidate or given versions; repair what is half done first.
 
-    Who was installed by itself and who by hand stays as it was.
+    Packages keep their marks as installed automatically or manually.
     """
     _wait_for_dpkg()
     _repair()
@@ -351,14 +351,14 @@ def install(packages: list[str], *options: str) -> None:
 
 
 def _wait_for_dpkg() -> None:
-    """Wait while another process installs packages, as apt would, and say which it is."""
+    """Wait while another process installs packages, as apt would, and name it."""
     end, said = time.monotonic() + LOCK_SECONDS, 0
     while pid := system.holder(DPKG_LOCK):
         command = system.command_line(pid).replace("\0", " ").strip()
         who = f"{command} (process {pid}), which holds {DPKG_LOCK}"
         if time.monotonic() > end:
             raise system.NodeError(
-                f"waited {LOCK_SECONDS} s for {who}", "run this again when it has ended"
+                f"waited {LOCK_SECONDS} s for {who}", "run this again when it has finished"
             )
         if pid != said:
             print(f"waiting for {who}", file=sys.stderr, flush=True)
@@ -367,13 +367,13 @@ def _wait_for_dpkg() -> None:
 
 
 def _repair() -> None:
-    """Bring to its end what dpkg was interrupted in; what fails still, apt says afterwards.
+    """Finish what dpkg was interrupted in; apt reports later what still fails.
 
-    While something lacks, nothing may be named; what was just being unpacked has to be, since
-    --fix-broken would configure first what depends on it.
+    While a dependency is missing, no package may be named; one that was just being unpacked must
+    be, since --fix-broken would first configure what depends on it.
     """
     how: dict[str, Any] = {"seconds": APT_SECONDS, "env": QUIET}
-    # Unlike apt, dpkg leaves its open files to the scripts it runs, and to what these start.
+    # Unlike apt, dpkg passes its open files to the scripts it runs, and to what they start.
     system.run(["dpkg", "--configure", "-a"], shared=False, **how)
     if system.run([*APT, "check"], **how).code != 0:
         system.run([*APT, "install", "--fix-broken"], **how)
@@ -385,7 +385,7 @@ def _repair() -> None:
 
 
 def _add_source(old: str, wishes: Wishes) -> None:
-    """Know the new series, and have its openstack-node do the rest."""
+    """Add the source of the new series, and have its openstack-node do the rest."""
     sources = Sources()
     sources.add(old, wishes.series)
     apt_get(["update", "--error-on=any"])
@@ -393,16 +393,16 @@ def _add_source(old: str, wishes: Wishes) -> None:
     sources.choose_of("openstack-node", wishes.series)
     install(["openstack-node"])
     if system.versions(["openstack-node"]) != before:
-        wishes.say("done, with a newer openstack-node\n")
+        wishes.say("done; a newer openstack-node continues\n")
         sys.stdout.flush()
-        # Itself; who was asked before is not asked again.
+        # The same command again, without asking a second time.
         os.execv(sys.argv[0], [*sys.argv, "--yes"])  # noqa: S606
 
 
 def _install(move: Move, wishes: Wishes) -> None:
     service = move.service
     Sources().choose_of(service.name, wishes.series)
-    # A package the new series has no more cannot be asked for; apt removes it with the rest.
+    # A package the new series no longer has cannot be requested; apt removes it with the rest.
     said = system.output(["apt-cache", "policy", *service.packages], seconds=60)
     found = re.findall(r"^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)", said, re.MULTILINE)
     names = [package for package, old, new in found if old != new]
@@ -411,13 +411,13 @@ def _install(move: Move, wishes: Wishes) -> None:
         debian.close_directory(service)
     if manifest.load([service.name])[0].series != wishes.series:
         raise system.NodeError(
-            f"{service.name} is still of {service.series}",
-            f"apt-cache policy {service.data['package']} says why",
+            f"{service.name} is still at {service.series}",
+            f"apt-cache policy {service.data['package']} shows why",
         )
 
 
 def _command(name: str, row: dict[str, Any], wishes: Wishes) -> None:
-    """Run a command of the new code, until it says that all is done."""
+    """Run a command of the new code until it reports that all is done."""
     service = manifest.load([name])[0]
     _check_databases(service)
     for _ in range(MOST_TURNS):
@@ -427,11 +427,11 @@ def _command(name: str, row: dict[str, Any], wishes: Wishes) -> None:
     check = len(row["accept"]) > 1
     if done.code in row["accept"] or (check and not wishes.checks):
         return
-    error = tools.failure(service, row["command"], done, "the upgrade can go on")
+    error = tools.failure(service, row["command"], done, "run the upgrade again")
     failed = [f"{c.name}: {c.details}" for c in status.checks(done.out) if c.result == "Failure"]
     if check and failed:
         error.details = system.masked("\n".join(failed))
-        error.hints.append("with --skip-checks it goes on all the same")
+        error.hints.append("to continue anyway, pass --skip-checks")
     raise error
 
 
@@ -447,9 +447,9 @@ def _quietly(_text: str) -> None:
 
 
 def restart_pending(name: str, say: Callable[[str], None] = _quietly) -> None:
-    """Restart what runs with code of a service that was replaced, one unit after the other.
+    """Restart the units that run replaced code of a service, one after the other.
 
-    `say` is told what is waited for, where that takes its time.
+    `say` gets what is being waited for, if that takes long.
     """
     service = manifest.load([name])[0]
     _restart(service, restarts.pending(service), say)
@@ -469,7 +469,7 @@ def restart(service: Service, units: list[Unit], say: Callable[[str], None] = _q
     for unit in units:
         say(f"{unit.name} ... ")
         runs = restarts.restart(service, unit, say)
-        say("restarted\n" if runs else "stopped: its defaults file does not choose it\n")
+        say("restarted\n" if runs else "stopped: its defaults file does not select it\n")
 
 
 def _restart(service: Service, units: list[Unit], say: Callable[[str], None]) -> None:
@@ -479,9 +479,9 @@ def _restart(service: Service, units: list[Unit], say: Callable[[str], None]) ->
 
 
 def _check_broker(service: Service, units: list[Unit]) -> None:
-    """Raise NodeError where the broker is away which daemons wait for as they start.
+    """Raise NodeError if the broker that daemons wait for at startup is down.
 
-    The old ones go on without it until it is back.
+    The old daemons keep running without it until it is back.
     """
     if any(u.kind != "uwsgi" for u in units):
         broker = databases.demand(service, status.read_files(service)).broker
@@ -492,15 +492,15 @@ def _check_broker(service: Service, units: list[Unit]) -> None:
 
 
 def running(services: list[Service]) -> list[str]:
-    """Return the units that run, or are about to."""
+    """Return the units that are running or starting."""
     states = system.unit_states([u.name for s in services for u in s.units])
     return sorted(n for n, s in states.items() if s.active in ("active", "activating"))
 
 
 def start_again(names: list[str], before: list[str], wishes: Wishes) -> None:
-    """Start what ran before an upgrade of services and does not any more, and wait for it.
+    """Start the units that ran before an upgrade and no longer do, and wait for them.
 
-    Whoever restarts units while a database is behind (needrestart, a person) leaves them down.
+    Restarting units while a database is behind (needrestart, a person) leaves them down.
     """
     for service in manifest.load(names):
         units = [u for u in restarts.in_order(service) if u.name in before]
@@ -514,13 +514,13 @@ def start_again(names: list[str], before: list[str], wishes: Wishes) -> None:
             and not gate.left_out(service, u, state)
         ]
         if down:
-            wishes.say(f"{service.name}\n  start what ran before ... ")
+            wishes.say(f"{service.name}\n  start the units that ran before ... ")
             _restart(service, down, wishes.say)
             wishes.say("done\n")
 
 
 def _settle(wishes: Wishes) -> None:
-    """Have the archive package bring key and pin, and move what belongs to no service."""
+    """Install the archive package for key and pin, and move packages of no service."""
     sources = Sources()
     sources.settle(wishes.series)
     install([f"openstack-{wishes.series}-archive"])

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes apt on this machine use the packages of OpenStack 2026.1 (Gazpacho) for Debian bookworm.
+# Sets up apt on this machine to use OpenStack 2026.1 (Gazpacho) packages for Debian bookworm.
 #
 #   sh bookworm-2026.1.sh URL     URL: the directory this file was fetched from,
 #                                 http://..., https://... or file:/...
 #   sh bookworm-2026.1.sh         the same with http://repository.example.org/openstack/
 #
-# Run as root. It writes two files, readable by all whatever the umask, and nothing else:
+# Run it as root. It writes these two files, readable by everyone whatever the umask, and no others:
 #
 #   /usr/share/keyrings/openstack-2026.1-archive-keyring.asc
 #   /etc/apt/sources.list.d/openstack-2026.1.sources
@@ -22,8 +22,8 @@ fail() { # MESSAGE
 	exit 1
 }
 
-# Say which other file of apt's sources has the suite: it must not be there twice, because
-# apt refuses two sources of one suite whose keys differ.
+# Print which other file of apt's sources lists the suite: it must not be listed twice, because
+# apt refuses two sources for the same suite with different keys.
 named() {
 	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
 		[ -e "$file" ] && [ "$file" != "$source" ] || continue
@@ -34,7 +34,7 @@ named() {
 	done
 }
 
-[ $# -le 1 ] || fail "one argument at most: the address of the repository"
+[ $# -le 1 ] || fail "expected at most one argument: the address of the repository"
 url=${1-http://repository.example.org/openstack/}
 if [ -z "$url" ]; then
 	here=$(cd "$(dirname "$0")" && pwd)
@@ -43,13 +43,13 @@ if [ -z "$url" ]; then
 	url=file:$(printf %s "$here" | sed 's/%/%25/g; s/ /%20/g')
 fi
 case $url in
-*[[:space:]]*) fail "an address has no blanks (write %20): $url" ;;
+*[[:space:]]*) fail "the address contains a space (write it as %20): $url" ;;
 http://?* | https://?* | file:/*) ;;
 *) fail "not an address apt can use (http://..., https://..., file:/...): $url" ;;
 esac
 [ "$(id -u)" -eq 0 ] || fail "run this as root"
 other=$(named)
-[ -z "$other" ] || fail "$other has bookworm-2026.1 already; remove it there first"
+[ -z "$other" ] || fail "$other already lists bookworm-2026.1; remove it there first"
 
 mkdir -p "${keyring%/*}" "${source%/*}"
 cat >"$keyring.new" <<'KEY'
@@ -70,7 +70,7 @@ Signed-By: /usr/share/keyrings/openstack-2026.1-archive-keyring.asc
 SOURCE
 if [ -e "$source" ] && ! cmp -s "$source" "$source.new"; then
 	mv "$source" "$source.save"
-	echo "the former $source is now $source.save"
+	echo "saved the former $source as $source.save"
 fi
 mv "$source.new" "$source"
-echo "apt uses $url; now: apt update && apt install openstack-2026.1-archive"
+echo "apt now uses $url; next: apt update && apt install openstack-2026.1-archive"

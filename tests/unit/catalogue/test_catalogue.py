@@ -132,7 +132,7 @@ class TestTarget:
         (
             "series/2026.1.toml",
             series("2026.2"),
-            "id is '2026.2', the file's name says '2026.1'",
+            "id is '2026.2', but the file is named '2026.1'",
         ),
         ("series/2026.1.toml", series(targets='["sid"]'), "targets: 'sid' is not known"),
         (
@@ -148,13 +148,13 @@ class TestTarget:
         (
             "series/2026.1.toml",
             series().replace("2026-04-01", "April"),
-            "date: a date of the form 2026-04-01 is wanted, not 'April'",
+            "date: expected a date of the form 2026-04-01, got 'April'",
         ),
         (
             "series/2026.1.toml",
             series().replace("b8e9", ""),
-            "signing-key: a fingerprint of 40 lower-case hexadecimal digits is wanted, "
-            "not '315f48553ec5aff9ffe5e69d97da9efb5aff'",
+            "signing-key: expected a fingerprint of 40 lower-case hexadecimal digits, "
+            "got '315f48553ec5aff9ffe5e69d97da9efb5aff'",
         ),
         (
             "series/2026.1.toml",
@@ -264,6 +264,6 @@ class TestDirs:
         assert dirs.locate({**env, "BUILD_DEBS_CACHE": "/x"}).logs == Path("/x/logs")
 
     def test_no_data(self, tmp_path):
-        with pytest.raises(DataError, match="no projects/ directory there") as error:
+        with pytest.raises(DataError, match="no projects/ directory") as error:
             dirs.locate({"HOME": "/h", "BUILD_DEBS_DATA": str(tmp_path)})
         assert "BUILD_DEBS_DATA" in error.value.hint

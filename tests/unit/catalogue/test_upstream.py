@@ -194,10 +194,10 @@ def test_no_releases_repository(root, tmp_path):
         ("- status: maintained\n", "not a list of series"),
         ("1", "not a"),
         ("- [a]\n", "not a list of series"),
-        (STATUS.replace("release-id: 2026.10", "release-id: ../../x"), "is no id of a series"),
+        (STATUS.replace("release-id: 2026.10", "release-id: ../../x"), "is not a series id"),
         (STATUS.replace("name: gazpacho", "name: [a]"), "not a list of series"),
-        (STATUS.replace("2026-04-01", "2026-02-31"), "date: a date of the form"),
-        (STATUS.replace("B8E9315F", "$(id)"), "signing-key: a fingerprint"),
+        (STATUS.replace("2026-04-01", "2026-02-31"), "date: expected a date of the form"),
+        (STATUS.replace("B8E9315F", "$(id)"), "signing-key: expected a fingerprint"),
         ("[" * 5000, "not YAML"),
     ],
 )

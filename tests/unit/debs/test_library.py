@@ -353,10 +353,10 @@ def test_directories_of_a_wheel_may_be_spelled_in_another_way(tmp_path, data):
 
 
 REFUSED = {
-    "TinyLib-1.0.data/nowhere/x": "in none of the schemes",
-    "TinyLib-1.0.data/x": "in none of the schemes",
-    "other.data/scripts": "in none of the schemes",
-    "tinylib-1.0.dist-info/x": "2 .dist-info directories, not one: TinyLib-1.0.dist-info, tiny",
+    "TinyLib-1.0.data/nowhere/x": "belongs to no scheme",
+    "TinyLib-1.0.data/x": "belongs to no scheme",
+    "other.data/scripts": "belongs to no scheme",
+    "tinylib-1.0.dist-info/x": "one .dist-info directory, got 2: TinyLib-1.0.dist-info, tiny",
     "TinyLib-1.0.data/platlib/tinylib.py": "two of its members go to",
     "tinylib.py/x": "",
 }

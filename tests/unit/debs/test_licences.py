@@ -118,7 +118,7 @@ def test_a_licence_debian_has_is_pointed_at_and_not_repeated(tmp_path):
 
 def test_a_licence_without_a_text_says_so(tmp_path):
     assert described(tmp_path, license="MIT")["text"] == [
-        "The distribution names its licence and carries no text of it."
+        "The distribution names its licence but does not include its text."
     ]
 
 

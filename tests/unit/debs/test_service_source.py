@@ -370,9 +370,9 @@ def test_without_patches_the_source_package_has_no_such_directory():
 def test_a_build_that_fails_names_service_and_log(tmp_path):
     root = tmp_path / "broken"
     service = load_changed(tmp_path, 'from = "etc/*.filters"', 'from = "etc/*.none"')
-    with pytest.raises(BuildError, match=r"toy 1\.0: its packages did not build") as caught:
+    with pytest.raises(BuildError, match=r"toy 1\.0: its packages failed to build") as caught:
         run_build(root, service=service)
-    assert any("the source holds no etc/*.none" in line for line in caught.value.details)
+    assert any("the source contains no etc/*.none" in line for line in caught.value.details)
     assert str(root / "log") in caught.value.hint
     assert not (root / "out").exists()
 

@@ -449,7 +449,7 @@ def test_a_page_is_no_tarball(tmp_path, site, unlocked):
     files, path = unlocked
     site.answers[f"/site/keystone/{path.name}"] = [body(b"<html>not here")] * 9
     _, failure = identified(tmp_path, files)
-    assert "it is no .tar.gz" in failure.details[0]
+    assert "not a .tar.gz" in failure.details[0]
     assert cached_files(tmp_path) == []
 
 

@@ -198,7 +198,7 @@ def test_without_the_tarball_all_that_was_tried_is_said_and_nothing_published(se
     assert err == (
         "error: no release tarball found for: tiny\n"
         f"  {FILE}: {SITE}: {refused}\n"
-        "hint: give them with --tarballs DIR|URL, or build without their services: "
+        "hint: provide them with --tarballs DIR|URL, or build without their services: "
         "--project frail, or --keep-going\n"
     )
     _, err = second.run("2099.2", "-q", "--tarballs", empty, code=5)

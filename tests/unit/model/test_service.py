@@ -132,11 +132,11 @@ def test_two_entries_of_one_name_in_one_series_are_an_error(tmp_path):
         ),
         ('common = "toy-common"', 'common = "toy"', "no package 'toy' here"),
         ('from = "etc/toy.conf"', 'from = "a"\ntext = "b"', "give one of config-generator"),
-        ('from = "etc/toy.conf"', 'from = "a"\nmode = "640"', "a mode such as 0750 is wanted"),
-        ('kind = "uwsgi"\nport = 80', 'kind = "daemon"', "a daemon has a script"),
-        ("port = 80\n", "", "a uwsgi daemon has a port"),
+        ('from = "etc/toy.conf"', 'from = "a"\nmode = "640"', "expected a mode such as 0750"),
+        ('kind = "uwsgi"\nport = 80', 'kind = "daemon"', "a daemon needs a script"),
+        ("port = 80\n", "", "a uwsgi daemon needs a port"),
         *(
-            ("port = 80", f"port = 80\n{setting}", "is how the gate of its unit says no")
+            ("port = 80", f"port = 80\n{setting}", "is how the gate of its unit refuses")
             for setting in (
                 'settings = ["SuccessExitStatus=1 78"]',
                 'settings = ["SuccessExitStatus=CONFIG"]',
@@ -148,18 +148,18 @@ def test_two_entries_of_one_name_in_one_series_are_an_error(tmp_path):
         (
             "when = [{ after",
             'when = [{ settings = ["SuccessExitStatus=078"], after',
-            "is how the gate of its unit says no",
+            "is how the gate of its unit refuses",
         ),
         (
             "port = 80",
             'port = 80\nsettings = ["ExecCondition=/bin/true"]',
-            "units ask before they start by `needs`",
+            "use `needs` for conditions of the start",
         ),
         ('kind = "uwsgi"', 'kind = "uwsig"', "'uwsig' is not valid"),
         (
             "[[files]]",
             '[node]\nnegotiated-by = "always"\n[[files]]',
-            "negotiated-by is start or section/option, not 'always'",
+            "negotiated-by: expected start or section/option, got 'always'",
         ),
     ],
 )

@@ -179,9 +179,9 @@ def test_toml_made_to_break_its_reader_is_one_error(read, text):
 
 
 def test_what_is_no_file_is_said_to_be_none(tmp_path):
-    with pytest.raises(DataError, match="a file is wanted, this is a directory"):
+    with pytest.raises(DataError, match="expected a regular file, got a directory"):
         reading.load(tmp_path, service.Service)
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="expected a regular file, got a special file"):
         reading.load(type(tmp_path)("/dev/zero"), service.Service)
 
 

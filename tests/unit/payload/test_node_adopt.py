@@ -86,7 +86,7 @@ def test_what_has_no_successor_is_named_before_anything_is_done(dpkg):
 def test_a_series_apt_has_no_source_of_is_refused(dpkg, monkeypatch):
     dpkg(row("toy-common"))
     monkeypatch.setattr(Sources, "suites", lambda *_: [])
-    with pytest.raises(system.NodeError, match=r"no source of apt has a suite of 2023\.1"):
+    with pytest.raises(system.NodeError, match=r"no apt source has a suite of 2023\.1"):
         debian.check(debian.found(), "2023.1")
 
 

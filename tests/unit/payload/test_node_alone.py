@@ -37,7 +37,10 @@ def other(tmp_path, monkeypatch):
 
 def test_a_second_run_is_refused_while_the_first_one_works(other):
     process, work = other
-    with pytest.raises(system.NodeError, match="another openstack-node works"), alone.alone(print):
+    with (
+        pytest.raises(system.NodeError, match="another openstack-node is working"),
+        alone.alone(print),
+    ):
         pytest.fail("two at once")
     work.close()
     process.wait(timeout=60)
@@ -67,7 +70,7 @@ def test_what_a_killed_run_began_is_named_and_waited_for(other):
     work.close()
     assert entered.wait(60)
     thread.join()
-    assert said[0] == "waiting for what an interrupted openstack-node began:\n"
+    assert said[0] == "waiting for what an interrupted openstack-node started:\n"
     assert said[1].endswith(f" cat {alone.RUN}/fifo\n")
     assert said[1].count("\n") == 1
 

@@ -105,7 +105,7 @@ def test_an_api_behind_tls_is_up_when_it_answers(node, tmp_path):
 
 
 def test_an_api_that_fails_is_not_up_whatever_systemd_says(node):
-    said = r"but answers at port \d+ with 500"
+    said = r"but answers on port \d+ with 500"
     with answering(500), pytest.raises(system.NodeError, match=said):
         node.wait(state(main_pid=HERE), seconds=30)
 
@@ -115,14 +115,14 @@ def test_an_api_that_takes_connections_and_says_nothing_is_not_up(node, monkeypa
     monkeypatch.setattr(arrival, "ANSWER_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(system.NodeError, match=rf"does not answer at port {port} \(Timeout"):
+        with pytest.raises(system.NodeError, match=rf"does not answer on port {port} \(Timeout"):
             node.wait(state(main_pid=HERE), seconds=9)
 
 
 def test_an_api_of_another_protocol_or_a_local_socket_is_up_when_it_stays(node):
     old, new = time.time() - 60, time.time() + 60
     node.wait(state(main_pid=HERE, started=old))
-    with pytest.raises(system.NodeError, match="it may end again"):
+    with pytest.raises(system.NodeError, match="it may exit again"):
         node.wait(state(main_pid=HERE, started=new), seconds=30)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -137,7 +137,7 @@ def test_an_api_of_another_protocol_or_a_local_socket_is_up_when_it_stays(node):
         thread = threading.Thread(target=speak)
         thread.start()
         node.wait(state(main_pid=HERE, started=old))
-        with pytest.raises(system.NodeError, match="it may end again"):
+        with pytest.raises(system.NodeError, match="it may exit again"):
             node.wait(state(main_pid=HERE, started=new), seconds=4)
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
@@ -162,8 +162,8 @@ def test_what_is_waited_for_is_said_when_it_takes_its_time(node):
     loop = [state("activating"), state("activating", sub="auto-restart", restarts=1)]
     node.wait(*loop, *loop[1:], state("activating", restarts=1), state(), kind="daemon")
     assert node.said == (
-        f"\n    waits for {NAME}: auto-restart, after it ended once ... "
-        f"\n    waits for {NAME}: activating, after it ended once ... "
+        f"\n    waiting for {NAME}: auto-restart, after it exited once ... "
+        f"\n    waiting for {NAME}: activating, after it exited once ... "
     )
 
 
@@ -175,7 +175,7 @@ def test_a_unit_that_ends_again_and_again_is_given_up_with_its_last_error(node):
         "toy-api.service: Main process exited, code=exited, status=1/FAILURE\n"
     )
     looping = [state("activating", sub="auto-restart", restarts=n) for n in (1, 2, 3)]
-    with pytest.raises(system.NodeError, match="auto-restart, after it ended 3 times") as ended:
+    with pytest.raises(system.NodeError, match="auto-restart, after it exited 3 times") as ended:
         node.wait(*looping, kind="daemon")
     assert ended.value.details == (
         "nova.exception.TooOldComputeService: u:p at mysql://toy:***@db/toy: too old"
@@ -196,6 +196,6 @@ def test_the_cause_may_be_in_the_log_of_the_daemon(node):
 
 def test_a_unit_whose_gate_says_no_is_given_up_at_once(node):
     node.journal = "not started: the database toy at db is behind the code of 2099.1; do\n"
-    with pytest.raises(system.NodeError, match="its start condition does not hold") as ended:
+    with pytest.raises(system.NodeError, match="its start condition is not met") as ended:
         node.wait(state("inactive", result="exec-condition"))
     assert ended.value.details.startswith("not started: the database")

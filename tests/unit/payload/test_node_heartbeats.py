@@ -41,7 +41,7 @@ def test_daemons_that_are_heard_of_are_a_line(toy):
 def test_a_back_end_of_this_node_that_reports_nothing_is_critical(toy):
     ((name, level, text, hints),) = told(toy, record(f"{HERE}@lvm", age=None))
     assert (name, level) == (f"toy-worker on {HERE}@lvm", "critical")
-    assert text == "was never heard of"
+    assert text == "has never reported"
     assert hints[0].startswith("its back end lvm is not usable: see journalctl -u toy-worker")
 
 
@@ -55,7 +55,7 @@ def test_a_daemon_that_has_just_been_started_has_had_no_time(toy, seconds, level
 
 def test_a_daemon_elsewhere_is_a_warning_and_its_row_may_be_removed_when_it_is_gone(toy):
     ((_, level, text, hints),) = told(toy, record(age=61))
-    assert (level, text) == ("warning", "not heard of for 61 s")
+    assert (level, text) == ("warning", "no report for 61 s")
     assert hints == ["start toy-worker on other"]
     hints = told(toy, record(age=200000))[0][3]
     assert hints[1] == "or, if that host is gone for good: toy-manage remove toy-worker other 7"
@@ -64,7 +64,7 @@ def test_a_daemon_elsewhere_is_a_warning_and_its_row_may_be_removed_when_it_is_g
 def test_a_disabled_one_is_no_alarm_and_that_is_said(toy):
     ((_, level, text, hints),) = told(toy, record(age=None, off=True), record())
     assert (level, text) == ("note", "1 alive, 1 disabled")
-    assert hints == ["toy-worker on other: disabled, which is no alarm"]
+    assert hints == ["toy-worker on other: disabled, not an alarm"]
 
 
 def test_how_long_is_too_long_is_the_services_own_option(toy):
@@ -81,11 +81,11 @@ def test_a_row_that_is_too_old_is_refused_with_host_row_and_command(toy):
     with pytest.raises(system.NodeError, match=said) as no:
         heartbeats.refuse(later, found)
     assert no.value.details.splitlines() == [
-        "row 7 of toy-worker on gone is of a release beside which 2100.1 does not start; "
-        "not heard of for 104 days",
+        "row 7 of toy-worker on gone is too old: 2100.1 does not start while it exists; "
+        "no report for 104 days",
         "  toy-manage remove toy-worker gone 7",
-        "row 7 of toy-worker on other is of a release beside which 2100.1 does not start; "
-        "not heard of for 5 s",
+        "row 7 of toy-worker on other is too old: 2100.1 does not start while it exists; "
+        "no report for 5 s",
         "  upgrade other to a later release first, or: toy-manage remove toy-worker other 7",
     ]
     heartbeats.refuse(later, [])

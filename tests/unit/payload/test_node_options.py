@@ -27,32 +27,35 @@ def test_files_as_they_should_be_are_passed_over_in_silence(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[DEFAULT]\nverbose = 1\n", ("warning", "toy.conf:2", "[DEFAULT] verbose is no option")),
-        ("[old]\na = 1\nb = 2\n", ("warning", "toy.conf:2", "[old] is no section")),
+        (
+            "[DEFAULT]\nverbose = 1\n",
+            ("warning", "toy.conf:2", "[DEFAULT] verbose is not an option"),
+        ),
+        ("[old]\na = 1\nb = 2\n", ("warning", "toy.conf:2", "[old] is not a section")),
         ("[DEFAULT]\nold = 1\n", ("note", "toy.conf:2", "[DEFAULT] old is deprecated")),
         (
             "[DEFAULT]\nsql_connection = 1\n",
-            ("note", "toy.conf:2", "[DEFAULT] sql_connection is called [database] connection now"),
+            ("note", "toy.conf:2", "[DEFAULT] sql_connection is now called [database] connection"),
         ),
         (
             "[DEFAULT]\ndebug = 1\n\ndebug = 1\n",
-            ("warning", "toy.conf:4", "[DEFAULT] debug is set on line 2 already"),
+            ("warning", "toy.conf:4", "[DEFAULT] debug is already set on line 2"),
         ),
         ("[DEFAULT]\ndebug\n", ("critical", "toy.conf:2", "neither [section] nor option = value")),
         ("debug = 1\n", ("critical", "toy.conf:1", "an option before the first [section]")),
         (
             "[DEFAULT] # x\ndebug = 1\n",
-            ("critical", "toy.conf:1", "the name of a section ends with"),
+            ("critical", "toy.conf:1", "a section name without a closing ]"),
         ),
         (
             "[DEFAULT]\ndebug = 1\n# x\n y\n",
-            ("critical", "toy.conf:4", "an indented line goes on with no option"),
+            ("critical", "toy.conf:4", "an indented line continues no option"),
         ),
         (
             "[DEFAULT]\ndebug = a$pw\n",
             ("critical", "toy.conf:2", "the value of [DEFAULT] debug na"),
         ),
-        ("[lvm]\nvolume_group = x\n", ("warning", "toy.conf:2", "[lvm] is no section")),
+        ("[lvm]\nvolume_group = x\n", ("warning", "toy.conf:2", "[lvm] is not a section")),
     ],
     ids=[
         *("option", "section", "deprecated", "renamed", "twice", "no-option", "no-section"),
@@ -134,7 +137,7 @@ def test_what_a_daemon_cannot_do_without_is_missed(tmp_path):
     toy = service(tmp_path, units=units, settings=[rule])
     write(toy, "[placement]\npassword = x\n")
     assert told(toy) == [("warning", "toy.conf", "[placement] auth_url: not set")]
-    assert options.problems(toy)[0].hint == "for toy-agent.service"
+    assert options.problems(toy)[0].hint == "needed by toy-agent.service"
     write(toy, "[placement]\nauth_url = x\n", "site.conf")
     assert told(toy) == []
     write(toy, "[placement]\nauth_type = v3applicationcredential\n")
@@ -194,7 +197,7 @@ def test_a_module_the_tree_does_not_have_is_told(tmp_path, text, module):
     ((level, place, said),) = told(toy)
     line = len(text.splitlines())
     assert (level, place) == ("critical", f"toy.conf:{line}")
-    assert f"needs the Python module {module}, which 2099.1 has not here" in said
+    assert f"needs the Python module {module}, which 2099.1 lacks here" in said
     (tmp_path / f"site/{module}.cpython-311-x86_64-linux-gnu.so").touch()
     assert told(toy) == []
 
@@ -208,7 +211,7 @@ def test_a_module_is_asked_of_nobody_who_does_not_use_it(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (None, "there is no "),
+        (None, "does not exist"),
         (LOGGING.replace("[handlers]\n", ""), "cannot be read as a logging configuration"),
         ("keys = root\n", "logging.conf:1 cannot be read as a logging configuration"),
         (LOGGING.replace("[formatters]", "[formatter]"), "has no keys in [formatters]"),
@@ -228,7 +231,7 @@ def test_a_logging_configuration_is_looked_at(tmp_path, text, expected):
 
 def test_a_file_or_directory_of_a_command_line_that_is_gone_is_told(tmp_path):
     toy = service(tmp_path)
-    assert [(level, said) for level, _, said in told(toy)] == [("critical", "is not there")]
+    assert [(level, said) for level, _, said in told(toy)] == [("critical", "does not exist")]
     write(toy, "")
     (tmp_path / "etc/toy/toy.conf.d").rmdir()
     (problem,) = options.problems(toy)

@@ -117,7 +117,7 @@ def test_a_head_that_includes_the_other_branch_is_enough(site):
         REVISION.format("contract2", "contract1", "expand2")
     )
     assert state(site, "contract2").state == "current"
-    assert state(site, "contract1").detail == "revision contract1, the code wants contract2"
+    assert state(site, "contract1").detail == "revision contract1, the code expects contract2"
 
 
 def test_a_revision_beyond_the_recorded_heads_is_not_waited_for(site):

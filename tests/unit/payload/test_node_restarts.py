@@ -163,7 +163,7 @@ def test_an_administrator_defers_restarts(node, capsys, text, deferred):
     restarts.DEFAULTS.write_text(text)
     node.configure("restart")
     out = capsys.readouterr().out
-    why = "goes on with the code it was started with: restarts are deferred; "
+    why = "keeps running the code it was started with: restarts are deferred; "
     said = [f"{n} {why}openstack-node restart toy" for n in (API, WORKER)]
     assert out.splitlines() == (said if deferred else [])
     assert node.verbs == ([] if deferred else [("restart", [WORKER]), ("restart", [API])])
@@ -191,7 +191,7 @@ def test_running_units_go_on_while_their_database_is_behind(node, capsys):
     assert node.verbs == []
     hint = "openstack-node upgrade 2099.1 toy"
     assert capsys.readouterr().out.splitlines() == [
-        f"{name} goes on with the code it was started with: {BEHIND}; {hint}"
+        f"{name} keeps running the code it was started with: {BEHIND}; {hint}"
         for name in (API, WORKER)
     ]
 
@@ -429,7 +429,7 @@ def test_a_unit_that_does_not_come_up_ends_it(node, restart, found):
     assert code == 1
     assert node.verbs == [("restart", [WORKER])]
     assert out.startswith(f"{WORKER} ... ")
-    assert "toy-worker.service does not come up" in err
+    assert "toy-worker.service did not come up" in err
     assert f"see journalctl -u {WORKER}" in err
     assert "    RuntimeError: no bindings\n" in err
 
@@ -437,7 +437,7 @@ def test_a_unit_that_does_not_come_up_ends_it(node, restart, found):
 def test_one_that_is_not_chosen_any_more_stays_down(node, restart):
     node.after_restart = [choose(node)]
     node.units = {WORKER: state(WORKER, started=1.0)}
-    said = f"{WORKER} ... stopped: its defaults file does not choose it\n"
+    said = f"{WORKER} ... stopped: its defaults file does not select it\n"
     assert restart() == (0, said, "")
     assert restart() == (0, "", "")
 

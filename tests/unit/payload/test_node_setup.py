@@ -77,13 +77,13 @@ def test_what_is_done_is_left_alone(tmp_path, machine):
     machine.state, machine.done = "current", {1: True}
     machine.setup(service(tmp_path, setup=[SYNC, BOOTSTRAP]))
     assert machine.ran == []
-    assert machine.said.count("done before") == 2
+    assert machine.said.count("already done") == 2
 
 
 def test_the_first_failure_ends_it_and_says_what_and_where(tmp_path, machine):
     machine.codes["sync"] = 1
     toy = service(tmp_path, setup=[SYNC, {**SYNC, "command": ["toy-manage", "more"]}])
-    with pytest.raises(system.NodeError, match="toy-manage db sync ended with status 1") as failed:
+    with pytest.raises(system.NodeError, match="toy-manage db sync exited with status 1") as failed:
         machine.setup(toy)
     assert machine.commands == ["sync"]
     assert "Access denied" in failed.value.details
@@ -96,8 +96,8 @@ def test_the_first_failure_ends_it_and_says_what_and_where(tmp_path, machine):
     [
         ("denied", "refuses the user toy or its password", "[database] connection in {}:2"),
         ("unreachable", "cannot be reached", "start the database server"),
-        ("missing", "does not exist", "as the database's administrator:"),
-        ("malformed", "is no address of a database", "mysql+pymysql://USER:PASSWORD@HOST"),
+        ("missing", "does not exist", "as database administrator:"),
+        ("malformed", "is not a database address", "mysql+pymysql://USER:PASSWORD@HOST"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_told_before_anything_runs(

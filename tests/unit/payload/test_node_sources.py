@@ -122,7 +122,7 @@ def test_a_commented_source_is_none(etc):
 
 
 def test_a_node_without_our_source_is_told_how_to_get_one(etc):
-    with pytest.raises(system.NodeError, match=r"no source of apt .* 2025\.2") as caught:
+    with pytest.raises(system.NodeError, match=r"no apt source .* 2025\.2") as caught:
         Sources(etc).add(OLD, NEW)
     assert caught.value.hints == ["apt-get install openstack-2025.2-archive"]
     assert not (etc / "preferences.d/openstack-node.pref").exists()

@@ -40,18 +40,18 @@ def verdict(tmp_path, found):
         (
             state(active="activating", restarts=3),
             "critical",
-            "activating for 5 min, after 3 tries that failed",
+            "activating for 5 min, after 3 failed starts",
         ),
-        (state(active="deactivating", pending=True), "note", "finishes its work for 5 min, then"),
+        (state(active="deactivating", pending=True), "note", "finishing its work for 5 min, then"),
         (
             state(active="activating", sub="auto-restart", exit_status=3),
             "critical",
-            "ended with status 3, is tried again",
+            "exited with status 3, will be restarted",
         ),
         (state(enabled="disabled"), "note", "disabled, not running"),
         (state(active="active", enabled="disabled"), "warning", "disabled, but running"),
-        (state(load="not-found"), "critical", "not there"),
-        (None, "unknown", "systemd does not run here"),
+        (state(load="not-found"), "critical", "missing"),
+        (None, "unknown", "systemd is not running here"),
     ],
 )
 def test_a_units_verdict(tmp_path, monkeypatch, found, level, words):
@@ -66,7 +66,7 @@ def test_a_unit_its_defaults_file_does_not_choose_is_well(tmp_path):
     found = state(active="inactive", result="exec-condition", condition=False)
     level, text, hints = units.judge(toy, toy.units[0], found)
     assert (level, hints) == ("note", [])
-    assert text == "not started: its defaults file does not choose it"
+    assert text == "not started: its defaults file does not select it"
 
 
 def test_a_configuration_newer_than_its_daemon_is_told(tmp_path):
@@ -135,7 +135,7 @@ def test_a_reload_by_signal_shows_by_the_workers(tmp_path, forking, kind, level)
     assert judged[0] == level
     if level == "note":
         assert judged[1].endswith(f"reloaded after {path} was changed")
-        assert judged[2][0].endswith(f"waits for: systemctl restart {NAME}")
+        assert judged[2][0].endswith(f"cannot change: systemctl restart {NAME}")
 
 
 def test_a_reload_by_systemd_is_no_change_since(tmp_path):
@@ -212,32 +212,32 @@ def cell(name, **known):
     ("found", "code", "words"),
     [
         ({"schema": "behind"}, 1, "is behind the code"),
-        ({"schema": "ahead"}, 1, "is of a later release"),
+        ({"schema": "ahead"}, 1, "is from a later release"),
         ({"schema": "empty"}, 2, "openstack-node setup toy"),
         ({"schema": "denied"}, 2, "refuses the user toy or its password"),
         ({"schema": "unreachable"}, 2, "cannot be reached"),
         ({"unit": "failed"}, 2, "failed"),
         ({"done": False}, 2, "make the first user: not done"),
         ({"unreadable": ["/etc/toy/x"]}, 2, "the user toy cannot read it"),
-        ({"writable": ["/etc/toy"]}, 1, "the user toy can write in it"),
+        ({"writable": ["/etc/toy"]}, 1, "the user toy can write to it"),
         ({"error": "no answer within 45 s"}, 3, "no answer within 45 s"),
         (
             {"cells": [cell("cell1", database=True)]},
             1,
-            "cell cell1: registered with another address than [DEFAULT] transport_url",
+            "cell cell1: registered with an address other than [DEFAULT] transport_url",
         ),
         ({"cells": [cell("cell1", database=True)]}, 1, "toy-manage update_cell id-cell1\n"),
         (
             {"cells": [cell("a", database=True), cell("b"), cell("cell0", derived=True)]},
             1,
-            "cell a: registered with another address than [DEFAULT] transport_url",
+            "cell a: registered with an address other than [DEFAULT] transport_url",
         ),
         ({"cells": [cell("a"), cell("b")]}, 0, "OK"),
         ({"cells": [cell("cell0", derived=True)]}, 0, "OK"),
         (
             {"cells": [cell("a", database=True, transport=True, template=True)]},
             1,
-            "template to toy-manage update_cell id-a by --transport and --database",
+            "template to toy-manage update_cell id-a with --transport and --database",
         ),
     ],
 )

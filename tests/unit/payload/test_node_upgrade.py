@@ -76,7 +76,7 @@ def test_a_service_nobody_configured_has_no_databases_to_move(tmp_path):
 def test_a_service_goes_packages_databases_daemons_and_then_the_rest(tmp_path):
     found = upgrade.steps([move(tmp_path)], wishes(), everything=True)
     assert [(s.key, s.text, s.command) for s in found] == [
-        (f"source/{OLD}", f"add a source of {NEW}", "apt-get update"),
+        (f"source/{OLD}", f"add an apt source of {NEW}", "apt-get update"),
         (
             "toy/packages",
             f"install the packages of {NEW}",
@@ -86,13 +86,13 @@ def test_a_service_goes_packages_databases_daemons_and_then_the_rest(tmp_path):
         ("toy/expand-2", "bring the database to this release", "toy-manage db sync"),
         (
             "toy/restart",
-            "restart what runs with the old code",
+            "restart the units that run the old code",
             "systemctl restart toy-worker.service toy-api.service",
         ),
         ("toy/contract-1", "move data", "toy-manage db move"),
         (
             "node/settle",
-            f"take all of this node from {NEW}",
+            f"move the rest of this node to {NEW}",
             f"apt-get install openstack-{NEW}-archive ...",
         ),
     ]
@@ -222,10 +222,10 @@ def test_the_same_command_goes_on_where_it_failed(walk):
     walk.fails = "toy/two"
     with pytest.raises(system.NodeError, match="it is bad") as failed:
         walk.go()
-    assert failed.value.hints == ["make it good", f"openstack-node upgrade {NEW} goes on from here"]
+    assert failed.value.hints == ["make it good", f"openstack-node upgrade {NEW} resumes from here"]
     assert walk.ran == ["toy/one", "toy/two"]
     walk.fails = ""
-    assert "  do toy/one ... done before\n  do toy/two ... done (0 s)\n" in walk.go()
+    assert "  do toy/one ... already done\n  do toy/two ... done (0 s)\n" in walk.go()
     assert walk.ran == ["toy/two", "other/one"]
 
 
@@ -312,7 +312,9 @@ def test_what_says_that_there_is_more_is_run_again(node):
 @pytest.mark.parametrize("codes", [[1, 2], [2], [None]])
 def test_what_cannot_go_on_is_not_run_again(node, codes):
     node.codes = {"move": [*codes]}
-    with pytest.raises(system.NodeError, match=r"toy-manage db move (ended with status 2|had no)"):
+    with pytest.raises(
+        system.NodeError, match=r"toy-manage db move (exited with status 2|timed out)"
+    ):
         node.do("toy/contract-1")
     assert len(node.ran) == len(codes)
 
@@ -320,7 +322,7 @@ def test_what_cannot_go_on_is_not_run_again(node, codes):
 def test_what_never_ends_is_given_up(node, monkeypatch):
     monkeypatch.setattr(upgrade, "MOST_TURNS", 5)
     node.codes = {"move": [1]}
-    with pytest.raises(system.NodeError, match="ended with status 1"):
+    with pytest.raises(system.NodeError, match="exited with status 1"):
         node.do("toy/contract-1")
     assert len(node.ran) == 5
 
@@ -367,12 +369,12 @@ def test_of_a_check_that_fails_its_name_and_details_are_told(node, monkeypatch):
     assert failed.value.details == (
         "Older than N-1 computes: Current Nova version does not support computes older than Epoxy"
     )
-    assert "with --skip-checks it goes on all the same" in failed.value.hints
+    assert "to continue anyway, pass --skip-checks" in failed.value.hints
 
 
 def test_without_checks_all_else_still_counts(node):
     node.codes = {"sync": [1]}
-    with pytest.raises(system.NodeError, match="toy-manage db sync ended with status 1") as failed:
+    with pytest.raises(system.NodeError, match="toy-manage db sync exited with status 1") as failed:
         node.do("toy/expand-2", checks=False)
     assert "/var/log/toy/toy-manage.log" in failed.value.hints[0]
 
@@ -591,7 +593,7 @@ def test_a_service_that_does_not_move_is_told(machine, tmp_path, monkeypatch):
     machine.update()
     old = service(tmp_path, series=OLD)
     monkeypatch.setattr(manifest, "load", lambda _names: [old])
-    with pytest.raises(system.NodeError, match=rf"toy is still of {OLD}") as failed:
+    with pytest.raises(system.NodeError, match=rf"toy is still at {OLD}") as failed:
         upgrade._install(upgrade.Move(old, service(tmp_path)), wishes())
     assert "apt-cache policy toy-common" in failed.value.hints[0]
 
@@ -809,7 +811,7 @@ def test_what_ran_before_is_noted_and_runs_in_the_end(command, monkeypatch):
     assert [[u.name for u in units] for units in started] == [
         ["toy-worker.service", "toy-api.service"]
     ]
-    assert out.endswith("toy\n  start what ran before ... done\n")
+    assert out.endswith("toy\n  start the units that ran before ... done\n")
 
 
 def test_a_person_is_asked_before_it_begins(command):

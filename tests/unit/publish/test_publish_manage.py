@@ -103,7 +103,7 @@ def test_verify_names_each_damage(repo, debs, signer):
     release = repo / f"dists/{NAME}/Release"
     release.write_text(release.read_text().replace("Gazpacho", "Gaspacho"))
     assert verify(repo) == (
-        f"dists/{NAME}/Release.gpg: no good signature of {NAME}.asc on Release",
+        f"dists/{NAME}/Release.gpg: no good signature by {NAME}.asc on Release",
         f"dists/{NAME}/main/binary-amd64/Packages.gz: not the file that InRelease names",
         "pool/main/b/bar/bar_1.0-1_all.deb: damaged, size or sha256 differ from the index",
         "pool/main/f/foo/foo_1.0-1_all.deb: missing",

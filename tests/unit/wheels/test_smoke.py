@@ -227,7 +227,7 @@ def test_metadata_of_another_version_is_named_of_every_wheel(room):
     room.add("late", {"late.py": ""}, built=False)
     row = dataclasses.replace(room.wheels[0].distribution, version="1.1")
     room.wheels[0] = dataclasses.replace(room.wheels[0], distribution=row)
-    assert room.check() == {"late": "its metadata has version 1.0, the lock 1.1"}
+    assert room.check() == {"late": "its metadata has version 1.0, the lock has 1.1"}
 
 
 def test_what_needs_something_that_is_not_there_is_not_tried(room):
@@ -270,7 +270,7 @@ def test_the_version_is_that_of_the_lock(room):
         room.wheels[0],
         distribution=dataclasses.replace(room.wheels[0].distribution, version="1.1"),
     )
-    assert room.check() == {"late": "its metadata has version 1.0, the lock 1.1"}
+    assert room.check() == {"late": "its metadata has version 1.0, the lock has 1.1"}
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_the_version_is_that_of_the_lock(room):
         ("[console_scripts]\nsvc-manage = svc.absent:main\n", "No module named 'svc.absent'"),
         ("[svc.drivers]\na = svc.absent\n", "No module named 'svc.absent'"),
         ("[svc.drivers]\na = svc.absent:A [ldap]\n", None),
-        ("[console_scripts]\nsvc-manage = svc.old:main\n", "svc-manage --version says"),
+        ("[console_scripts]\nsvc-manage = svc.old:main\n", "svc-manage --version prints"),
         ("[console_scripts]\nsvc-manage = svc.bad:main\n", "svc-manage --version: ZeroDivision"),
     ],
 )
