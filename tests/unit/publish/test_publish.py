@@ -1,6 +1,7 @@
 """A repository as its user meets it: what is published, again, side by side, and what apt says."""
 
 import calendar
+import json
 import os
 import re
 import time
@@ -327,6 +328,23 @@ def test_a_lost_state_is_derived_from_the_indices(repo, debs, signer):
     known = published(repo, BOOKWORM), published_sources(repo, BOOKWORM)
     sh("rm", "-r", repo / ".state")
     assert (published(repo, BOOKWORM), published_sources(repo, BOOKWORM)) == known
+
+
+def test_a_state_that_does_not_fit_the_indices_is_not_published(repo, debs, signer):
+    put(repo, signer, make_deb(debs, "bar", "1.0-1"), make_deb(debs, "foo", "1.0-1"))
+    (state,) = (repo / ".state").rglob("*.json")
+    raw = json.loads(state.read_text())
+    raw["binaries"].reverse()
+    state.write_text(json.dumps(raw))
+    put(repo, signer, make_deb(debs, "foo", "1.0-2"), make_deb(debs, "new", "1.0-1"))
+    rows = [(e.package, e.version, e.files[0].name) for e in list_packages(repo, BOOKWORM.name)]
+    assert rows == [
+        ("bar", "1.0-1", "bar_1.0-1_all.deb"),
+        ("foo", "1.0-1", "foo_1.0-1_all.deb"),
+        ("foo", "1.0-2", "foo_1.0-2_all.deb"),
+        ("new", "1.0-1", "new_1.0-1_all.deb"),
+    ]
+    assert verify(repo) == ()
 
 
 def test_a_lost_pool_file_comes_back(repo, debs, signer):
