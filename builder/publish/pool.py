@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from builder import log
@@ -159,6 +160,10 @@ class Moves:
         self.repo = repo
         self._wanted: dict[str, tuple[Path, PoolFile]] = {}
 
+    @cached_property
+    def _listed(self) -> dict[str, str]:
+        return listed_files(self.repo)
+
     def add(self, staged: Path, file: PoolFile, given: Path) -> None:
         """Queue `staged` to become `file`; `given` is the path the user knows."""
         other = self._wanted.get(file.path)
@@ -167,7 +172,7 @@ class Moves:
         pooled = self.repo / file.path
         if pooled.exists() and sha256_file(pooled) == file.sha256:
             return
-        listed = listed_files(self.repo).get(file.path)
+        listed = self._listed.get(file.path)
         if listed and listed != file.sha256:
             there = pooled.exists() and sha256_file(pooled) == listed
             raise conflict(file.path, given) if there else changed(file.path, given)
