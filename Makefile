@@ -18,7 +18,7 @@ TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg gpgv lib
 TEST_TOOLS = buildah curl ethtool iproute2 iputils-ping lintian locales man-db mmdebstrap openssh-client procps \
 	systemd-container unzip util-linux
 
-.PHONY: repo old-series upgrade-series test test-unit test-acceptance prove proven lint format tools test-tools bench clean
+.PHONY: repo old-series other-suites test test-unit test-acceptance prove proven lint format tools test-tools bench clean
 
 repo: tools
 	$(BIN)/build-debs $(SERIES)
@@ -40,7 +40,7 @@ PROVEN_ONLY = $(addprefix test_,$(addsuffix .py,adopt debian pike puppet slurp t
 # The repository is built once and shared by what follows. Nodes need root.
 test-acceptance: test-tools repo old-series
 	$(BIN)/pytest -n 2 --dist loadfile tests/acceptance
-	$(MAKE) upgrade-series
+	$(MAKE) other-suites
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/node tests/docker \
 		$(addprefix --ignore tests/node/,$(PROVEN_ONLY))
 
@@ -51,9 +51,10 @@ old-series: tools
 	$(BIN)/build-debs pike
 	$(BIN)/build-debs ocata $(OCATA)
 
-# The series before $(SERIES).
-upgrade-series: tools
+# The series before $(SERIES), and $(SERIES) on the next Debian.
+other-suites: tools
 	$(BIN)/build-debs 2025.2
+	$(BIN)/build-debs $(SERIES) --target trixie
 
 # Tests too long for every run: all of tests/prove/cells.toml (hours), or make prove CELL=tempest.
 # Passes are recorded in docs/proven.md; `make proven` shows which rows are stale.
@@ -66,6 +67,7 @@ proven: test-tools
 bench: test-tools repo old-series
 	$(PYTHON) benchmarks/build.py
 	$(BIN)/python benchmarks/root.py
+	$(BIN)/python benchmarks/publish.py
 	$(SUDO) $(PYTHON) benchmarks/install.py
 
 tools: .venv/tools
