@@ -67,5 +67,5 @@ def test_it_has_all_data_of_a_checkout(command):
 def test_its_data_stay_as_they_are(command):
     for words in (("lock", "2026.1"), ("update-series", "https://example.org")):
         _, err = command(*words, code=2)
-        assert "belongs to an installed copy" in err
+        assert "is part of an installed copy" in err
         assert "BUILD_DEBS_DATA" in err
