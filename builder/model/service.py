@@ -370,7 +370,10 @@ class Daemon:
     `description`: the unit's own. `user`: default the service's.
     `kind`: `daemon` runs its script; `uwsgi` serves a WSGI application, tuned by
     `/etc/<service>/<name>-uwsgi.ini`; `oneshot` runs its script once and remains active. `args`:
-    of the script. `wsgi`: where the application is, by series. `port`: where it is served.
+    of the script. `config`: its chain of configuration files, below /etc/<service>, in the order
+    they are read; the drop-ins of /etc/<service>/<service>.conf.d follow. Without it, oslo.config
+    finds the files by the service's name. `wsgi`: where the application is, by series. `port`:
+    where it is served.
     `script`: a name in the tree's bin, or an absolute path.
     `type`: systemd's; default notify (oneshot for a oneshot). oslo.service sends READY.
     `start`: `now` is enabled and (re)started on installation; `boot` only enabled;
@@ -406,6 +409,7 @@ class Daemon:
     kind: Kind = "daemon"
     script: Program = ""
     args: tuple[Word, ...] = ()
+    config: tuple[RelativePath, ...] = ()
     wsgi: tuple[Wsgi, ...] = ()
     port: Port = 0
     fewest_processes: int = 2
@@ -481,6 +485,22 @@ class Daemon:
                 settings=folded.settings + when.settings,
             )
         return folded
+
+    def chained(self, service: str) -> Daemon:
+        """Return the daemon with its chain of configuration files as arguments.
+
+        A WSGI application gets it in the variable its project's own entry point reads.
+        """
+        paths = [f"/etc/{service}/{name}" for name in self.config]
+        if not paths:
+            return self
+        if self.kind == "uwsgi":
+            variable = f"OS_{service.upper().replace('-', '_')}_CONFIG_FILES"
+            environment = {variable: ";".join(paths), **self.environment}
+            return dataclasses.replace(self, config=(), environment=environment)
+        drop_ins = f"--config-dir=/etc/{service}/{service}.conf.d"
+        files = (f"--config-file={path}" for path in paths)
+        return dataclasses.replace(self, config=(), args=(*files, drop_ins, *self.args))
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -838,7 +858,7 @@ class Service:
             narrowed,
             packages=tuple(p.folded() for p in narrowed.packages),
             files=tuple(f.folded() for f in narrowed.files),
-            daemons=tuple(d.folded() for d in narrowed.daemons),
+            daemons=tuple(d.folded().chained(self.name) for d in narrowed.daemons),
         )
         _check_unique(self.name, series, "package", (p.name for p in narrowed.packages))
         _check_unique(self.name, series, "daemon", (d.name for d in narrowed.daemons))

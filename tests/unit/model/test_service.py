@@ -99,6 +99,27 @@ def test_a_service_is_narrowed_to_a_series_with_both_ends_included(tmp_path):
     assert new.daemons[0].uwsgi == {"socket-timeout": "10"}
 
 
+def test_a_chain_of_configuration_files_is_read_in_its_order_and_drop_ins_last(tmp_path):
+    agent = """
+[[daemons]]
+name = "toy-agent"
+package = "toy-api"
+description = "agent"
+script = "toy-agent"
+config = ["toy.conf", "plugins/agent.ini"]
+args = ["--once"]
+"""
+    text = SMALL.replace("port = 80\n", 'port = 80\nconfig = ["toy.conf", "plugin.ini"]\n') + agent
+    api, agent = read(tmp_path, text).for_series("2025.1", ORDER).daemons
+    assert api.environment == {"OS_TOY_CONFIG_FILES": "/etc/toy/toy.conf;/etc/toy/plugin.ini"}
+    assert agent.args == (
+        "--config-file=/etc/toy/toy.conf",
+        "--config-file=/etc/toy/plugins/agent.ini",
+        "--config-dir=/etc/toy/toy.conf.d",
+        "--once",
+    )
+
+
 def test_a_service_that_came_later_is_not_part_of_a_series(tmp_path):
     service = read(tmp_path, SMALL.replace('common = "', 'since = "zed"\ncommon = "'))
     assert service.exists_in("zed", ORDER)
