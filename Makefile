@@ -18,7 +18,7 @@ TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg gpgv lib
 TEST_TOOLS = buildah curl ethtool iproute2 iputils-ping lintian locales man-db mmdebstrap openssh-client procps \
 	systemd-container unzip util-linux
 
-.PHONY: repo old-series other-suites test test-unit test-acceptance prove proven lint format tools test-tools bench clean
+.PHONY: repo old-series upgrade-series test test-unit test-acceptance prove proven lint format tools test-tools bench clean
 
 repo: tools
 	$(BIN)/build-debs $(SERIES)
@@ -40,7 +40,7 @@ PROVEN_ONLY = $(addprefix test_,$(addsuffix .py,adopt debian ocata pike puppet s
 # The repository is built once and shared by what follows. Nodes need root.
 test-acceptance: test-tools repo old-series
 	$(BIN)/pytest -n 2 --dist loadfile tests/acceptance
-	$(MAKE) other-suites
+	$(MAKE) upgrade-series
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/node tests/docker \
 		$(addprefix --ignore tests/node/,$(PROVEN_ONLY))
 
@@ -52,7 +52,7 @@ old-series: tools
 	$(BIN)/build-debs ocata $(OCATA)
 
 # The series before $(SERIES).
-other-suites: tools
+upgrade-series: tools
 	$(BIN)/build-debs 2025.2
 
 # Tests too long for every run: all of tests/prove/cells.toml (hours), or make prove CELL=tempest.

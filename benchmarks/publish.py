@@ -12,6 +12,7 @@ one more package. Prints, in seconds of CPU time of all processes:
 """
 
 import argparse
+import hashlib
 import os
 import resource
 import subprocess
@@ -22,7 +23,7 @@ from pathlib import Path
 
 CONTROL = """\
 Package: {name}
-Version: 1.0-{revision}
+Version: 1.0-1
 Architecture: all
 Maintainer: Nobody <nobody@example.org>
 Depends: openstack-2026.1-base, openstack-2026.1-oslo-config (>= 1:9.0), python3 (>= 3.11)
@@ -72,8 +73,8 @@ def make(area, room, names):
     def one(name):
         root = area / f"{room}.d" / name
         (root / "DEBIAN").mkdir(parents=True)
-        digest = f"{hash(name) & (1 << 64) - 1:016x}"
-        (root / "DEBIAN/control").write_text(CONTROL.format(name=name, revision=1, digest=digest))
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        (root / "DEBIAN/control").write_text(CONTROL.format(name=name, digest=digest))
         argv = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", root, area / room]
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
 

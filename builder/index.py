@@ -24,7 +24,6 @@ HINT = (
     "UV_INDEX_<NAME>_USERNAME and _PASSWORD for UV_DEFAULT_INDEX=<name>=<URL>"
 )
 
-PASSWORDS = re.compile(r"://[^/\s@:]*:([^/\s@]*)@")
 # Credentials from URLs the user gave, by origin. They apply to the whole run.
 _given: dict[str, tuple[str, str]] = {}
 
@@ -146,10 +145,18 @@ def _secrets() -> set[str]:
     for name, value in os.environ.items():
         if re.fullmatch(r"UV_INDEX_.*_PASSWORD", name):
             known.add(value)
-        elif name in {*VARIABLES, FURTHER}:
-            known |= {unquote(password) for password in PASSWORDS.findall(value)}
+        elif name in VARIABLES:
+            known.add(_password(value))
+        elif name == FURTHER:
+            known |= {_password(word) for word in value.split()}
     long = {s for s in known if len(s) > 3}  # shorter ones occur in too many words
     return long | {quote(s, safe="") for s in long}
+
+
+def _password(address: str) -> str:
+    """Return the password in an address, `URL` or `name=URL`, malformed ones too; else nothing."""
+    authority = re.split("[/?#]", address.partition("://")[2], maxsplit=1)[0]
+    return unquote(authority.rpartition("@")[0].partition(":")[2])
 
 
 def index_urls(default: str) -> list[str]:

@@ -133,9 +133,18 @@ def read(layout: Layout, known: tuple[Sequence[Entry], Sequence[Entry]] = ((), (
 def _paired(data: bytes, entries: Sequence[Entry]) -> list[Stanza]:
     """Return the stanzas of an index with their entries; none if these are not its own."""
     texts = data.decode().split("\n\n")[:-1]
-    if [f"Package: {entry.package}" for entry in entries] != [t.partition("\n")[0] for t in texts]:
+    if len(texts) != len(entries) or not all(map(_describes, entries, texts)):
         return []
     return [Stanza(entry, text) for entry, text in zip(entries, texts, strict=True)]
+
+
+def _describes(entry: Entry, text: str) -> bool:
+    """Whether a stanza is of this package and version, with these files."""
+    return (
+        text.startswith(f"Package: {entry.package}\n")
+        and f"\nVersion: {entry.version}\n" in text
+        and all(file.sha256 in text for file in entry.files)
+    )
 
 
 def parse_packages(data: bytes) -> list[Stanza]:

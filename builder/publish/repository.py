@@ -148,9 +148,10 @@ def _plan(wanted: _Wanted, signer: Signer) -> _Plan:
     if state is None or state.fingerprint != signer.fingerprint:
         check(layout.repo, layout.suite, signer, new_key=wanted.new_key)
     bad = unsound(layout, state) if state else {}
-    debs, kept = split(layout.repo, wanted.debs, state.binaries if state else (), bad)
+    listed = state.listed if state else ((), ())
+    debs, kept = split(layout.repo, wanted.debs, listed[0], bad)
     all_dscs = [source.dsc for source in wanted.sources]
-    dscs, kept_dscs = split(layout.repo, all_dscs, state.sources if state else (), bad)
+    dscs, kept_dscs = split(layout.repo, all_dscs, listed[1], bad)
     given = {path.name for path in (*debs, *dscs)}
     given |= {path.name for s in wanted.sources if s.dsc in set(dscs) for path in s.files}
     if lost := {path: what for path, what in bad.items() if Path(path).name not in given}:
@@ -166,7 +167,7 @@ def _plan(wanted: _Wanted, signer: Signer) -> _Plan:
         tuple(debs),
         tuple(source for source in wanted.sources if source.dsc in set(dscs)),
         (*kept, *kept_dscs),
-        (state.binaries, state.sources) if state else ((), ()),
+        listed,
         bool(debs or dscs or not current),
         tuple(name for name, data in wanted.top.items() if _differs(layout.repo / name, data)),
         seen,

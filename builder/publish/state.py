@@ -42,6 +42,11 @@ class State:
     pool: Mapping[str, tuple[int, int]]
 
     @property
+    def listed(self) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+        """The entries: binaries, sources."""
+        return self.binaries, self.sources
+
+    @property
     def files(self) -> dict[str, PoolFile]:
         """Every file of the pool that the suite lists, by path."""
         return {f.path: f for entry in (*self.binaries, *self.sources) for f in entry.files}

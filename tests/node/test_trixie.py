@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from harness import wait_until
 from repository import HTTP_URI, Repository
-from test_keystone import ADMINRC, DATABASE, URL, openstack
+from test_keystone import ADMINRC, DATABASE, URL, assert_serves, main_pid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,11 +35,6 @@ def node(lab, repository: Repository) -> Node:
     return node
 
 
-def assert_serves(node: Node) -> None:
-    wait_until("keystone to answer", lambda: node.succeeds(f"curl -fs {URL}"), 60)
-    assert openstack(node, "token issue -f value -c id").startswith("gAAAA")
-
-
 def test_keystone_issues_tokens(node: Node, repository: Repository) -> None:
     node.run("apt-get install -y mariadb-server memcached keystone openstackclient openstack-node")
     assert node.out(f"{repository.tree}/bin/python -V").startswith("Python 3.13")
@@ -48,21 +43,21 @@ def test_keystone_issues_tokens(node: Node, repository: Repository) -> None:
              stdin=SETTINGS)  # fmt: skip
     node.run(f"OS_BOOTSTRAP_PASSWORD=ADMIN_PASS openstack-node setup --keystone-url {URL}/")
     node.write("/root/adminrc", ADMINRC)
-    assert_serves(node)
+    assert_serves(node, 60)
     assert node.run("openstack-node status keystone", check=False).returncode in {0, 1}
 
 
 def test_it_is_there_after_a_reboot_and_a_kill(node: Node) -> None:
     assert node.reboot() == "running"
-    assert_serves(node)
-    before = node.out("systemctl show -P MainPID keystone")
+    assert_serves(node, 60)
+    before = main_pid(node)
     node.run("systemctl kill --kill-whom=main --signal=KILL keystone")
     wait_until(
         "keystone to be restarted",
-        lambda: node.out("systemctl show -P MainPID keystone") not in {before, "0"},
+        lambda: main_pid(node) not in {before, "0"},
         30,
     )
-    assert_serves(node)
+    assert_serves(node, 60)
 
 
 def test_every_package_installs_beside_all_others(node: Node, repository: Repository) -> None:
@@ -73,7 +68,7 @@ def test_every_package_installs_beside_all_others(node: Node, repository: Reposi
     assert node.out("dpkg --audit") == ""
     failed = node.out("systemctl list-units --failed --no-legend --plain")
     assert not failed, failed
-    assert_serves(node)
+    assert_serves(node, 60)
 
 
 def test_purged_it_leaves_the_keys_alone(node: Node) -> None:

@@ -69,6 +69,13 @@ def test_further_indexes_come_before_it_in_uv_s_order(monkeypatch):
     assert "secret" not in index.hidden("failed at https://vendor.example.org with secret")
 
 
+@pytest.mark.parametrize("name", ["", "corp="])
+@pytest.mark.parametrize("variable", ["UV_DEFAULT_INDEX", "UV_INDEX"])
+def test_a_password_with_signs_of_an_address_in_it_is_hidden_whole(monkeypatch, variable, name):
+    monkeypatch.setenv(variable, f"{name}https://me:s3cr3t@w%41rd:more@vendor.example.org/simple")
+    assert index.hidden("refused: s3cr3t@wArd:more") == "refused: ****"
+
+
 def test_a_further_index_that_is_no_url_is_named(monkeypatch):
     monkeypatch.setenv("UV_INDEX", "vendor")
     with pytest.raises(UsageError, match="UV_INDEX: not a URL: 'vendor'"):

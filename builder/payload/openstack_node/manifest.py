@@ -117,7 +117,7 @@ def load(names: list[str], directory: Path = SERVICES) -> list[Service]:
 
     Raises NodeError for a name that is not installed, and for a manifest of a later format.
     """
-    manifests = [_read(p) for p in sorted(directory.glob("*.json")) if p.suffixes == [".json"]]
+    manifests = [_read(path) for path in _paths(directory)]
     versions = system.versions([p for m in manifests for p in m["packages"]])
     found = [s for s in (narrowed(m, versions) for m in manifests) if s]
     known = {s.name for s in found}
@@ -137,6 +137,11 @@ def shipped(name: str, directory: Path = SERVICES) -> Service | None:
         return None
     data = _read(path)
     return narrowed(data, dict.fromkeys(data["packages"], ""))
+
+
+def _paths(directory: Path) -> list[Path]:
+    """Return the manifests, without the lists of options (`.options.json`) next to them."""
+    return [path for path in sorted(directory.glob("*.json")) if path.suffixes == [".json"]]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -159,9 +164,9 @@ def _second(data: dict[str, Any]) -> dict[str, Any]:
 def setup_steps(directory: Path = SERVICES) -> list[dict[str, Any]]:
     """Return the setup steps of all services here, skipping manifests that cannot be read."""
     steps: list[dict[str, Any]] = []
-    for path in sorted(directory.glob("*.json")):
+    for path in _paths(directory):
         with suppress(system.NodeError, OSError, ValueError, KeyError):
-            steps += _read(path)["setup"] if path.suffixes == [".json"] else []
+            steps += _read(path)["setup"]
     return steps
 
 

@@ -330,11 +330,16 @@ def test_a_lost_state_is_derived_from_the_indices(repo, debs, signer):
     assert (published(repo, BOOKWORM), published_sources(repo, BOOKWORM)) == known
 
 
-def test_a_state_that_does_not_fit_the_indices_is_not_published(repo, debs, signer):
+def renumber(rows):
+    rows[0][1] = "9.0-1"
+
+
+@pytest.mark.parametrize("change", [list.reverse, renumber])
+def test_a_state_that_does_not_fit_the_indices_is_not_published(repo, debs, signer, change):
     put(repo, signer, make_deb(debs, "bar", "1.0-1"), make_deb(debs, "foo", "1.0-1"))
     (state,) = (repo / ".state").rglob("*.json")
     raw = json.loads(state.read_text())
-    raw["binaries"].reverse()
+    change(raw["binaries"])
     state.write_text(json.dumps(raw))
     put(repo, signer, make_deb(debs, "foo", "1.0-2"), make_deb(debs, "new", "1.0-1"))
     rows = [(e.package, e.version, e.files[0].name) for e in list_packages(repo, BOOKWORM.name)]
