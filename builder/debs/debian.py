@@ -123,7 +123,7 @@ def known(
 
     `services` are as `on_target` returns them; `versions` has each service's version by series.
     In the result, `series` maps the first number of a version to its series; `without` maps
-    packages without a successor to the reason.
+    packages without a successor to the reason; `unread` has directories our units do not read.
     """
     rows = {}
     for service in (s for s in services if s.adopts):
@@ -136,6 +136,7 @@ def known(
             "directory": f"/etc/{service.name}",
             "sources": sorted({service.name, *(s.source for s in own if s.source)}),
             "without": {s.name: " ".join(s.why.split()) for s in own if not s.to},
+            "unread": [path for s in own for path in s.unread],
             "series": {
                 of[service.name].split(".")[0]: id_
                 for id_, of in versions.items()

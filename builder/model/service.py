@@ -304,7 +304,8 @@ class Successor:
     default the service's name. `to`: our packages that a transitional package of that name
     depends on; if empty it has no successor, and `openstack-node` reports that, and `why`.
     `aliases`: further names of units, each with our unit that it stands for.
-    `breaks`: Debian packages that need what this one had. `targets`: those whose Debian has it.
+    `breaks`: Debian packages that need what this one had. `unread`: directories of options that
+    Debian's units read and ours do not. `targets`: those whose Debian has it.
     """
 
     name: PackageName
@@ -315,6 +316,7 @@ class Successor:
     to: tuple[PackageName, ...] = ()
     aliases: Mapping[DaemonName, DaemonName] = field(default_factory=lambda: NO_STRINGS)
     breaks: tuple[PackageName, ...] = ()
+    unread: tuple[AbsolutePath, ...] = ()
     since: SeriesBound = ""
     until: SeriesBound = ""
 

@@ -8,7 +8,7 @@ import pwd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openstack_node import manifest, system
+from openstack_node import ini, manifest, system
 from openstack_node.sources import Sources
 
 if TYPE_CHECKING:
@@ -69,8 +69,15 @@ def _service(name: str, row: Mapping[str, Any], theirs: list[list[str]]) -> Serv
             "packages": sorted(packages),
             "directory": row["directory"],
             "without": without,
+            "unread": _set_something(row.get("unread", [])),
         },
     )
+
+
+def _set_something(directories: Iterable[str]) -> list[str]:
+    """Return the files of options in some directories that set any."""
+    files = (file for name in directories for file in sorted(Path(name).glob("*.conf")))
+    return [str(file) for file in files if ini.read(str(file))[0]]
 
 
 def as_later(service: Service, data: dict[str, Any], coming: Iterable[str]) -> Service:
@@ -103,8 +110,8 @@ def as_before(service: Service, later: Service) -> Service:
 def check(services: list[Service], series: str) -> None:
     """Raise NodeError if Debian's packages of services cannot be moved to a series.
 
-    That is if a package would be removed that has no successor here, if their series is unknown,
-    or if apt has no source of the new one.
+    That is if a package would be removed that has no successor here, if a file of options would
+    lose its effect, if their series is unknown, or if apt has no source of the new one.
     """
     without = {p: why for s in services for p, why in s.data.get("without", {}).items()}
     if without:
@@ -114,6 +121,12 @@ def check(services: list[Service], series: str) -> None:
             "if nothing needs it: apt-get remove " + " ".join(sorted(without)),
         )
     for service in services:
+        if files := service.data.get("unread", []):
+            place = f"{service.data['directory']}/{service.name}.conf.d"
+            raise system.NodeError(
+                f"{service.name}: the new units do not read {', '.join(files)}",
+                f"move what they set to a file in {place}, which the new units read",
+            )
         if service.series == "unknown":
             raise system.NodeError(
                 f"{service.name}: the series of {service.version} is not known",

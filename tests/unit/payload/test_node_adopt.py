@@ -83,6 +83,22 @@ def test_what_has_no_successor_is_named_before_anything_is_done(dpkg):
     assert "apt-get remove toy-odd-agent" in caught.value.hints[-1]
 
 
+def test_a_file_of_options_that_would_lose_its_effect_is_named(dpkg, tmp_path, monkeypatch):
+    directory = tmp_path / "server.conf.d"
+    directory.mkdir()
+    toy = {**KNOWN["services"]["toy"], "unread": [str(directory), str(tmp_path / "none.d")]}
+    (tmp_path / "debian.json").write_text(json.dumps({**KNOWN, "services": {"toy": toy}}))
+    monkeypatch.setattr(Sources, "suites", lambda *_: ["bookworm-2023.1"])
+    dpkg(row("toy-common"))
+    (directory / "a.conf").write_text("[DEFAULT]\n# quota = 5\n")
+    debian.check(debian.found(), "2023.1")
+    (directory / "b.conf").write_text("[DEFAULT]\nquota = 5\n")
+    with pytest.raises(system.NodeError) as caught:
+        debian.check(debian.found(), "2023.1")
+    assert str(caught.value).endswith(f"toy: the new units do not read {directory}/b.conf")
+    assert "/etc/toy/toy.conf.d" in caught.value.hints[0]
+
+
 def test_a_series_apt_has_no_source_of_is_refused(dpkg, monkeypatch):
     dpkg(row("toy-common"))
     monkeypatch.setattr(Sources, "suites", lambda *_: [])
