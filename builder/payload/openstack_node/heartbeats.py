@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from openstack_node.system import UnitState
 
 GONE = 86400  # seconds after which a daemon may be gone for good
+# Times its patience, for a daemon's first report: cinder-scheduler waits for a volume service
+# before it begins to report (scheduler_driver_init_wait_time, 60 s).
+FIRST = 2
 Told = tuple[str, str, str, list[str]]  # name, level, text, hints
 
 
@@ -61,8 +64,9 @@ def _down(
     text = silence(record)
     if host == here:
         state = states.get(f"{record.daemon}.service")
-        since = time.time() - state.started if state and state.active == "active" else None
-        if since is not None and since < _patience(service, settings, record):
+        up = state and state.active in {"active", "activating"} and state.started
+        since = time.time() - state.started if state and up else None
+        if since is not None and since < FIRST * _patience(service, settings, record):
             text = f"no report yet, {units.span(int(since))} after its start"
             return f"{record.daemon} on {record.host}", "note", text, []
         log = f"see journalctl -u {record.daemon} and /var/log/{service.name}"

@@ -45,10 +45,15 @@ def test_a_back_end_of_this_node_that_reports_nothing_is_critical(toy):
     assert hints[0].startswith("its back end lvm is not usable: see journalctl -u toy-worker")
 
 
-@pytest.mark.parametrize(("seconds", "level"), [(20, "note"), (70, "critical")])
-def test_a_daemon_that_has_just_been_started_has_had_no_time(toy, seconds, level):
+@pytest.mark.parametrize(
+    ("active", "seconds", "level"),
+    # 70 s: cinder-scheduler waits 60 s for a volume service, then 10 s for its first report.
+    [("active", 20, "note"), ("active", 70, "note"), ("active", 130, "critical"),
+     ("activating", 20, "note"), ("activating", 130, "critical"), ("failed", 20, "critical")],
+)  # fmt: skip
+def test_a_daemon_that_has_just_been_started_has_had_no_time(toy, active, seconds, level):
     name = "toy-worker.service"
-    state = system.UnitState(name, active="active", started=time.time() - seconds)
+    state = system.UnitState(name, active=active, started=time.time() - seconds)
     found = told(toy, record(f"{HERE}@lvm", age=999), **{name: state})
     assert [line[1] for line in found] == [level]
 
