@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from openstack_node.system import UnitState
 
 GONE = 86400  # seconds after which a daemon may be gone for good
-# Times its patience, for a daemon's first report: cinder-scheduler waits for a volume service
-# before it begins to report (scheduler_driver_init_wait_time, 60 s).
+# Times its patience, for a daemon's first report: a scheduler may wait for others before it begins
+# to report (scheduler_driver_init_wait_time, 60 s).
 FIRST = 2
 Told = tuple[str, str, str, list[str]]  # name, level, text, hints
 
