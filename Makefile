@@ -34,14 +34,14 @@ lint: test-tools
 test-unit: test-tools
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# Left to `make prove`: tests that take hours, or whose subject is also proven another way.
+# Left to `make prove`, with the tests marked `proof`: what takes hours, or is also proven another way.
 PROVEN_ONLY = $(addprefix test_,$(addsuffix .py,adopt debian ocata pike puppet slurp tempest trixie upgrade))
 
 # The repository is built once and shared by what follows. Nodes need root.
 test-acceptance: test-tools repo old-series
 	$(BIN)/pytest -n 2 --dist loadfile tests/acceptance
 	$(MAKE) upgrade-series
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/node tests/docker \
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not proof' tests/node \
 		$(addprefix --ignore tests/node/,$(PROVEN_ONLY))
 
 # No package index has Ocata's keystone and glance: BUILD_DEBS_TARBALLS is a folder with both.

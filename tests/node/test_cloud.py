@@ -169,10 +169,10 @@ def test_volume_is_written_in_the_guest(cloud: Cloud) -> None:
     with volume.open("rb") as data:
         assert b"kept-words" in data.read(512)
     cloud.openstack("server remove volume web data", "demo")
-    wait_until("the volume to be free", lambda: cloud.volume("data") == "available", 60, 1)
+    wait_until("the volume to be free", lambda: cloud.volume("data") == "available", 300, 1)
     assert "vdb" not in cloud.page(address, "cgi-bin/disks")
     cloud.openstack("volume delete data", "demo")
-    wait_until("the volume's end", lambda: not list(cloud.share.glob("volume-*")), 60, 1)
+    wait_until("the volume's end", lambda: not list(cloud.share.glob("volume-*")), 300, 1)
 
 
 def test_stopping_agents_leaves_their_work_alone(cloud: Cloud) -> None:
@@ -281,12 +281,12 @@ def test_a_volume_back_end_that_is_down_is_told(cloud: Cloud) -> None:
     node.write(drop_in, f"{timing}[share]\nnfs_shares_config = /none\n")
     node.run(f"chgrp cinder {drop_in}; chmod 0640 {drop_in}; systemctl restart cinder-volume")
     status = "openstack-node status --quick cinder"
-    wait_for(node, f"{status} | grep -q 'critical  heartbeat  cinder-volume on {host}@share'", 120)
+    wait_for(node, f"{status} | grep -q 'critical  heartbeat  cinder-volume on {host}@share'", 300)
     said = node.run(status, check=False)
     assert said.returncode == 2
     assert "its back end share is not usable: see journalctl -u cinder-volume" in said.stdout
     node.run(f"rm {drop_in}; systemctl restart cinder-volume")
-    wait_for(node, status, 120)
+    wait_for(node, status, 300)
 
 
 def test_a_row_of_a_host_long_gone_keeps_an_upgrade_off(
@@ -443,7 +443,7 @@ def test_the_whole_cloud_goes_behind_tls(cloud: Cloud) -> None:
     )
     cloud.wait_for_page(cloud.address("secured", "provider"), "secured.")
     cloud.openstack("volume create --size 1 secured", "demo")
-    wait_until("the volume", lambda: cloud.volume("secured") == "available", 60, 1)
+    wait_until("the volume", lambda: cloud.volume("secured") == "available", 300, 1)
     cloud.openstack("volume delete secured", "demo")
 
 

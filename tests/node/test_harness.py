@@ -76,7 +76,7 @@ def test_nothing_runs_on_when_the_tests_are_killed(tmp_path: Path, tag: str) -> 
         assert holder.stdout.readline() == "up\n"
         assert lab.group.populated()
         holder.send_signal(signal.SIGKILL)
-    wait_until("the node to go", lambda: not lab.group.populated(), 10)
+    wait_until("the node to go", lambda: not lab.group.populated(), 60)
     with lab:  # the next one clears away what only takes room
         assert not (lab.dir / "held").exists()
     assert traces(lab) == []

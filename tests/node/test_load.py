@@ -192,7 +192,7 @@ def curl(node: Node, address: str) -> str:
 def restart(node: Node, unit: str) -> None:
     node.run(f"systemctl restart {unit}")
     port = next(p for s, p in PORTS.items() if UNITS[s] == unit)
-    wait_until(f"{unit} to answer", lambda: curl(node, f"localhost:{port}") != "000", 60)
+    wait_until(f"{unit} to answer", lambda: curl(node, f"localhost:{port}") != "000", 180)
 
 
 def test_each_answer_is_to_who_asked(node: Node) -> None:

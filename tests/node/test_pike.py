@@ -171,9 +171,9 @@ def test_volume_is_written_in_the_guest(cloud: Cloud) -> None:
     with volume.open("rb") as data:
         assert b"kept-words" in data.read(512)
     cloud.openstack("server remove volume web data", "demo")
-    wait_until("the volume to be free", lambda: cloud.volume("data") == "available", 60, 1)
+    wait_until("the volume to be free", lambda: cloud.volume("data") == "available", 300, 1)
     cloud.openstack("volume delete data", "demo")
-    wait_until("the volume's end", lambda: not list(cloud.share.glob("volume-*")), 60, 1)
+    wait_until("the volume's end", lambda: not list(cloud.share.glob("volume-*")), 300, 1)
 
 
 def test_security_groups_are_carried_out(cloud: Cloud) -> None:
@@ -181,10 +181,10 @@ def test_security_groups_are_carried_out(cloud: Cloud) -> None:
     rows = cloud.json("security group rule list --long web")
     (rule,) = [r["ID"] for r in rows if r["IP Protocol"] == "icmp"]
     cloud.openstack(f"security group rule delete {rule}")
-    wait_until("no answer to a ping", lambda: not cloud.pings(address), 60, 1)
+    wait_until("no answer to a ping", lambda: not cloud.pings(address), 300, 1)
     assert "direct-compute1." in cloud.page(address)
     cloud.openstack("security group rule create --protocol icmp web")
-    wait_until("an answer to a ping", lambda: cloud.pings(address), 60, 1)
+    wait_until("an answer to a ping", lambda: cloud.pings(address), 300, 1)
 
 
 def chains(node: Node) -> list[tuple[str, ...]]:

@@ -290,7 +290,7 @@ def test_glance_becomes_root_for_a_store_in_cinder_alone(node: Node, units: list
     def start_and_hear(words: str) -> None:
         node.run("systemctl daemon-reload; systemctl start glance-api", check=False)
         journal = "journalctl -b -q --no-pager -o cat -t glance-api"
-        wait_until(f"{words!r} in the journal", lambda: words in node.out(journal), 30)
+        wait_until(f"{words!r} in the journal", lambda: words in node.out(journal), 120)
 
     try:
         start_and_hear("no new privileges")
