@@ -1,6 +1,6 @@
 """The table of upgrades that were proven: rows are written where UPGRADES_TABLE says.
 
-The cells of upgrades (tests/prove/cells.toml) name docs/upgrades.md; a row of the same pair and
+The cells of upgrades (tests/prove/cells.toml) name docs/proven.md; a row of the same pair and
 way is replaced.
 """
 

@@ -7,7 +7,7 @@ A cell (cells.toml) is a series on a target, and what is proven of it. When its 
 in projects/proven.toml gets the date, the version of build-debs and a digest of all that decides
 the outcome: the lock, the services and recipes as they are in that series, templates, the code that
 makes packages and that runs on nodes, the tests. A row is stale once the digest has changed.
-docs/proven.md is that file as a table.
+docs/proven.md has that file as a table.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -36,13 +37,8 @@ RECORD = "projects/proven.toml"
 PAGE = "docs/proven.md"
 # Code that can change an outcome; the rest of builder/ decides how packages are asked for.
 CODE = ("builder/debs", "builder/payload", "builder/wheels", "debian-templates")
+TABLE = re.compile(r"(?<=<!-- cells -->\n).*(?=<!-- /cells -->)", re.DOTALL)
 HEADING = """\
-# What is proven
-
-`.ci/run` proves what it has time for. What takes longer is a cell of `make prove`, run before a
-release: this table says when each passed, with which version of build-debs. A row is *stale* once
-something that decides its outcome has changed: `make prove` without a cell says which are.
-
 | series | target | what | passed | build-debs | took | `make prove CELL=` |
 |---|---|---|---|---|---|---|
 """
@@ -116,13 +112,13 @@ def is_stale(proof: Proof, cells: Mapping[str, Cell], catalogue: Catalogue) -> b
     return cell is None or digest(cell, catalogue) != proof.inputs
 
 
-def render_page(proofs: tuple[Proof, ...]) -> str:
-    """Return docs/proven.md."""
+def render_page(page: str, proofs: tuple[Proof, ...]) -> str:
+    """Return docs/proven.md with its table of cells replaced."""
     rows = (
         f"| {p.series} | {p.target} | {p.what} | {p.date} | {p.version} | {p.took} | {p.cell} |\n"
         for p in proofs
     )
-    return HEADING + "".join(rows)
+    return TABLE.sub(lambda _: HEADING + "".join(rows), page)
 
 
 def render_record(proofs: tuple[Proof, ...]) -> str:
@@ -140,7 +136,8 @@ def write_down(proof: Proof, root: Path = CHECKOUT) -> None:
     kept = [p for p in catalogues.load_proofs(root / "projects") if p.cell != proof.cell]
     proofs = tuple(sorted([*kept, proof], key=lambda p: (p.series, p.target, p.cell)))
     write_atomically(root / RECORD, render_record(proofs).encode())
-    write_atomically(root / PAGE, render_page(proofs).encode())
+    page = (root / PAGE).read_text(encoding="utf-8")
+    write_atomically(root / PAGE, render_page(page, proofs).encode())
 
 
 def prove(cell: Cell, catalogue: Catalogue) -> None:

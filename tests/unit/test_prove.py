@@ -34,6 +34,8 @@ def root(tmp_path):
     """A checkout in which nothing is proven yet."""
     (tmp_path / "projects").mkdir()
     (tmp_path / "docs").mkdir()
+    page = "# What\n<!-- cells -->\n<!-- /cells -->\nat the end\n"
+    (tmp_path / prove.PAGE).write_text(page)
     return tmp_path
 
 
@@ -63,7 +65,9 @@ def test_each_row_is_of_a_cell():
 
 
 def test_the_page_is_made_from_the_record():
-    assert (REPOSITORY / prove.PAGE).read_text() == prove.render_page(CATALOGUE.proofs)
+    page = (REPOSITORY / prove.PAGE).read_text()
+    assert page == prove.render_page(page, CATALOGUE.proofs)
+    assert all(f"| {proof.cell} |" in page for proof in CATALOGUE.proofs)
 
 
 def test_a_row_takes_the_place_of_its_cell_s_older_one(root):
@@ -75,6 +79,8 @@ def test_a_row_takes_the_place_of_its_cell_s_older_one(root):
     assert found["load"] == replace(PROOF, cell="load")
     page = (root / prove.PAGE).read_text()
     assert page.count("| lintian |") == 1
+    assert page.startswith("# What")
+    assert page.endswith("at the end\n")
     assert "| 2026.1 | bookworm | no errors | 2026-11-29 | 1.0 | 8 min | lintian |" in page
 
 
