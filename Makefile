@@ -41,7 +41,7 @@ PROVEN_ONLY = $(addprefix test_,$(addsuffix .py,adopt debian ocata pike puppet s
 test-acceptance: test-tools repo old-series
 	$(BIN)/pytest -n 2 --dist loadfile tests/acceptance
 	$(MAKE) upgrade-series
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not proof' tests/node \
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40 -m 'not proof' tests/node \
 		$(addprefix --ignore tests/node/,$(PROVEN_ONLY))
 
 # No package index has Ocata's keystone and glance: BUILD_DEBS_TARBALLS is a folder with both.

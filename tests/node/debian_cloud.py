@@ -142,6 +142,8 @@ connection = mysql+pymysql://nova:$P@localhost/nova_api
 connection = mysql+pymysql://nova:$P@localhost/nova
 [service_user]
 send_service_user_token = true
+[cinder]
+catalog_info = volumev3:cinder:publicURL
 [spice]
 enabled = false
 [vnc]
