@@ -143,7 +143,7 @@ connection = mysql+pymysql://nova:$P@localhost/nova
 [service_user]
 send_service_user_token = true
 [cinder]
-catalog_info = volumev3:cinder:publicURL
+os_region_name = RegionOne
 [spice]
 enabled = false
 [vnc]
