@@ -53,7 +53,9 @@ class Move:
 @contextmanager
 def running(target: str, new: Repository, share: Path) -> Iterator[Cloud]:
     tag = f"adopt-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
-    with Lab(new.path, tag) as lab:
+    share.chmod(0o755)
+    # A file system of its own: nova takes a directory of the same one for not mounted.
+    with Lab(new.path, tag, options=(f"--bind={share}:/srv/share",)) as lab:
         node = lab.node("controller", target, address="10.0.0.11", provider=True)
         image = guest.build()
         files = {"kernel": image.kernel, "ramdisk": image.ramdisk, "server": image.disk}
