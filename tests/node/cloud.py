@@ -239,11 +239,11 @@ def kill_daemons(node: Node) -> None:
     wait_for_units(node)
 
 
-def wait_for_units(node: Node, seconds: int = 300) -> None:
-    """Wait until every unit of ours is active."""
+def wait_for_units(node: Node, seconds: int = 300, but: str = "") -> None:
+    """Wait until every unit of ours is active, but for one that is not to start."""
 
     def waiting() -> list[str]:
-        return [u for u, s in units(node).items() if s["ActiveState"] != "active"]
+        return [u for u, s in units(node).items() if u != but and s["ActiveState"] != "active"]
 
     wait_until(f"{waiting()} on {node.name}", lambda: not waiting(), seconds, 1)
 

@@ -49,7 +49,6 @@ database() {{ # NAME USER
 authtoken() {{ # USER, SECTION
     cat <<EOF
 [${{2:-keystone_authtoken}}]
-www_authenticate_uri = http://controller:5000
 auth_url = http://controller:5000
 auth_type = password
 project_domain_name = Default
@@ -59,6 +58,7 @@ username = $1
 password = $P
 region_name = RegionOne
 EOF
+    [ -n "$2" ] || echo www_authenticate_uri = http://controller:5000
 }}
 api() {{ # USER TYPE URL
     openstack user create --domain default --password $P $1

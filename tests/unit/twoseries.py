@@ -168,7 +168,8 @@ class Unchanged(Machine):
         if argv[0] in ("dpkg", "dpkg-query", "apt-mark"):
             assert argv[:2] in (["dpkg", "--configure"], ["dpkg-query", "-W"],
                                 ["apt-mark", "showauto"], ["apt-mark", "auto"])  # fmt: skip
-            return system.Done(0, " ".join(self.auto))
+            said = [n for n in argv[2:] if n in self.auto] if argv[1] == "showauto" else []
+            return system.Done(0, " ".join(said))
         if argv[0] == "apt-get":
             assert env == {
                 "DEBIAN_FRONTEND": "noninteractive",

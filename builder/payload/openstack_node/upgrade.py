@@ -339,15 +339,32 @@ def rehearse(words: list[str]) -> str:
 def install(packages: list[str], *options: str) -> None:
     """Install packages at their candidate or given versions; repair what is half done first.
 
-    Packages keep their marks as installed automatically or manually.
+    Packages keep their marks as installed automatically or manually. Only what a transitional
+    package leads to has its mark: apt passes it on (APT::Move-Autobit-Sections), and without it
+    `apt autoremove` would remove what runs.
     """
     _wait_for_dpkg()
     _repair()
     names = [p.split("=")[0] for p in packages]
-    auto = system.output(["apt-mark", "showauto", *names], seconds=60).split()
+    auto = _list_automatic(names)
     apt_get(["install", *options, *packages])
-    if auto:
-        system.output(["apt-mark", "auto", *auto], seconds=60)
+    heirs = _find_heirs([name for name in names if name not in auto])
+    if kept := [name for name in auto if name not in heirs]:
+        system.output(["apt-mark", "auto", *kept], seconds=60)
+
+
+def _list_automatic(names: list[str]) -> list[str]:
+    """Return which of some packages were installed automatically."""
+    return system.output(["apt-mark", "showauto", *names], seconds=60).split() if names else []
+
+
+def _find_heirs(manual: list[str]) -> set[str]:
+    """Return what those of some packages depend on that were installed manually until now."""
+    passed_on = _list_automatic(manual)
+    if not passed_on:
+        return set()
+    said = system.output(["dpkg-query", "-W", "-f", "${Depends}\\n", *passed_on], seconds=60)
+    return set(re.findall(r"(?:^|[,|] *)([a-z0-9][a-z0-9.+-]+)", said, re.MULTILINE))
 
 
 def _wait_for_dpkg() -> None:

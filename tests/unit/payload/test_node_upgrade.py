@@ -584,7 +584,7 @@ def test_the_packages_of_a_service_are_installed_and_no_others(machine, tmp_path
     upgrade._install(upgrade.Move(old, service(tmp_path)), wishes())
     assert machine.installed == [["toy-api", "toy-common"]]
     # What was half done is brought to an end first, what nobody asked for stays so.
-    assert machine.order[-4:] == ["dpkg-query", "apt-mark", "install", "apt-mark"]
+    assert machine.order[-5:] == ["dpkg-query", "apt-mark", "install", "apt-mark", "apt-mark"]
     assert machine.candidate("other") == "1:1.0-1"
 
 
@@ -632,6 +632,28 @@ def test_what_an_upgrade_left_broken_is_repaired_first(monkeypatch):
         ["install", "--reinstall", "half"],
         ["install", "toy-api"],
     ]
+
+
+def test_what_a_transitional_package_leads_to_has_its_mark(monkeypatch):
+    """Debian's toy-worker-kvm was asked for, and toy-worker came with it: apt swaps their marks."""
+    auto = {"toy-worker", "toy-common"}
+
+    def run(argv, **_):
+        said = ""
+        if argv[:2] == ["apt-mark", "showauto"]:
+            said = "\n".join(name for name in argv[2:] if name in auto)
+        elif argv[:2] == ["apt-mark", "auto"]:
+            auto.update(argv[2:])
+        elif "${Depends}\\n" in argv:
+            said = "toy-worker (>= 2:2.0-1), other | another\n" if "toy-worker-kvm" in argv else ""
+        elif argv[-3:] == ["toy-worker-kvm", "toy-worker", "toy-common"]:
+            auto.clear()  # apt takes what is named for asked for
+            auto.add("toy-worker-kvm")
+        return system.Done(0, said)
+
+    monkeypatch.setattr(system, "run", run)
+    upgrade.install(["toy-worker-kvm", "toy-worker", "toy-common"])
+    assert auto == {"toy-worker-kvm", "toy-common"}
 
 
 HOLD = """
