@@ -620,7 +620,7 @@ def repo_key(key: str | None) -> None:
     from builder import dirs, publish  # noqa: PLC0415
 
     own = publish.Signer.open
-    signer = publish.Signer.existing(key) if key else own(dirs.locate().keys)
+    signer = publish.Signer.find_existing(key) if key else own(dirs.locate().keys)
     click.echo(signer.export_key().decode(), nl=False)
 
 

@@ -31,7 +31,7 @@ def side(catalogue: Catalogue, dirs: Dirs, series: Series, target: Target, repo:
     """
     locked = committed_lock(dirs, series, target)
     versions = {canonicalize_name(d.name): d.version for d in locked.distributions}
-    listed = publish.published(repo, publish.Suite(target.suite, series.id))
+    listed = publish.list_published(repo, publish.Suite(target.suite, series.id))
     services = {}
     for name, version in series.versions.items():
         service = narrow_service(catalogue, name, series, target)

@@ -248,11 +248,11 @@ def _restrict_packages(
 def decide_actions(work: Work) -> Work:
     """Return `work` with the action for each package, from what is published and cached."""
     options, suite = work.options, name_suite(work.options)
-    lost = publish.lost(options.repo, suite)
-    binaries = known_versions(publish.published(options.repo, suite), {e.key for e in lost})
+    lost = publish.find_lost(options.repo, suite)
+    binaries = known_versions(publish.list_published(options.repo, suite), {e.key for e in lost})
     # the packages of a service are made together, from its source
     of_sources = {(e.source, e.source_version, "source") for e in lost}
-    sources = known_versions(publish.published_sources(options.repo, suite), of_sources)
+    sources = known_versions(publish.list_published_sources(options.repo, suite), of_sources)
 
     def is_cached(inputs: str, revision: int) -> bool:
         return caches.is_sound(cache_directory(work.dirs, inputs, revision))
@@ -292,8 +292,8 @@ def plan_own(work: Work) -> Work:
     These are the package with the repository's key, the node command, and the node roles.
     """
     options, suite = work.options, name_suite(work.options)
-    lost = {e.key for e in publish.lost(options.repo, suite)}
-    return _plan_own(work, known_versions(publish.published(options.repo, suite), lost))
+    lost = {e.key for e in publish.find_lost(options.repo, suite)}
+    return _plan_own(work, known_versions(publish.list_published(options.repo, suite), lost))
 
 
 def _plan_own(work: Work, published: Mapping[str, Sequence[Known]]) -> Work:

@@ -40,7 +40,7 @@ def publish_suite(
     """Publish `debs` and source `packages`, by name, with the build's own packages."""
     options, suite = work.options, name_suite(work.options)
     _add_remaining_rows(work, result)
-    here = {*publish.published_sources(options.repo, suite), *packages, *result.missing}
+    here = {*publish.list_published_sources(options.repo, suite), *packages, *result.missing}
     result.absent = tuple(sorted(set(options.series.versions) - here))
     script = archive.bootstrap(
         options.series, options.target, signer.export_key(), options.url, work.dirs.templates
@@ -72,7 +72,7 @@ def _restore_lost(
     `packages` are the services whose files this run publishes anyway.
     """
     debs, sources = [], []
-    for entry in publish.lost(work.options.repo, suite):
+    for entry in publish.find_lost(work.options.repo, suite):
         _, revision = split_revision(entry.version)
         place = cache_directory(work.dirs, entry.inputs, revision)
         if not entry.inputs or not caches.is_sound(place):

@@ -36,7 +36,9 @@ def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: st
             work = plan_own(dataclasses.replace(work, public=signer.public))
         return publish_suite(work, result, {}, {}, signer)
     check_machine(work, suite_of_machine)
-    with publish.locked(options.repo, f"building {options.series.id} for {options.target.suite}"):
+    with publish.lock_directory(
+        options.repo, f"building {options.series.id} for {options.target.suite}"
+    ):
         signer = choose_signer(work)
         signer.prove()  # fail now, rather than after the build
         # decided again: another build may have published while this one waited
