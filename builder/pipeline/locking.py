@@ -113,7 +113,7 @@ def make_lock(
     wanted = _as_locked(wanted, lock, services)
     kept = _rows_of_others(wanted, lock, services)
     pinned = [f"{d.name}==={d.version}" for d in (*lock.build, *kept.values())]
-    text = "\n".join(resolve.layered(_constraints_of_more(constraints, series), pinned))
+    text = "\n".join(resolve.apply_overrides(_constraints_of_more(constraints, series), pinned))
     with log.step(f"resolve {', '.join(services)} of {series.id} on {target.suite}"):
         made = _resolver(catalogue, dirs, wanted).resolve(text, user, directory)
     return _refuse_unsound(_with_services(lock, made, kept, services))
@@ -262,7 +262,7 @@ class _Pins:
         )
 
     def override(self, lock: Lock, user: Sequence[str]) -> Lock:
-        return pins.moved(lock, self.resolve(pins.constraints(lock), user, None))
+        return pins.keep_unchanged(lock, self.resolve(pins.render_constraints(lock), user, None))
 
 
 def _resolver(catalogue: Catalogue, dirs: Dirs, wanted: resolve.Request) -> _Resolver:
@@ -283,7 +283,7 @@ def _lock_pins(
     """Resolve for Python 2.7, whose sdists reveal their requirements only when built."""
     series, target = wanted.series, wanted.target
     index = _Index(dirs.downloads, tarballs)
-    tools = pins.build_tools(wanted, index)
+    tools = pins.choose_build_tools(wanted, index)
     recipes = catalogues.recipes_for(catalogue, series)
     patched = catalogue.patches.get(series.id, {})
     fetched, failure = fetch.fetch(fetch.wanted(tools), dirs.downloads)
@@ -321,7 +321,7 @@ class _Index:
         self.client = fetch.Client()
         self.downloads, self.tarballs = downloads, tarballs
 
-    def files(self, name: str) -> dict[str, list[Artifact]]:
+    def list_files(self, name: str) -> dict[str, list[Artifact]]:
         """Return the files of a distribution, by version."""
         found = self.client.files(name)
         for path in sorted(self.tarballs.glob(f"{name}-*.tar.gz")) if self.tarballs else ():
@@ -347,11 +347,11 @@ class _Source:
     index: _Index
     builder: wheels.Builder
 
-    def files(self, name: str) -> dict[str, list[Artifact]]:
+    def list_files(self, name: str) -> dict[str, list[Artifact]]:
         """Return the files of a distribution, by version."""
-        return self.index.files(name)
+        return self.index.list_files(name)
 
-    def wheel(self, name: str, version: str, artifact: Artifact) -> Path:
+    def provide_wheel(self, name: str, version: str, artifact: Artifact) -> Path:
         """Return the wheel that `artifact` is, or that is built from it."""
         fetched = self.index.fetch(name, version, artifact)
         if artifact.is_wheel:
@@ -442,7 +442,7 @@ def _refuse_stale(
             f"{path.name} was made for different drivers or overrides than those in projects/",
             hint=f"refresh it with: {command}",
         )
-    asked = wanted.asked()
+    asked = wanted.hash_services()
     stale = [name for name in services if lock.asked.get(name) != asked[name]]
     if stale:
         new = [name for name in stale if name not in lock.asked]
@@ -456,7 +456,7 @@ def _refuse_stale(
 
 def _loads_on(target: Target) -> Callable[[str], bool]:
     """Return a function that tells whether a wheel of a name loads on the target (PEP 425)."""
-    tags = frozenset(resolve.supported_tags(target))
+    tags = frozenset(resolve.list_supported_tags(target))
     return lambda wheel: not parse_wheel_filename(wheel)[3].isdisjoint(tags)
 
 
