@@ -30,7 +30,7 @@ class Keyring:
 
 
 @contextmanager
-def keyring(fingerprint: str, files: Iterable[Path]) -> Iterator[Keyring | None]:
+def open_keyring(fingerprint: str, files: Iterable[Path]) -> Iterator[Keyring | None]:
     """Yield a keyring with the key of `fingerprint` from `files`, armoured or binary.
 
     None if none of them has it. Raises DataError for a file without any key.

@@ -175,7 +175,7 @@ def _fetch_files(work: Work, result: Result) -> tuple[Lock, Fetched, set[str]]:
     asked = {d.name for d in lock.distributions}
     known = [d for d in lock.distributions if d.artifacts[0].sha256]
     fetched, failure = fetch.fetch(
-        fetch.wanted([*known, *lock.build]),
+        fetch.list_wanted([*known, *lock.build]),
         work.dirs.downloads,
         tarballs=options.tarballs,
         offline=options.offline,
@@ -183,7 +183,7 @@ def _fetch_files(work: Work, result: Result) -> tuple[Lock, Fetched, set[str]]:
     had = tuple(d for d in known if d.artifacts[0].sha256 in fetched.files)
     if failure is not None:
         if not options.keep_going:
-            left = fetch.wanted(
+            left = fetch.list_wanted(
                 d for d in [*known, *lock.build] if d.artifacts[0].sha256 not in fetched.files
             )
             raise explain_failure(failure, work.catalogue, options, left)

@@ -167,7 +167,7 @@ def with_versions(catalogue: Catalogue, series: Series, words: Sequence[str]) ->
             raise UsageError(f"{service.name} is not part of {series.id}: see its since and until")
         day = date.fromisoformat(series.date) + timedelta(days=TRAILING)
         found = version or versions.get(service.name)
-        found = found or fetch.Client().newest_of(service.distribution, day)
+        found = found or fetch.Client().find_newest(service.distribution, day)
         if not found:
             raise UsageError(
                 f"{series.id} has no version of {service.name}, and the package index has none",
@@ -286,7 +286,7 @@ def _lock_pins(
     tools = pins.choose_build_tools(wanted, index)
     recipes = catalogues.recipes_for(catalogue, series)
     patched = catalogue.patches.get(series.id, {})
-    fetched, failure = fetch.fetch(fetch.wanted(tools), dirs.downloads)
+    fetched, failure = fetch.fetch(fetch.list_wanted(tools), dirs.downloads)
     if failure:
         raise failure
     empty = Lock(series.id, target.suite, target.python, {}, (), tools)
@@ -323,7 +323,7 @@ class _Index:
 
     def list_files(self, name: str) -> dict[str, list[Artifact]]:
         """Return the files of a distribution, by version."""
-        found = self.client.files(name)
+        found = self.client.list_files(name)
         for path in sorted(self.tarballs.glob(f"{name}-*.tar.gz")) if self.tarballs else ():
             version = path.name.removeprefix(f"{name}-").removesuffix(".tar.gz")
             row = Artifact(path.name, sha256_file(path), path.stat().st_size)
@@ -471,7 +471,7 @@ def find_unlocked(
     """Return the tarballs of services that were unavailable when the lock was made."""
     names = {canonicalize_name(catalogue.services[s].distribution) for s in services}
     rows = [d for d in lock.distributions if canonicalize_name(d.name) in names]
-    return [w for w in fetch.wanted(rows) if not w.artifact.sha256]
+    return [w for w in fetch.list_wanted(rows) if not w.artifact.sha256]
 
 
 def with_artifacts(lock: Lock, known: Mapping[str, Artifact]) -> Lock:
