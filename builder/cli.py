@@ -315,7 +315,7 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
         with log.waiting(f"{series.id} on {suite.suite}"):
             result = running.run(catalogue, dirs, options, catalogues.machine_suite())
         _summarise(result, options)
-        made.facts |= running.facts(result)
+        made.facts |= running.describe_result(result)
         made.failures += result.failures
         for failure in result.failures:
             _say(failure)
@@ -345,7 +345,7 @@ def _show_plan(catalogue: Catalogue, dirs: Dirs, options: Options) -> None:
         actions = planning.prepare(catalogue, dirs, options).actions
     for action in sorted(actions, key=lambda a: a.package):
         click.echo(f"{action.verb}\t{action.package}\t{action.version}\t{action.reason}")
-    log.info(f"{options.series.id} on {options.target.suite}: {plan.summary(actions)}")
+    log.info(f"{options.series.id} on {options.target.suite}: {plan.summarise(actions)}")
 
 
 def _summarise(result: Result, options: Options) -> None:
@@ -396,7 +396,7 @@ def lock(
     dirs, catalogue = setting()
     _check_writable(dirs)
     series, suite = chosen(catalogue, release, target)
-    path = locking.lock_path(dirs, series, suite)
+    path = locking.locate_lock(dirs, series, suite)
     output = dirs.written / "locks" / path.name
     old = {}
     if path.exists():
@@ -404,7 +404,7 @@ def lock(
             old = {d.name: d.version for d in locks.read(path).distributions}
     known = series
     with log.waiting(f"lock {series.id} on {suite.suite}"):
-        series = locking.with_versions(catalogue, series, services)
+        series = locking.choose_versions(catalogue, series, services)
         made = locking.make_lock(
             catalogue,
             dirs,
@@ -441,7 +441,7 @@ def why(release: str, distribution: str, target: str | None) -> None:
 
     dirs, catalogue = setting()
     series, suite = chosen(catalogue, release, target)
-    locked = locking.committed_lock(dirs, series, suite)
+    locked = locking.read_committed_lock(dirs, series, suite)
     known = graph.by_name(locked)
     row = known.get(canonicalize_name(distribution))
     if row is None:
@@ -476,7 +476,7 @@ def diff(before: str, after: str, target: str | None, repo: Path | None, as_json
     """
     from builder import diff as diffs  # noqa: PLC0415
     from builder.catalogue import load as catalogues  # noqa: PLC0415
-    from builder.pipeline.comparing import side  # noqa: PLC0415
+    from builder.pipeline.comparing import describe_side  # noqa: PLC0415
 
     dirs, catalogue = setting()
     old, new = (catalogues.find_series(catalogue, word) for word in (before, after))
@@ -486,8 +486,8 @@ def diff(before: str, after: str, target: str | None, repo: Path | None, as_json
     place = (repo or dirs.repo).absolute()
     with log.waiting(f"compare {old.id} and {new.id}"):
         found = diffs.compare(
-            side(catalogue, dirs, old, old_target, place),
-            side(catalogue, dirs, new, new_target, place),
+            describe_side(catalogue, dirs, old, old_target, place),
+            describe_side(catalogue, dirs, new, new_target, place),
             new_target.suite,
         )
     if as_json:

@@ -1,7 +1,7 @@
 """What differs between two series on one Debian suite, for planning an upgrade.
 
-`compare` takes two `Side`s, which `pipeline.side` assembles, and returns a `Diff`; `lines` and
-`table` format it for people and for programs. Nothing here reads a file.
+`compare` takes two `Side`s, which `pipeline.describe_side` assembles, and returns a `Diff`;
+`lines` and `table` format it for people and for programs. Nothing here reads a file.
 """
 
 from __future__ import annotations

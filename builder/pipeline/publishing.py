@@ -13,8 +13,8 @@ from builder.files import (
     sha256_file,
 )
 from builder.model.values import SourcePackage
-from builder.pipeline.planning import key_wish
-from builder.pipeline.values import Result, Row, Work, cache_directory, name_suite
+from builder.pipeline.planning import read_key_wish
+from builder.pipeline.values import Result, Row, Work, locate_package, name_suite
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -27,7 +27,7 @@ def choose_signer(work: Work) -> publish.Signer:
     """Return the signer of the suite, with the key it has, or the one the options name."""
     options = work.options
     suite = name_suite(options).name
-    return publish.choose(options.repo, suite, work.dirs.keys, **key_wish(options))
+    return publish.choose(options.repo, suite, work.dirs.keys, **read_key_wish(options))
 
 
 def publish_suite(
@@ -74,7 +74,7 @@ def _restore_lost(
     debs, sources = [], []
     for entry in publish.find_lost(work.options.repo, suite):
         _, revision = split_revision(entry.version)
-        place = cache_directory(work.dirs, entry.inputs, revision)
+        place = locate_package(work.dirs, entry.inputs, revision)
         if not entry.inputs or not caches.is_sound(place):
             continue
         if entry.architecture != "source":

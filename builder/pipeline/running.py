@@ -11,7 +11,7 @@ from builder.files import (
     area_of_a_run,
     sweep,
 )
-from builder.pipeline.actions import summary
+from builder.pipeline.actions import summarise
 from builder.pipeline.building import check_machine, make_packages
 from builder.pipeline.planning import decide_actions, plan_own, prepare
 from builder.pipeline.publishing import choose_signer, publish_suite
@@ -28,7 +28,7 @@ def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: st
     """Carry out a build: everything in the plan, then a single publication."""
     work = prepare(catalogue, dirs, options, look=False)
     result = Result(work.lock, failures=[*work.failures])
-    log.info(f"plan for {options.series.id} on {options.target.suite}: {summary(work.actions)}")
+    log.info(f"plan for {options.series.id} on {options.target.suite}: {summarise(work.actions)}")
     if all(a.verb == "keep" for a in work.release_actions):
         result.tarballs = vouch(work, offline=True)
         signer = choose_signer(work)
@@ -57,7 +57,7 @@ def _build(work: Work, result: Result, suite_of_machine: str, signer: publish.Si
             return publish_suite(work, result, debs, packages, signer)
 
 
-def facts(result: Result) -> dict[str, object]:
+def describe_result(result: Result) -> dict[str, object]:
     """Return what a run did, for its report (the keys are documented in README.md)."""
     tarballs = {t.distribution: dataclasses.asdict(t) for t in result.tarballs}
     return {
