@@ -54,7 +54,7 @@ class Verbs(click.Group):
         _, catalogue = setting()
         from builder.catalogue import load  # noqa: PLC0415 - not needed for `--help`
 
-        releases = load.series_words(catalogue)
+        releases = load.index_series(catalogue)
         if word.lower() not in releases:
             near = nearest(word, {*self.commands, *releases})
             raise UsageError(f"{word!r} is neither a verb nor a release; nearest: {near}")
@@ -198,7 +198,7 @@ def setting() -> tuple[Dirs, Catalogue]:
 def _overlay_files(dirs: Dirs) -> list[str]:
     from builder.catalogue.layers import Layers  # noqa: PLC0415 - not needed for `--help`
 
-    return Layers((dirs.projects, *dirs.overlays)).told()
+    return Layers((dirs.projects, *dirs.overlays)).list_overlay_files()
 
 
 def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Series, Target]:

@@ -157,7 +157,7 @@ def choose_versions(catalogue: Catalogue, series: Series, words: Sequence[str]) 
     If neither the word nor the series has one, it is the newest of the major release that was
     on the index when the series was released. Raises UsageError if there is none.
     """
-    versions, ids = dict(series.versions), catalogues.order(catalogue)
+    versions, ids = dict(series.versions), catalogues.order_series(catalogue)
     for word in words:
         name, _, version = word.partition("==")
         service = catalogues.find_service(catalogue, name)

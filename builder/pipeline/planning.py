@@ -101,7 +101,7 @@ def plan(
     patches = catalogue.patches.get(series.id, {})
     check_patched(lock, patches)
     recipes = catalogues.recipes_for(catalogue, series)
-    order = catalogues.order(catalogue)
+    order = catalogues.order_series(catalogue)
     services = {
         n: narrow_service(catalogue, n, series, options.target)
         for n, s in catalogue.services.items()
@@ -163,7 +163,7 @@ def plan(
 
 def narrow_service(catalogue: Catalogue, name: str, series: Series, target: Target) -> Service:
     """Return a service as it is in a series, on a target."""
-    order = catalogues.order(catalogue)
+    order = catalogues.order_series(catalogue)
     narrowed = catalogue.services[name].for_series(series.id, order)
     return debian.on_target(narrowed, catalogue.successors, series, target, order)
 
@@ -301,7 +301,7 @@ def plan_own(work: Work) -> Work:
 def _plan_own(work: Work, published: Mapping[str, Sequence[Known]]) -> Work:
     options, templates = work.options, work.dirs.templates
     series, target = options.series, options.target
-    upgrade = catalogues.upgrade_facts(work.catalogue, series)
+    upgrade = catalogues.describe_upgrade(work.catalogue, series)
     own = (
         archive.archive_package(
             series, target, work.public, options.url, templates, upgrade=upgrade
@@ -331,7 +331,7 @@ def _choose_roles(work: Work) -> list[Plain]:
     built |= {p.name for p in work.libraries} | {node.NAME}
     ours = {p.name for s in catalogue.services.values() for p in s.packages}
     ours |= {"openstackclient", node.NAME}
-    series, order = options.series, catalogues.order(catalogue)
+    series, order = options.series, catalogues.order_series(catalogue)
     services = [work.plain_services[name] for name in series.versions]
     roles = roles_for(catalogue.roles, series.id, order, services)
     return role_packages(
