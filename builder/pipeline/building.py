@@ -138,7 +138,7 @@ def check_machine(work: Work, suite_of_machine: str) -> None:
     if wheels.needs_root(work.options.target, suite_of_machine):
         roots.check_machine()
     else:
-        wheels.check_machine(_lock_to_build(work), work.options.target, work.recipes)
+        wheels.check_machine(_restrict_to_build(work), work.options.target, work.recipes)
 
 
 def _prepare_build(
@@ -171,7 +171,7 @@ def _fetch_files(work: Work, result: Result) -> tuple[Lock, Fetched, set[str]]:
     Something may be missing only with --keep-going.
     """
     options = work.options
-    lock = _lock_to_build(work)
+    lock = _restrict_to_build(work)
     asked = {d.name for d in lock.distributions}
     known = [d for d in lock.distributions if d.artifacts[0].sha256]
     fetched, failure = fetch.fetch(
@@ -193,7 +193,7 @@ def _fetch_files(work: Work, result: Result) -> tuple[Lock, Fetched, set[str]]:
     return dataclasses.replace(lock, distributions=had), fetched, lost
 
 
-def _lock_to_build(work: Work) -> Lock:
+def _restrict_to_build(work: Work) -> Lock:
     """Return the lock with only the distributions whose wheels this run needs."""
     lock = work.lock
     if any(a.verb == "build" for a in work.service_actions.values()):
