@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from builder.catalogue.layers import Layers, read, read_rows
 from builder.errors import DataError, UsageError, nearest
-from builder.files import first_there
+from builder.files import find_first
 from builder.model.service import Package, Service, Successor, holds
 from builder.model.values import (
     Catalogue,
@@ -122,7 +122,7 @@ def _find_file(catalogue: Catalogue, room: str, name: str = "") -> Path:
     """Return the data file that takes precedence: one of a room, or a file of rows."""
     ends = [f"{room}/{name}.toml", f"{room}/{name}"] if name else [f"{room}.toml"]
     roots = (*catalogue.overlays[::-1], catalogue.root)
-    return first_there([root / end for root in roots for end in ends])
+    return find_first([root / end for root in roots for end in ends])
 
 
 def _check(catalogue: Catalogue) -> None:

@@ -67,7 +67,7 @@ class Source:
                 problem = error
         raise FetchError(
             f"{url}: {problem}",
-            hint=web.hint(problem.status, "try again, or name a local checkout"),
+            hint=web.choose_hint(problem.status, "try again, or name a local checkout"),
         )
 
 
@@ -93,7 +93,7 @@ def regenerate(
     A series that had no file gets the python and targets of the one before it. A service has
     a version in the series it is part of (its `since` and `until`), whatever upstream released.
     """
-    origin = Source(index.public(source) if "://" in source else source)
+    origin = Source(index.strip_credentials(source) if "://" in source else source)
     rows = _read_rows(origin)
     wanted = _select_rows(rows, only)
     layers = Layers((root, *overlays))

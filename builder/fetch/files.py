@@ -27,7 +27,7 @@ from urllib3.exceptions import HTTPError
 
 from builder import index, log, web
 from builder.errors import FetchError
-from builder.files import new_file, sha256_file, write_atomically
+from builder.files import open_new_file, sha256_file, write_atomically
 from builder.model.values import Artifact, Fetched
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ class Client:
     def session(self) -> requests.Session:
         """The thread's own session (requests' are not thread-safe)."""
         if not hasattr(self._local, "session"):
-            self._local.session = web.session()
+            self._local.session = web.open_session()
         session: requests.Session = self._local.session
         return session
 
@@ -334,7 +334,7 @@ class Client:
         # imported here: it is slow to import, and a run with a warm cache does not need it
         from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple  # noqa: PLC0415
 
-        for endpoint in index.index_urls(PYPI_SIMPLE_ENDPOINT):
+        for endpoint in index.list_urls(PYPI_SIMPLE_ENDPOINT):
             if (endpoint, distribution) not in self._pages:
                 simple = PyPISimple(endpoint, session=self.session)
                 ask = partial(simple.get_project_page, distribution, timeout=TIMEOUT)
@@ -485,7 +485,7 @@ def _keep(chunks: Iterable[bytes], artifact: Artifact, cache: Path) -> Artifact:
     """
     cache.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
-    with new_file(cache) as (out, name):
+    with open_new_file(cache) as (out, name):
         for chunk in chunks:
             digest.update(chunk)
             size += len(chunk)
@@ -537,5 +537,5 @@ def _shorten(error: BaseException) -> str:
     text = str(getattr(reason, "original_error", reason))  # a proxy's
     # the place is already named
     text = re.sub(r"^HTTPS?Connection(Pool)?\(.*?\): | for url: \S+$", "", text)
-    text = index.hidden(text)
+    text = index.mask_secrets(text)
     return text if len(text) < 200 else f"{text[:200]}…"

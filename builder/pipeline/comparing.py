@@ -43,4 +43,4 @@ def describe_side(
             footprint=footprint(service, series, target),
             options=read_options(repo / entries[-1].files[0].path, name) if entries else None,
         )
-    return diff.Side(series, locked.python, services, diff.libraries(locked))
+    return diff.Side(series, locked.python, services, diff.list_libraries(locked))

@@ -17,7 +17,7 @@ from builder.catalogue import load as catalogues
 from builder.errors import DataError, FetchError, ResolveError, UsageError
 from builder.fetch import files as fetch
 from builder.files import (
-    area_of_a_run,
+    open_area,
     sha256_file,
 )
 from builder.model import graph
@@ -57,7 +57,7 @@ def make_request(catalogue: Catalogue, series: Series, target: Target) -> resolv
 
 def locate_lock(dirs: Dirs, series: Series, target: Target) -> Path:
     """Return the path of the lock of a series on a target: that of the last overlay with one."""
-    return dirs.lock(f"{series.id}-{target.suite}")
+    return dirs.locate_lock(f"{series.id}-{target.suite}")
 
 
 def read_committed_lock(dirs: Dirs, series: Series, target: Target) -> Lock:
@@ -66,7 +66,7 @@ def read_committed_lock(dirs: Dirs, series: Series, target: Target) -> Lock:
     if not path.exists():
         raise DataError(
             f"no lock of {series.id} on {target.suite} "
-            f"(locks: {', '.join(dirs.locks()) or 'none'})",
+            f"(locks: {', '.join(dirs.list_locks()) or 'none'})",
             hint=f"make it with: build-debs lock {series.id} --target {target.suite}",
         )
     lock = locks.read(path)
@@ -296,7 +296,7 @@ def _lock_pins(
         str(canonicalize_name(u.distribution)): u
         for u in catalogues.overrides_for(catalogue, series).unseen
     }
-    with area_of_a_run(dirs.work) as area:
+    with open_area(dirs.work) as area:
         root = open_root(dirs, target, recipes, area)
         builder = wheels.Builder(
             empty,

@@ -9,7 +9,7 @@ from builder import log, publish
 from builder.debs import archive
 from builder.debs.versions import split_revision
 from builder.files import (
-    scratch,
+    open_scratch,
     sha256_file,
 )
 from builder.model.values import SourcePackage
@@ -45,7 +45,7 @@ def publish_suite(
     script = archive.bootstrap(
         options.series, options.target, signer.export_key(), options.url, work.dirs.templates
     )
-    with scratch() as area:
+    with open_scratch() as area:
         extra = _build_own(work, result, area)
         older, older_sources = _restore_lost(work, suite, packages)
         result.rows.sort(key=lambda row: row.package)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from builder import log, publish
 from builder.files import (
-    area_of_a_run,
+    open_area,
     sweep,
 )
 from builder.pipeline.actions import summarise
@@ -49,7 +49,7 @@ def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: st
 def _build(work: Work, result: Result, suite_of_machine: str, signer: publish.Signer) -> Result:
     for room in (work.dirs.downloads, work.dirs.wheels, *work.dirs.debs.glob("*")):
         sweep(room)
-    with area_of_a_run(work.dirs.work) as area:
+    with open_area(work.dirs.work) as area:
         work, debs, packages = make_packages(work, result, suite_of_machine, area)
         with ThreadPoolExecutor(1) as aside:
             # tens of thousands of files take as long to remove as a suite takes to publish

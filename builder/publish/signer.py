@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from builder import log
 from builder.errors import BuildError, PublishError
-from builder.files import area_of_a_run, scratch, sweep, write_atomically
+from builder.files import open_area, open_scratch, sweep, write_atomically
 from builder.publish.locking import lock_directory
 from builder.run import run
 
@@ -178,7 +178,7 @@ class Signer:
         inline, detached = release.parent / "InRelease", release.parent / "Release.gpg"
         exact = f"{self.fingerprint}!" if self.own else self.fingerprint
         key = ["--local-user", exact, "--digest-algo", "SHA512", "--armor", "--yes"]
-        with _open_session(self.home, keyring=not self.own) as gpg, scratch() as area:
+        with _open_session(self.home, keyring=not self.own) as gpg, open_scratch() as area:
             public = area / "key.asc"
             public.write_bytes(self.public)
             first = str(public) if self.own else ""
@@ -187,7 +187,7 @@ class Signer:
 
     def prove(self) -> None:
         """Sign a test file, so that a key that cannot sign is found before anything is built."""
-        with scratch() as area:
+        with open_scratch() as area:
             (area / "Release").write_bytes(b"a test\n")
             self.sign(area / "Release")
 
@@ -202,7 +202,7 @@ def is_signed_by(signed: Path, public: bytes, detached: Path | None = None) -> b
 
     Uses gpgv, as apt itself does.
     """
-    with scratch() as home:
+    with open_scratch() as home:
         ring = _dearmor(public, home)
         files: list[str | Path] = ["--output", home / "text", signed]
         files = [detached, signed] if detached else files
@@ -215,7 +215,7 @@ def read_fingerprint(signed: Path, public: bytes) -> str:
 
     For a key in `public` (armoured) it is the primary key's, else that of the signing key.
     """
-    with scratch() as home:
+    with open_scratch() as home:
         ring = _dearmor(public, home)
         argv: list[str | Path] = ["gpgv", "--homedir", home, "--status-fd", "1", "--keyring", ring]
         said = run([*argv, "--output", home / "text", signed], check=False).stdout.decode()
@@ -227,7 +227,7 @@ def read_fingerprint(signed: Path, public: bytes) -> str:
 
 def list_fingerprints(public: bytes) -> frozenset[str]:
     """Return the fingerprints of a key (armoured): the primary key's and each subkey's."""
-    with scratch() as home:
+    with open_scratch() as home:
         argv: list[str | Path] = ["gpg", "--homedir", home, *PLAIN]
         argv += ["--show-keys", "--with-colons"]
         said = run(argv, input_bytes=public, check=False).stdout.decode(errors="replace")
@@ -239,7 +239,7 @@ def merge_keys(*publics: bytes) -> bytes:
 
     Raises PublishError for anything that is not a public key.
     """
-    with scratch() as home:
+    with open_scratch() as home:
         gpg: list[str | Path] = ["gpg", "--homedir", home, *PLAIN, "--no-autostart"]
         try:
             for public in filter(None, publics):
@@ -285,7 +285,7 @@ def _find_last_key(gpg: _Gpg, home: Path, *names: str) -> Signer | None:
 
 def _make_key(home: Path) -> Signer:
     """Make a key in a directory below `home`, then move it to `home`, the secret half first."""
-    with area_of_a_run(home) as area:
+    with open_area(home) as area:
         (area / SECRET).mkdir(mode=0o700)
         for name in KEYRINGS:  # keeps earlier keys, if readable
             with suppress(OSError):
@@ -309,7 +309,7 @@ def _make_key(home: Path) -> Signer:
 
 
 def _generate_key(area: Path, home: Path) -> Signer:
-    with area_of_a_run(Path("/tmp")) as short:  # noqa: S108 - as in `_open_session`
+    with open_area(Path("/tmp")) as short:  # noqa: S108 - as in `_open_session`
         (short / "k").symlink_to(area.resolve())
         gpg = _Gpg(short / "k", own_agent=True)
         when = ("--faked-system-time", BORN)
@@ -364,7 +364,7 @@ def _open_session(home: Path, *, keyring: bool = True) -> Iterator[_Gpg]:
         yield _Gpg(home, own_agent=False)
         return
     # A socket's path has at most 107 bytes (unix(7)); a user's TMPDIR alone may be that long.
-    with area_of_a_run(Path("/tmp")) as area:  # noqa: S108 -- made by mkdtemp(3), mode 0700
+    with open_area(Path("/tmp")) as area:  # noqa: S108 -- made by mkdtemp(3), mode 0700
         if (home / SECRET).is_dir():
             (area / SECRET).symlink_to((home / SECRET).resolve())
         for name in KEYRINGS if keyring else ():

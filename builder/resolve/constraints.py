@@ -31,7 +31,7 @@ def read(source: str, what: str) -> str:
 
     Raises DataError with file and line, FetchError if a server does not return it.
     """
-    where = index.public(source)
+    where = index.strip_credentials(source)
     if re.match(r"https?://", where):
         try:
             raw = web.get(where, timeout=TIMEOUT, largest=LARGEST)
@@ -39,7 +39,7 @@ def read(source: str, what: str) -> str:
             raise FetchError(
                 f"cannot read {what} from {where}",
                 details=[str(error)],
-                hint=web.hint(error.status, "name a copy with --constraints FILE"),
+                hint=web.choose_hint(error.status, "name a copy with --constraints FILE"),
             ) from error
     else:
         raw = read_file(Path(where))
@@ -81,7 +81,9 @@ def parse(text: str, where: str) -> list[str]:
     found = []
     for number, line in split_lines(text):
         if problem := _explain_invalid(line):
-            raise DataError(f"{where}:{number}: {problem}: {reading.shown(index.hidden(line))}")
+            raise DataError(
+                f"{where}:{number}: {problem}: {reading.shown(index.mask_secrets(line))}"
+            )
         found.append(line)
     if not found:
         raise DataError(f"{where}: no requirement in it")

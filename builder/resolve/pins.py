@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 
 from builder import archives
 from builder.errors import BuildError, DataError, ResolveError
-from builder.files import scratch
+from builder.files import open_scratch
 from builder.model.shapes import requirement
 from builder.model.values import Distribution, Lock
 from builder.resolve import uv as resolve
@@ -83,7 +83,7 @@ def lock(
     _check_exact(user)
     overrides = resolve.apply_overrides("", [*(o.requirement for o in request.overrides), *user])
     lines = resolve.apply_overrides(constraints, overrides)
-    with scratch() as area:
+    with open_scratch() as area:
         walk = _Walk(request, _parse_pins(lines, request), source, recipes, patched, unseen, area)
         walk.run()
         rows = resolve.make_lock_rows(

@@ -22,12 +22,12 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder import index, web
 from builder.errors import BuildError, DataError, FetchError, ResolveError, nearest
-from builder.files import scratch, sha256_file, sha256_text
+from builder.files import open_scratch, sha256_file, sha256_text
 from builder.model.shapes import URL, one_line
 from builder.model.values import Artifact, Distribution, Lock
 from builder.resolve import constraints as constraint_files
 from builder.run import run, uv_program
-from builder.sdist import pyproject_requires
+from builder.sdist import read_build_requires
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -124,11 +124,11 @@ def resolve(
     wanted = [*roots.values(), *(d.name for d in request.drivers)]
     services = {canonicalize_name(d) for d in roots}
     check_dependencies(user, services)
-    with scratch() as work:
+    with open_scratch() as work:
         packages = _compile(request.target, wanted, lines, work / "pylock.toml")
         metadata = _read_metadata(request.target, packages, work / "site")
         sources = [p for p in packages if p["name"] in services or not p.get("wheels")]
-        named = {r for p in sources for r in pyproject_requires(_fetch_sdist(p, work))}
+        named = {r for p in sources for r in read_build_requires(_fetch_sdist(p, work))}
         needed = sorted(named | {b.requirement for b in request.build})
         pinned = [f"{p['name']}=={p['version']}" for p in packages]
         builders = _compile(request.target, needed, [*lines, *pinned], work / "pylock.build.toml")
@@ -183,9 +183,9 @@ def _compile(
     files[1].write_text("\n".join(constraints) + "\n", encoding="utf-8")
     argv = [uv_program(), "pip", "compile", "--quiet", "--no-header", *_choose_platform(target)]
     argv += ["--format", "pylock.toml", "-c", str(files[1]), "-o", str(output), str(files[0])]
-    done = run([*argv, *index.uv_arguments()], index=True, check=False)
+    done = run([*argv, *index.list_uv_arguments()], index=True, check=False)
     if done.returncode != 0:
-        details = index.hidden(done.stderr.decode(errors="replace")).strip().splitlines()
+        details = index.mask_secrets(done.stderr.decode(errors="replace")).strip().splitlines()
         _check_refused(details)
         if not any("No solution found" in line for line in details):
             raise FetchError(
@@ -244,7 +244,7 @@ def _read_metadata(
         wanted.write_text("".join(f"{_require_exactly(p)}\n" for p in rows), encoding="utf-8")
         argv = [uv_program(), "pip", "install", "--quiet", "--no-deps", "--target", str(site)]
         try:
-            run([*argv, *platform, *index.uv_arguments(), "-r", str(wanted)], index=True)
+            run([*argv, *platform, *index.list_uv_arguments(), "-r", str(wanted)], index=True)
         except BuildError as error:
             _check_refused(error.details)
             raise ResolveError(
@@ -268,7 +268,7 @@ def _fetch_sdist(package: Mapping[str, Any], work: Path) -> Path:
         raise FetchError(
             f"cannot download {path.name}",
             details=[str(error)],
-            hint=web.hint(error.status, "check the network and the package index settings"),
+            hint=web.choose_hint(error.status, "check the network and the package index settings"),
         ) from error
     return path
 
@@ -394,7 +394,7 @@ def override(request: Request, lock: Lock, user: Sequence[str]) -> Lock:
     wanted += [d.name for d in request.drivers]
     known = {canonicalize_name(d.name): d for d in lock.distributions}
     check_dependencies(user, {n for n, d in known.items() if d.kind == "service"})
-    with scratch() as work:
+    with open_scratch() as work:
         packages = _compile(request.target, wanted, lines, work / "pylock.toml")
         moved = [p for p in packages if _is_moved(p, known.get(canonicalize_name(p["name"])))]
         metadata = _read_metadata(request.target, moved, work / "site") if moved else {}
