@@ -75,19 +75,19 @@ def quoted(name: str) -> str:
 
 
 @contextmanager
-def reading(path: Path, kind: str) -> Iterator[None]:
+def report_damage(path: Path, kind: str) -> Iterator[None]:
     """Turn errors from a damaged archive in the block into BuildError: `not a usable <kind>`."""
     try:
         yield
     except UNREADABLE as error:
-        raise _unusable(path, kind, error) from error
+        raise _unusable_error(path, kind, error) from error
     except OSError as error:
         if error.errno not in OF_THE_ARCHIVE:
             raise
-        raise _unusable(path, kind, error) from error
+        raise _unusable_error(path, kind, error) from error
 
 
-def _unusable(path: Path, kind: str, error: Exception) -> BuildError:
+def _unusable_error(path: Path, kind: str, error: Exception) -> BuildError:
     # KeyError's text is a repr
     text = error.args[0] if isinstance(error, LookupError) and error.args else error
     if isinstance(error, OSError) and error.strerror:
@@ -139,8 +139,11 @@ class Tally:
 
 @contextmanager
 def open_zip(path: Path, kind: str) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive for a block, all its members checked; raises BuildError like `reading`."""
-    with reading(path, kind), zipfile.ZipFile(path) as archive:
+    """Open a zip archive for a block, all its members checked.
+
+    Raises BuildError like `report_damage`.
+    """
+    with report_damage(path, kind), zipfile.ZipFile(path) as archive:
         tally = Tally(path)
         for member in archive.infolist():
             check_name(path, member.filename)
@@ -207,14 +210,14 @@ class _Guarded:
 
 @contextmanager
 def open_tar(path: Path, kind: str) -> Iterator[tuple[tarfile.TarFile, list[tarfile.TarInfo]]]:
-    """Open a tar archive for a block, with its members; raises BuildError like `reading`.
+    """Open a tar archive for a block, with its members; raises BuildError like `report_damage`.
 
     Names, sizes and the number of members are checked; link targets are not.
     """
     with (
-        reading(path, kind),
+        report_damage(path, kind),
         path.open("rb") as raw,
-        _unpacked(raw) as stream,
+        _decompress(raw) as stream,
         tarfile.open(fileobj=cast("IO[bytes]", _Guarded(stream)), mode="r:") as archive,
     ):
         tally, members = Tally(path), []
@@ -225,7 +228,7 @@ def open_tar(path: Path, kind: str) -> Iterator[tuple[tarfile.TarFile, list[tarf
         yield archive, members
 
 
-def _unpacked(raw: IO[bytes]) -> IO[bytes]:
+def _decompress(raw: IO[bytes]) -> IO[bytes]:
     """Return the decompressed stream; the first bytes tell the format."""
     magic = raw.read(3)
     raw.seek(0)

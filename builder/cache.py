@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder import log
-from builder.files import area_of_a_run, directory_atomically, sha256_file
+from builder.files import make_directory_atomically, open_area, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ def sealed(directory: Path) -> Iterator[Path]:
 
     An existing one that is damaged is removed.
     """
-    with directory_atomically(directory) as new:
+    with make_directory_atomically(directory) as new:
         yield new
         seal(new)
         if directory.exists() and not is_sound(directory, quiet=True):
@@ -86,7 +86,7 @@ def sealed(directory: Path) -> Iterator[Path]:
 
 def discard(directory: Path) -> None:
     """Remove a whole directory from a cache, even if others do so at the same time."""
-    with area_of_a_run(directory.parent) as area:
+    with open_area(directory.parent) as area:
         try:
             directory.replace(area / "old")
         except FileNotFoundError:

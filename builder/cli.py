@@ -51,10 +51,10 @@ class Verbs(click.Group):
         """Raise UsageError for a word that looks like a verb but is not a release."""
         if not difflib.get_close_matches(word.lower(), self.commands, cutoff=VERB_LIKE):
             return
-        _, catalogue = setting()
+        _, catalogue = load_setting()
         from builder.catalogue import load  # noqa: PLC0415 - not needed for `--help`
 
-        releases = load.series_words(catalogue)
+        releases = load.index_series(catalogue)
         if word.lower() not in releases:
             near = nearest(word, {*self.commands, *releases})
             raise UsageError(f"{word!r} is neither a verb nor a release; nearest: {near}")
@@ -97,19 +97,19 @@ def cli() -> None:
     """
 
 
-def verbosity(function: Callable[..., Any]) -> Callable[..., Any]:
+def add_verbosity(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add -v and -q."""
     function = click.option(
-        "-v", "--verbose", is_flag=True, expose_value=False, callback=_level(2),
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=_make_level_callback(2),
         help="Report each package.",
     )(function)  # fmt: skip
     return click.option(
-        "-q", "--quiet", is_flag=True, expose_value=False, callback=_level(0),
+        "-q", "--quiet", is_flag=True, expose_value=False, callback=_make_level_callback(0),
         help="Report only warnings and errors.",
     )(function)  # fmt: skip
 
 
-def _level(level: int) -> Callable[[click.Context, click.Parameter, bool], None]:
+def _make_level_callback(level: int) -> Callable[[click.Context, click.Parameter, bool], None]:
     def choose(_ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
         if value:
             log.set_level(level)
@@ -117,35 +117,35 @@ def _level(level: int) -> Callable[[click.Context, click.Parameter, bool], None]
     return choose
 
 
-def _complete(names: Callable[[Catalogue], Iterable[str]]) -> Callable[..., list[str]]:
+def _make_completer(names: Callable[[Catalogue], Iterable[str]]) -> Callable[..., list[str]]:
     """Return a completer for words of the catalogue; it offers nothing if data is unreadable."""
 
     def complete(_ctx: click.Context, _param: click.Parameter | None, begun: str) -> list[str]:
         with suppress(BuildDebsError):
-            return sorted({name for name in names(setting()[1]) if name.startswith(begun)})
+            return sorted({name for name in names(load_setting()[1]) if name.startswith(begun)})
         return []
 
     return complete
 
 
-def _releases(catalogue: Catalogue) -> Iterable[str]:
+def _list_release_words(catalogue: Catalogue) -> Iterable[str]:
     return [word for s in catalogue.series.values() for word in (s.id, s.name.lower())]
 
 
-_complete_release = _complete(_releases)
-_complete_service = _complete(lambda catalogue: catalogue.services)
-_complete_target = _complete(lambda catalogue: catalogue.targets)
+_complete_release = _make_completer(_list_release_words)
+_complete_service = _make_completer(lambda catalogue: catalogue.services)
+_complete_target = _make_completer(lambda catalogue: catalogue.targets)
 TARGET = click.option(
     "--target", metavar="SUITE", shell_complete=_complete_target,
     help="Debian suite (default: this machine's).",
 )  # fmt: skip
 REPO = click.option(
-    "--repo", callback=given.kept(), metavar="DIR",
+    "--repo", callback=given.make_writable_check(), metavar="DIR",
     help="Repository directory (default: repo/).",
 )  # fmt: skip
 CONSTRAINTS = click.option(
     "--constraints",
-    callback=given.source(),
+    callback=given.make_source_check(),
     metavar="FILE|URL",
     help="Resolve with these upper-constraints.",
 )
@@ -154,12 +154,12 @@ OVERRIDE = click.option(
     help="Requirements, one per line, that replace pins.",
 )  # fmt: skip
 KEY = click.option(
-    "--key", callback=given.word, metavar="ID",
+    "--key", callback=given.check_word, metavar="ID",
     help="Sign with this key from your GnuPG home (GNUPGHOME; default: the repository's key).",
 )  # fmt: skip
 TARBALLS = click.option(
     "--tarballs",
-    callback=given.source(directory=True),
+    callback=given.make_source_check(directory=True),
     metavar="DIR|URL",
     help="Look for release tarballs here first.",
 )
@@ -181,7 +181,7 @@ OVERLAY = click.option(
 )
 
 
-def setting() -> tuple[Dirs, Catalogue]:
+def load_setting() -> tuple[Dirs, Catalogue]:
     """Return the directory layout and the catalogue, with the command line's overlays applied."""
     from builder import dirs  # noqa: PLC0415 - not needed for `--help`
     from builder.catalogue import load as catalogue  # noqa: PLC0415 - not needed for `--help`
@@ -190,18 +190,18 @@ def setting() -> tuple[Dirs, Catalogue]:
     context = click.get_current_context(silent=True)  # None during shell completion
     places = dirs.locate(overlays=context.meta.get(OVERLAYS, ()) if context else ())
     if context:
-        for path in _overlay_files(places):
+        for path in _list_overlay_files(places):
             log.info(f"overlay: {path}")
     return places, catalogue.load(places.projects, places.overlays)
 
 
-def _overlay_files(dirs: Dirs) -> list[str]:
+def _list_overlay_files(dirs: Dirs) -> list[str]:
     from builder.catalogue.layers import Layers  # noqa: PLC0415 - not needed for `--help`
 
-    return Layers((dirs.projects, *dirs.overlays)).told()
+    return Layers((dirs.projects, *dirs.overlays)).list_overlay_files()
 
 
-def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Series, Target]:
+def choose_series(catalogue: Catalogue, release: str, target: str | None) -> tuple[Series, Target]:
     """Return the series and the target the user named."""
     from builder.catalogue import load as catalogues  # noqa: PLC0415
 
@@ -230,7 +230,7 @@ def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Seri
 @click.option("--dry-run", is_flag=True, help="Print the plan to stdout and exit.")
 @click.option("--keep-going", is_flag=True, help="Leave out what fails and publish the rest.")
 @click.option(
-    "--report", callback=given.kept(file=True), metavar="FILE",
+    "--report", callback=given.make_writable_check(file=True), metavar="FILE",
     help="Write a JSON report of what was done or went wrong.",
 )  # fmt: skip
 @click.option("--url", help="Repository URL for nodes that are not given one.")
@@ -249,10 +249,10 @@ def chosen(catalogue: Catalogue, release: str, target: str | None) -> tuple[Seri
     help="Keys for checking the signatures of release tarballs.",
 )  # fmt: skip
 @click.option(
-    "--root-age", type=float, callback=given.days, default=roots.DAYS, show_default=True,
+    "--root-age", type=float, callback=given.check_days, default=roots.DAYS, show_default=True,
     metavar="DAYS", help="Rebuild a build root older than this.",
 )  # fmt: skip
-@verbosity
+@add_verbosity
 def build(  # noqa: PLR0917 - click passes an option a parameter
     release: str,
     projects: tuple[str, ...],
@@ -280,15 +280,15 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
     from builder.pipeline import running  # noqa: PLC0415
     from builder.pipeline.values import Options  # noqa: PLC0415
 
-    with reports.reported(report) as made:
+    with reports.open_report(report) as made:
         if url is not None:
             check_url(url)
-        dirs, catalogue = setting()
-        series, suite = chosen(catalogue, release, target)
+        dirs, catalogue = load_setting()
+        series, suite = choose_series(catalogue, release, target)
         options = Options(
             series=series,
             target=suite,
-            services=_services(catalogue, series, projects),
+            services=_choose_services(catalogue, series, projects),
             repo=(repo or dirs.repo).absolute(),
             jobs=jobs or len(os.sched_getaffinity(0)),
             url=url or "",
@@ -307,15 +307,15 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
             "series": series.id,
             "target": suite.suite,
             "repository": str(options.repo),
-            "overlays": _overlay_files(dirs),
+            "overlays": _list_overlay_files(dirs),
         }
         if dry_run:
             _show_plan(catalogue, dirs, options)
             return
-        with log.waiting(f"{series.id} on {suite.suite}"):
+        with log.show_step(f"{series.id} on {suite.suite}"):
             result = running.run(catalogue, dirs, options, catalogues.machine_suite())
         _summarise(result, options)
-        made.facts |= running.facts(result)
+        made.facts |= running.describe_result(result)
         made.failures += result.failures
         for failure in result.failures:
             _say(failure)
@@ -324,7 +324,9 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
         sys.exit(made.exit_code)
 
 
-def _services(catalogue: Catalogue, series: Series, projects: tuple[str, ...]) -> tuple[str, ...]:
+def _choose_services(
+    catalogue: Catalogue, series: Series, projects: tuple[str, ...]
+) -> tuple[str, ...]:
     """Return the services to build: those that were named, or all of the series."""
     from builder.catalogue import load as catalogues  # noqa: PLC0415
 
@@ -341,11 +343,11 @@ def _show_plan(catalogue: Catalogue, dirs: Dirs, options: Options) -> None:
     from builder.pipeline import actions as plan  # noqa: PLC0415
     from builder.pipeline import planning  # noqa: PLC0415
 
-    with log.waiting(f"plan {options.series.id} on {options.target.suite}"):
+    with log.show_step(f"plan {options.series.id} on {options.target.suite}"):
         actions = planning.prepare(catalogue, dirs, options).actions
     for action in sorted(actions, key=lambda a: a.package):
         click.echo(f"{action.verb}\t{action.package}\t{action.version}\t{action.reason}")
-    log.info(f"{options.series.id} on {options.target.suite}: {plan.summary(actions)}")
+    log.info(f"{options.series.id} on {options.target.suite}: {plan.summarise(actions)}")
 
 
 def _summarise(result: Result, options: Options) -> None:
@@ -380,7 +382,7 @@ def _check_writable(dirs: Dirs) -> None:
 )
 @CONSTRAINTS
 @TARBALLS
-@verbosity
+@add_verbosity
 def lock(
     release: str,
     target: str | None,
@@ -393,18 +395,18 @@ def lock(
     from builder.pipeline import locking  # noqa: PLC0415
     from builder.resolve import lockfile as locks  # noqa: PLC0415
 
-    dirs, catalogue = setting()
+    dirs, catalogue = load_setting()
     _check_writable(dirs)
-    series, suite = chosen(catalogue, release, target)
-    path = locking.lock_path(dirs, series, suite)
+    series, suite = choose_series(catalogue, release, target)
+    path = locking.locate_lock(dirs, series, suite)
     output = dirs.written / "locks" / path.name
     old = {}
     if path.exists():
         with suppress(DataError):  # this verb is the remedy for a damaged lock
             old = {d.name: d.version for d in locks.read(path).distributions}
     known = series
-    with log.waiting(f"lock {series.id} on {suite.suite}"):
-        series = locking.with_versions(catalogue, series, services)
+    with log.show_step(f"lock {series.id} on {suite.suite}"):
+        series = locking.choose_versions(catalogue, series, services)
         made = locking.make_lock(
             catalogue,
             dirs,
@@ -430,7 +432,7 @@ def lock(
 @click.argument("release", shell_complete=_complete_release)
 @click.argument("distribution")
 @TARGET
-@verbosity
+@add_verbosity
 def why(release: str, distribution: str, target: str | None) -> None:
     """Explain why DISTRIBUTION is in RELEASE, and who requires it."""
     from packaging.utils import canonicalize_name  # noqa: PLC0415
@@ -439,9 +441,9 @@ def why(release: str, distribution: str, target: str | None) -> None:
     from builder.model import graph  # noqa: PLC0415
     from builder.pipeline import locking  # noqa: PLC0415
 
-    dirs, catalogue = setting()
-    series, suite = chosen(catalogue, release, target)
-    locked = locking.committed_lock(dirs, series, suite)
+    dirs, catalogue = load_setting()
+    series, suite = choose_series(catalogue, release, target)
+    locked = locking.read_committed_lock(dirs, series, suite)
     known = graph.by_name(locked)
     row = known.get(canonicalize_name(distribution))
     if row is None:
@@ -468,7 +470,7 @@ def why(release: str, distribution: str, target: str | None) -> None:
 @TARGET
 @REPO
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@verbosity
+@add_verbosity
 def diff(before: str, after: str, target: str | None, repo: Path | None, as_json: bool) -> None:
     """Show what changes from the release FROM to TO on a Debian suite.
 
@@ -476,25 +478,25 @@ def diff(before: str, after: str, target: str | None, repo: Path | None, as_json
     """
     from builder import diff as diffs  # noqa: PLC0415
     from builder.catalogue import load as catalogues  # noqa: PLC0415
-    from builder.pipeline.comparing import side  # noqa: PLC0415
+    from builder.pipeline.comparing import describe_side  # noqa: PLC0415
 
-    dirs, catalogue = setting()
+    dirs, catalogue = load_setting()
     old, new = (catalogues.find_series(catalogue, word) for word in (before, after))
     if old == new:
         raise UsageError(f"{before} and {after} are the same series: nothing to compare")
     old_target, new_target = catalogues.find_shared_target(catalogue, old, new, target)
     place = (repo or dirs.repo).absolute()
-    with log.waiting(f"compare {old.id} and {new.id}"):
+    with log.show_step(f"compare {old.id} and {new.id}"):
         found = diffs.compare(
-            side(catalogue, dirs, old, old_target, place),
-            side(catalogue, dirs, new, new_target, place),
+            describe_side(catalogue, dirs, old, old_target, place),
+            describe_side(catalogue, dirs, new, new_target, place),
             new_target.suite,
         )
     if as_json:
-        click.echo(json.dumps(diffs.table(found), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(diffs.make_table(found), indent=1, ensure_ascii=False))
         return
     given = f" --repo {repo}" if repo else ""
-    for line in diffs.lines(found, given):
+    for line in diffs.render_lines(found, given):
         click.echo(line)
 
 
@@ -502,8 +504,8 @@ def diff(before: str, after: str, target: str | None, repo: Path | None, as_json
 @OVERLAY
 def list_releases() -> None:
     """List the releases with their status, targets, locks, and what is proven on each target."""
-    dirs, catalogue = setting()
-    made = set(dirs.locks())
+    dirs, catalogue = load_setting()
+    made = set(dirs.list_locks())
     for series in sorted(catalogue.series.values(), key=lambda s: s.date):
         targets = [
             f"{t}{'' if f'{series.id}-{t}' in made else ' (no lock)'}" for t in series.targets
@@ -522,7 +524,7 @@ def list_releases() -> None:
 @OVERLAY
 @click.argument("source")
 @click.argument("releases", nargs=-1)
-@verbosity
+@add_verbosity
 def update_series(source: str, releases: tuple[str, ...]) -> None:
     """Rewrite projects/series from upstream's releases repository (a checkout or a URL)."""
     from builder import dirs  # noqa: PLC0415
@@ -530,7 +532,7 @@ def update_series(source: str, releases: tuple[str, ...]) -> None:
 
     places = dirs.locate(overlays=click.get_current_context().meta[OVERLAYS])
     _check_writable(places)
-    with log.waiting(f"read the releases of {source}"):
+    with log.show_step(f"read the releases of {source}"):
         changed = upstream.regenerate(source, places.projects, releases or None, places.overlays)
     for path in changed:
         click.echo(path.name)
@@ -549,7 +551,7 @@ def repo_list(suite: str | None, repo: Path | None) -> None:
     """List the suites, or the packages of SUITE."""
     from builder import publish  # noqa: PLC0415
 
-    place = _place(repo)
+    place = _locate_repository(repo)
     if suite is None:
         for row in publish.list_suites(place):
             click.echo(
@@ -568,8 +570,8 @@ def verify(repo: Path | None) -> None:
     from builder import publish  # noqa: PLC0415
     from builder.errors import PublishError  # noqa: PLC0415
 
-    place = _place(repo)
-    with log.waiting(f"verify {place}"):
+    place = _locate_repository(repo)
+    with log.show_step(f"verify {place}"):
         problems = publish.verify(place)
     if problems:
         raise PublishError(f"{place}: {len(problems)} problems", details=problems)
@@ -585,10 +587,10 @@ def prune(suite: str, keep: int, key: str | None, repo: Path | None) -> None:
     """Remove old versions of packages from SUITE."""
     from builder import dirs, publish  # noqa: PLC0415
 
-    place = _place(repo)
+    place = _locate_repository(repo)
     publish.list_packages(place, suite)  # raises if there is no such suite
     signer = publish.choose(place, suite, dirs.locate().keys, key=key or "")
-    with log.waiting(f"prune {suite}"):
+    with log.show_step(f"prune {suite}"):
         gone = publish.prune(place, suite, keep, signer=signer)
     for name in gone:
         click.echo(name)
@@ -604,10 +606,10 @@ def remove(suite: str, package: str, version: str, key: str | None, repo: Path |
     """Remove PACKAGE (one VERSION, or all) from SUITE."""
     from builder import dirs, publish  # noqa: PLC0415
 
-    place = _place(repo)
+    place = _locate_repository(repo)
     publish.list_packages(place, suite)  # raises if there is no such suite
     signer = publish.choose(place, suite, dirs.locate().keys, key=key or "")
-    with log.waiting(f"remove {package} from {suite}"):
+    with log.show_step(f"remove {package} from {suite}"):
         gone = publish.remove(place, suite, package, version, signer=signer)
     for name in gone:
         click.echo(name)
@@ -620,11 +622,11 @@ def repo_key(key: str | None) -> None:
     from builder import dirs, publish  # noqa: PLC0415
 
     own = publish.Signer.open
-    signer = publish.Signer.existing(key) if key else own(dirs.locate().keys)
+    signer = publish.Signer.find_existing(key) if key else own(dirs.locate().keys)
     click.echo(signer.export_key().decode(), nl=False)
 
 
-def _place(repo: Path | None) -> Path:
+def _locate_repository(repo: Path | None) -> Path:
     from builder import dirs  # noqa: PLC0415
 
     return (repo or dirs.locate().repo).absolute()
@@ -638,7 +640,7 @@ def _say(error: BuildDebsError) -> None:
 
 def main() -> None:
     """Run the command line and exit with its code, or that of the error."""
-    run.in_utf8()
+    run.restart_in_utf8()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -1,7 +1,7 @@
 """What differs between two series on one Debian suite, for planning an upgrade.
 
-`compare` takes two `Side`s, which `pipeline.side` assembles, and returns a `Diff`; `lines` and
-`table` format it for people and for programs. Nothing here reads a file.
+`compare` takes two `Side`s, which `pipeline.describe_side` assembles, and returns a `Diff`;
+`render_lines` and `make_table` format it for people and for programs. Nothing here reads a file.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Diff:
     unbuilt: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def libraries(lock: Lock) -> dict[str, str]:
+def list_libraries(lock: Lock) -> dict[str, str]:
     """Return the versions of all but the services of a lock, by PEP 503 name."""
     rows = (d for d in lock.distributions if d.kind != "service")
     return {canonicalize_name(d.name): d.version for d in rows}
@@ -136,37 +136,39 @@ def compare(before: Side, after: Side, target: str) -> Diff:
         target,
         before,
         after,
-        tuple(_service(n, before.services.get(n), after.services.get(n)) for n in names),
-        changes(before.libraries, after.libraries),
+        tuple(_compare_service(n, before.services.get(n), after.services.get(n)) for n in names),
+        list_changes(before.libraries, after.libraries),
         {id_: services for id_, services in unbuilt.items() if services},
     )
 
 
-def changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
+def list_changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
     """Return the names whose values differ between two tables, in order."""
     names = sorted({*before, *after})
     rows = (Change(n, before.get(n), after.get(n)) for n in names)
     return tuple(row for row in rows if row.before != row.after)
 
 
-def _service(name: str, before: ServiceSide | None, after: ServiceSide | None) -> ServiceDiff:
+def _compare_service(
+    name: str, before: ServiceSide | None, after: ServiceSide | None
+) -> ServiceDiff:
     old = before.footprint if before else NOTHING
     new = after.footprint if after else NOTHING
     known = before.options if before else None, after.options if after else None
     return ServiceDiff(
         Change(name, before.version if before else None, after.version if after else None),
-        {part: changes(getattr(old, part), getattr(new, part)) for part in HEADINGS},
-        options(known[0], known[1]) if known[0] and known[1] else None,
+        {part: list_changes(getattr(old, part), getattr(new, part)) for part in HEADINGS},
+        compare_options(known[0], known[1]) if known[0] and known[1] else None,
     )
 
 
-def options(before: KnownOptions, after: KnownOptions) -> OptionChanges:
+def compare_options(before: KnownOptions, after: KnownOptions) -> OptionChanges:
     """Return how options change; `-` and `_` are equal in names, as in oslo.config."""
-    old, new = _flat(before.options), _flat(after.options)
-    were, are = _former(before), _former(after)
+    old, new = _flatten(before.options), _flatten(after.options)
+    were, are = _list_former(before), _list_former(after)
     gone = old.keys() - new.keys()
     renamed = {option: are[option] for option in gone if option in are}
-    moved = _moved(gone - renamed.keys(), new.keys() - old.keys() - set(renamed.values()))
+    moved = _find_moved(gone - renamed.keys(), new.keys() - old.keys() - set(renamed.values()))
     now = {**renamed, **moved}
     then = {new: old for old, new in now.items()}
     forgotten = {}
@@ -185,18 +187,18 @@ def options(before: KnownOptions, after: KnownOptions) -> OptionChanges:
         deprecated=tuple(
             sorted(o for o in new if "d" in new[o] and "d" not in old.get(then.get(o, o), ""))
         ),
-        defaults=tuple(_defaults(before, after, then)),
+        defaults=tuple(_compare_defaults(before, after, then)),
     )
 
 
-def _defaults(
+def _compare_defaults(
     before: KnownOptions, after: KnownOptions, then: Mapping[Option, Option]
 ) -> Iterator[tuple[Option, str | None, str | None]]:
     """Yield the options on both sides whose default changes; `then` has former names."""
     if before.defaults is None or after.defaults is None:
         return
-    old, new = _flat(before.options), _flat(after.options)
-    was, is_ = _flat(before.defaults), _flat(after.defaults)
+    old, new = _flatten(before.options), _flatten(after.options)
+    was, is_ = _flatten(before.defaults), _flatten(after.defaults)
     for option in sorted(new):
         former = then.get(option, option)
         if former in old and "v" not in new[option] + old[former]:
@@ -205,7 +207,7 @@ def _defaults(
                 yield option, *values
 
 
-def _moved(gone: AbstractSet[Option], added: AbstractSet[Option]) -> dict[Option, Option]:
+def _find_moved(gone: AbstractSet[Option], added: AbstractSet[Option]) -> dict[Option, Option]:
     """Return the options that moved from one section to one other under the same name."""
     left, came = dict[str, list[Option]](), dict[str, list[Option]]()
     for found, options_ in ((left, gone), (came, added)):
@@ -218,16 +220,16 @@ def _moved(gone: AbstractSet[Option], added: AbstractSet[Option]) -> dict[Option
     }
 
 
-def _former(known: KnownOptions) -> dict[Option, Option]:
+def _list_former(known: KnownOptions) -> dict[Option, Option]:
     """Return the former names of options."""
     found = {}
-    for option, text in _flat(known.renamed).items():
+    for option, text in _flatten(known.renamed).items():
         section, _, name = text.removeprefix("[").partition("] ")
         found[option] = section, name.replace("-", "_")
     return found
 
 
-def _flat(sections: Mapping[str, Mapping[str, str]]) -> dict[Option, str]:
+def _flatten(sections: Mapping[str, Mapping[str, str]]) -> dict[Option, str]:
     return {
         (section, name.replace("-", "_")): value
         for section, names in sections.items()
@@ -235,57 +237,59 @@ def _flat(sections: Mapping[str, Mapping[str, str]]) -> dict[Option, str]:
     }
 
 
-def _named(option: Option) -> str:
+def _render_option(option: Option) -> str:
     return f"[{option[0]}] {option[1]}"
 
 
 # -- for programs
 
 
-def table(diff: Diff) -> dict[str, Any]:
+def make_table(diff: Diff) -> dict[str, Any]:
     """Return a Diff as JSON-compatible values; a section without changes is an empty list."""
     return {
         "target": diff.target,
-        "from": _head(diff.before),
-        "to": _head(diff.after),
+        "from": _make_head(diff.before),
+        "to": _make_head(diff.after),
         "services": {
             service.version.name: {
                 "version": {"from": service.version.before, "to": service.version.after},
-                **{part: list(map(_row, rows)) for part, rows in service.sections.items()},
-                "options": None if service.options is None else _option_table(service.options),
+                **{part: list(map(_make_row, rows)) for part, rows in service.sections.items()},
+                "options": None if service.options is None else _make_option_table(service.options),
             }
             for service in diff.services
         },
-        "dependencies": list(map(_row, diff.dependencies)),
+        "dependencies": list(map(_make_row, diff.dependencies)),
         "options_unknown": {id_: list(names) for id_, names in diff.unbuilt.items()},
     }
 
 
-def _head(side: Side) -> dict[str, str]:
+def _make_head(side: Side) -> dict[str, str]:
     s = side.series
     return {"series": s.id, "name": s.name, "date": s.date, "python": side.python, "tree": s.tree}
 
 
-def _row(change: Change) -> dict[str, str | None]:
+def _make_row(change: Change) -> dict[str, str | None]:
     return {"name": change.name, "from": change.before, "to": change.after}
 
 
-def _option_table(found: OptionChanges) -> dict[str, Any]:
+def _make_option_table(found: OptionChanges) -> dict[str, Any]:
     return {
-        "added": list(map(_named, found.added)),
-        "removed": list(map(_named, found.removed)),
-        "renamed": {_named(old): _named(new) for old, new in found.renamed},
-        "moved": {_named(old): _named(new) for old, new in found.moved},
-        "forgotten": {_named(old): new and _named(new) for old, new in found.forgotten},
-        "deprecated": list(map(_named, found.deprecated)),
-        "defaults": {_named(o): {"from": old, "to": new} for o, old, new in found.defaults},
+        "added": list(map(_render_option, found.added)),
+        "removed": list(map(_render_option, found.removed)),
+        "renamed": {_render_option(old): _render_option(new) for old, new in found.renamed},
+        "moved": {_render_option(old): _render_option(new) for old, new in found.moved},
+        "forgotten": {
+            _render_option(old): new and _render_option(new) for old, new in found.forgotten
+        },
+        "deprecated": list(map(_render_option, found.deprecated)),
+        "defaults": {_render_option(o): {"from": old, "to": new} for o, old, new in found.defaults},
     }
 
 
 # -- for people
 
 
-def lines(diff: Diff, given: str = "") -> Iterator[str]:
+def render_lines(diff: Diff, given: str = "") -> Iterator[str]:
     """Yield a Diff as text: a heading per service, and only what changes.
 
     The first line fits the subject of a commit message, and no line begins with `#`.
@@ -299,21 +303,21 @@ def lines(diff: Diff, given: str = "") -> Iterator[str]:
         name = f" ({s.name})" if s.name != s.id else ""
         yield f"{s.id}{name}, {s.date}: Python {side.python}, {{tree}} is {s.tree}"
     if diff.unbuilt:
-        commands = "; ".join(_command(diff, id_) + given for id_ in diff.unbuilt)
+        commands = "; ".join(_render_command(diff, id_) + given for id_ in diff.unbuilt)
         yield f"Options are compared only if both series are built: {commands}"
     yield ""
     yield "services"
-    yield from _aligned([service.version for service in diff.services])
+    yield from _render_aligned([service.version for service in diff.services])
     for service in diff.services:
-        own = list(_service_lines(service))
+        own = list(_render_service(service))
         if own:
             yield from ("", service.version.name, *own)
     if diff.dependencies:
         yield from ("", f"dependencies, packages openstack-{after.series.id}-<name>")
-        yield from _dependency_lines(diff.dependencies)
+        yield from _render_dependencies(diff.dependencies)
 
 
-def _command(diff: Diff, series: str) -> str:
+def _render_command(diff: Diff, series: str) -> str:
     """Return the command that builds what is missing of a series: some services, or all."""
     side = diff.before if diff.before.series.id == series else diff.after
     partly = any(s.options for s in side.services.values())
@@ -321,12 +325,15 @@ def _command(diff: Diff, series: str) -> str:
     return " ".join(["build-debs", series, "--target", diff.target, *words])
 
 
-def _aligned(rows: Sequence[Change]) -> Iterator[str]:
+def _render_aligned(rows: Sequence[Change]) -> Iterator[str]:
     width = max((len(row.name) for row in rows), default=0) + 2
-    yield from (f"  {_sign(row)} {_told(row, ' ' * (width - len(row.name)))}" for row in rows)
+    yield from (
+        f"  {_choose_sign(row)} {_render_change(row, ' ' * (width - len(row.name)))}"
+        for row in rows
+    )
 
 
-def _sign(change: Change) -> str:
+def _choose_sign(change: Change) -> str:
     if change.before is None:
         return "+"
     if change.after is None:
@@ -334,35 +341,37 @@ def _sign(change: Change) -> str:
     return "~" if change.before != change.after else "="
 
 
-def _told(change: Change, link: str) -> str:
+def _render_change(change: Change, link: str) -> str:
     values = dict.fromkeys(v for v in (change.before, change.after) if v)
     return f"{change.name}{link}{' → '.join(values)}" if values else change.name
 
 
-def _service_lines(service: ServiceDiff) -> Iterator[str]:
+def _render_service(service: ServiceDiff) -> Iterator[str]:
     for part, rows in service.sections.items():
         if rows:
             yield f"  {HEADINGS[part]}"
             link = " = " if part == "presets" else "  "
-            yield from (f"    {_sign(row)} {_told(row, link)}" for row in rows)
+            yield from (f"    {_choose_sign(row)} {_render_change(row, link)}" for row in rows)
     if service.options:
-        yield from _option_lines(service.options)
+        yield from _render_options(service.options)
 
 
-def _option_lines(found: OptionChanges) -> Iterator[str]:
-    yield from _titled("options added", found.added, brief=True)
-    yield from _titled("options removed", found.removed)
-    yield from _titled("options newly deprecated, to be removed", found.deprecated)
-    yield from _paired("options renamed, the old name is still read", found.renamed)
-    yield from _paired("options moved to another section, set them there", found.moved, brief=True)
-    yield from _paired("former names that are no longer read", found.forgotten)
+def _render_options(found: OptionChanges) -> Iterator[str]:
+    yield from _render_names("options added", found.added, brief=True)
+    yield from _render_names("options removed", found.removed)
+    yield from _render_names("options newly deprecated, to be removed", found.deprecated)
+    yield from _render_pairs("options renamed, the old name is still read", found.renamed)
+    yield from _render_pairs(
+        "options moved to another section, set them there", found.moved, brief=True
+    )
+    yield from _render_pairs("former names that are no longer read", found.forgotten)
     if found.defaults:
         yield f"  defaults changed ({len(found.defaults)})"
     for option, old, new in found.defaults:
-        yield f"    {_named(option)}: {_values(old, new)}"
+        yield f"    {_render_option(option)}: {_render_values(old, new)}"
 
 
-def _values(old: str | None, new: str | None) -> str:
+def _render_values(old: str | None, new: str | None) -> str:
     """Return both values of an option; for long lists only the changes. --json has all."""
     if old and new and "," in old + new and len(old + new) > LONG:
         had, has = old.split(","), new.split(",")
@@ -373,14 +382,14 @@ def _values(old: str | None, new: str | None) -> str:
     return " → ".join(v if len(v) <= LONG else f"{v[: LONG - 1]}…" for v in values)
 
 
-def _titled(title: str, found: Sequence[Option], *, brief: bool = False) -> Iterator[str]:
+def _render_names(title: str, found: Sequence[Option], *, brief: bool = False) -> Iterator[str]:
     if found:
         yield f"  {title} ({len(found)})"
     for section, members in groupby(found, key=lambda o: o[0]):
-        yield from _wrapped(f"[{section}]", [name for _, name in members], brief=brief)
+        yield from _wrap_names(f"[{section}]", [name for _, name in members], brief=brief)
 
 
-def _paired(
+def _render_pairs(
     title: str, found: Sequence[tuple[Option, Option | None]], *, brief: bool = False
 ) -> Iterator[str]:
     """Yield pairs of options, grouped by their two sections."""
@@ -395,10 +404,10 @@ def _paired(
     if found:
         yield f"  {title} ({len(found)})"
     for head, names in groups.items():
-        yield from _wrapped(head, names, brief=brief)
+        yield from _wrap_names(head, names, brief=brief)
 
 
-def _wrapped(head: str, names: Sequence[str], *, brief: bool) -> list[str]:
+def _wrap_names(head: str, names: Sequence[str], *, brief: bool) -> list[str]:
     # Screens of names that need no action would hide those that do.
     told = f"{len(names)} options, --json names them" if brief and len(names) > MANY else ""
     glued = (name.replace(" ", GLUE) for name in names)
@@ -413,8 +422,8 @@ def _wrapped(head: str, names: Sequence[str], *, brief: bool) -> list[str]:
     return [row.replace(GLUE, " ") for row in rows]
 
 
-def _dependency_lines(rows: Sequence[Change]) -> Iterator[str]:
+def _render_dependencies(rows: Sequence[Change]) -> Iterator[str]:
     counts = {"+": "added", "-": "removed", "~": "changed"}
-    said = [f"{sum(_sign(r) == s for r in rows)} {word}" for s, word in counts.items()]
+    said = [f"{sum(_choose_sign(r) == s for r in rows)} {word}" for s, word in counts.items()]
     yield f"  {', '.join(said)}"
-    yield from _aligned(sorted(rows, key=lambda r: ("+-~".index(_sign(r)), r.name)))
+    yield from _render_aligned(sorted(rows, key=lambda r: ("+-~".index(_choose_sign(r)), r.name)))

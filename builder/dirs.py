@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import DataError, UsageError
-from builder.files import first_there, unusable
+from builder.files import explain_unusable, find_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,11 +54,11 @@ class Dirs:
         """Where verbs write data: the last overlay, or `projects`."""
         return self.layers[0]
 
-    def lock(self, name: str) -> Path:
+    def locate_lock(self, name: str) -> Path:
         """Return the lock of that name, from the last overlay that has it, or the project's own."""
-        return first_there([root / "locks" / f"{name}.json" for root in self.layers])
+        return find_first([root / "locks" / f"{name}.json" for root in self.layers])
 
-    def locks(self) -> list[str]:
+    def list_locks(self) -> list[str]:
         """Return the names of all locks."""
         return sorted({p.stem for root in self.layers for p in (root / "locks").glob("*.json")})
 
@@ -78,7 +78,7 @@ def locate(env: Mapping[str, str] = os.environ, overlays: Sequence[Path] = ()) -
             hint="run from a checkout, or set BUILD_DEBS_DATA to one",
         )
     _check_places(env)
-    home = Path(env.get("HOME") or _home())
+    home = Path(env.get("HOME") or _find_home())
     cache_home = Path(env.get("XDG_CACHE_HOME") or home / ".cache")
     data_home = Path(env.get("XDG_DATA_HOME") or home / ".local/share")
     cache = Path(env.get("BUILD_DEBS_CACHE") or cache_home / "build-debs").absolute()
@@ -93,13 +93,13 @@ def locate(env: Mapping[str, str] = os.environ, overlays: Sequence[Path] = ()) -
         logs=cache / "logs",
         keys=(data_home / "build-debs/keys").absolute(),
         repo=Path("repo").absolute() if installed else data / "repo",
-        work=work_area(env),
+        work=choose_work_area(env),
         installed=installed,
-        overlays=(*_named_overlays(env), *(path.absolute() for path in overlays)),
+        overlays=(*_list_overlays(env), *(path.absolute() for path in overlays)),
     )
 
 
-def _named_overlays(env: Mapping[str, str]) -> list[Path]:
+def _list_overlays(env: Mapping[str, str]) -> list[Path]:
     found = [Path(word).absolute() for word in env.get("BUILD_DEBS_OVERLAY", "").split(":") if word]
     for path in found:
         if not path.is_dir():
@@ -114,13 +114,13 @@ def _check_places(env: Mapping[str, str]) -> None:
     """
     for name in ("BUILD_DEBS_CACHE", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HOME"):
         value = env.get(name, "")
-        if value and (problem := unusable(value)):
+        if value and (problem := explain_unusable(value)):
             raise UsageError(f"{name}: {problem}")
     if env.get("TMPDIR") and not Path(env["TMPDIR"]).is_dir():
         raise UsageError(f"TMPDIR: {env['TMPDIR']!r} is not a directory")
 
 
-def _home() -> Path:
+def _find_home() -> Path:
     """Return the account's home; HOME may be unset (cron, systemd)."""
     try:
         return Path.home()
@@ -130,7 +130,7 @@ def _home() -> Path:
         ) from error
 
 
-def work_area(env: Mapping[str, str], memory: Path = Path("/dev/shm")) -> Path:  # noqa: S108
+def choose_work_area(env: Mapping[str, str], memory: Path = Path("/dev/shm")) -> Path:  # noqa: S108
     """Return where packages are laid out before they are packed.
 
     TMPDIR if it is set. Else memory if 4 GiB of it are free: for thousands of small files it

@@ -40,7 +40,7 @@ def sha256_text(*texts: str) -> str:
     return digest.hexdigest()
 
 
-def unusable(text: str, *, file: bool = False) -> str:
+def explain_unusable(text: str, *, file: bool = False) -> str:
     """Return why a path cannot be a directory, or with `file` a file; empty if it can.
 
     A missing path can be created in an existing directory. Nothing is created here.
@@ -64,25 +64,25 @@ def unusable(text: str, *, file: bool = False) -> str:
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write `data` under a temporary name in the same directory, then rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(path.parent) as (stream, name):
+    with open_new_file(path.parent) as (stream, name):
         stream.write(data)
         stream.flush()
         name.chmod(mode)
         name.replace(path)
 
 
-def first_there(places: Sequence[Path]) -> Path:
+def find_first(places: Sequence[Path]) -> Path:
     """Return the first of the places that exists, or the last."""
     return next((place for place in places if place.exists()), places[-1])
 
 
 @contextmanager
-def new_file(directory: Path) -> Iterator[tuple[IO[bytes], Path]]:
+def open_new_file(directory: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """Yield a file with a temporary name, which is removed unless the block renames it.
 
     It is locked (flock(2)) while this process has it open, see `sweep`.
     """
-    handle, path = _locked_file(directory)
+    handle, path = _lock_new_file(directory)
     _temporary.add(path)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -92,7 +92,7 @@ def new_file(directory: Path) -> Iterator[tuple[IO[bytes], Path]]:
         _temporary.discard(path)
 
 
-def _locked_file(directory: Path) -> tuple[int, Path]:
+def _lock_new_file(directory: Path) -> tuple[int, Path]:
     while True:
         handle, name = tempfile.mkstemp(dir=directory, prefix=NEW)
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -102,14 +102,14 @@ def _locked_file(directory: Path) -> tuple[int, Path]:
 
 
 @contextmanager
-def directory_atomically(path: Path) -> Iterator[Path]:
+def make_directory_atomically(path: Path) -> Iterator[Path]:
     """Yield a new directory that becomes `path` when the block succeeds.
 
     If another process has made `path` meanwhile, that one is kept: such names are checksums of
     everything that determines the content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with area_of_a_run(path.parent) as area:
+    with open_area(path.parent) as area:
         new = area / "new"
         new.mkdir()
         yield new
@@ -123,14 +123,14 @@ def directory_atomically(path: Path) -> Iterator[Path]:
 def sweep(parent: Path) -> None:
     """Remove directories and files that killed runs have left in `parent`.
 
-    Those of active runs are locked (`area_of_a_run`, `new_file`) and are kept.
+    Those of active runs are locked (`open_area`, `open_new_file`) and are kept.
     """
     for left in filter(_is_ours, parent.glob(f"{AREA}*")):
         with suppress(OSError), (left / LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _remove_area(left)
         # left by a run killed before it had a lock, or while removing it; a run about to lock
-        # it makes another (`_locked_area`)
+        # it makes another (`_lock_new_area`)
         with suppress(OSError):
             left.rmdir()
     for left in parent.glob(f"{NEW}*"):
@@ -148,13 +148,13 @@ def _is_ours(path: Path) -> bool:
 
 
 @contextmanager
-def area_of_a_run(parent: Path) -> Iterator[Path]:
+def open_area(parent: Path) -> Iterator[Path]:
     """Yield a directory below `parent` for the duration of a run; remove those of killed runs.
 
     A run locks its own (flock(2); the lock ends with the process that took it).
     """
     sweep(parent)
-    area, lock = _locked_area(parent)
+    area, lock = _lock_new_area(parent)
     _temporary.add(area)
     try:
         yield area
@@ -175,7 +175,7 @@ def _remove_area(area: Path) -> None:
     shutil.rmtree(area, ignore_errors=True)
 
 
-def _locked_area(parent: Path) -> tuple[Path, int]:
+def _lock_new_area(parent: Path) -> tuple[Path, int]:
     while True:
         area = Path(tempfile.mkdtemp(dir=parent, prefix=AREA))
         try:
@@ -201,6 +201,6 @@ def _remove_all(_code: int) -> None:
 start.at_end.append(_remove_all)
 
 
-def scratch() -> AbstractContextManager[Path]:
-    """Return a context with a directory for temporary files, like `area_of_a_run`."""
-    return area_of_a_run(Path(tempfile.gettempdir()))
+def open_scratch() -> AbstractContextManager[Path]:
+    """Return a context with a directory for temporary files, like `open_area`."""
+    return open_area(Path(tempfile.gettempdir()))

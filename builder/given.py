@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import UsageError
-from builder.files import unusable
-from builder.index import public
+from builder.files import explain_unusable
+from builder.index import strip_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,57 +26,61 @@ class Option(Protocol):
     opts: list[str]
 
 
-def kept(*, file: bool = False) -> Callable[[object, Option, str | None], Path | None]:
+def make_writable_check(
+    *, file: bool = False
+) -> Callable[[object, Option, str | None], Path | None]:
     """Return a check that a directory, or with `file` a file, can be written there."""
 
     def check(_context: object, option: Option, value: str | None) -> Path | None:
         if value is None:
             return None
-        if problem := unusable(value, file=file):
-            raise _refused(option, problem)
+        if problem := explain_unusable(value, file=file):
+            raise _option_error(option, problem)
         return Path(value)
 
     return check
 
 
-def source(*, directory: bool = False) -> Callable[[object, Option, str | None], str | None]:
+def make_source_check(
+    *, directory: bool = False
+) -> Callable[[object, Option, str | None], str | None]:
     """Return a check of a source to read: a non-empty path or an http(s) URL.
 
     With `directory` the path must be a directory. A URL is returned without its user and
-    password (see `index.public`).
+    password (see `index.strip_credentials`).
     """
 
     def check(_context: object, option: Option, value: str | None) -> str | None:
         if value is None:
             return None
         if not value.strip() or not value.isprintable():
-            raise _refused(option, f"expected a path or a URL, got {value!a}")
+            raise _option_error(option, f"expected a path or a URL, got {value!a}")
         if "://" in value:
             if not re.fullmatch(r"https?://[^/?#\s]+[!-~]*", value):
-                raise _refused(option, "expected an http or https URL without blanks")
-            return public(value)
+                raise _option_error(option, "expected an http or https URL without blanks")
+            return strip_credentials(value)
         if directory and not Path(value).is_dir():
-            raise _refused(option, f"{value!r} is not a directory")
+            raise _option_error(option, f"{value!r} is not a directory")
         return value
 
     return check
 
 
-def days(_context: object, option: Option, value: float) -> float:
+def check_days(_context: object, option: Option, value: float) -> float:
     """Check a number of days; NaN and infinity are refused."""
     if not 0 <= value <= MOST_DAYS:
-        raise _refused(option, f"expected a number from 0 to {MOST_DAYS}, got {value}")
+        raise _option_error(option, f"expected a number from 0 to {MOST_DAYS}, got {value}")
     return value
 
 
-def word(_context: object, option: Option, value: str | None) -> str | None:
+def check_word(_context: object, option: Option, value: str | None) -> str | None:
     """Check a word: not empty, and not something a program takes for an option."""
     if value is not None and (
         not value.strip() or value.startswith("-") or not value.isprintable()
     ):
-        raise _refused(option, f"expected a word, got {value!a}")
+        raise _option_error(option, f"expected a word, got {value!a}")
     return value
 
 
-def _refused(option: Option, problem: str) -> UsageError:
+def _option_error(option: Option, problem: str) -> UsageError:
     return UsageError(f"{option.opts[0]}: {problem}")

@@ -1,7 +1,7 @@
 """Which package indexes to ask: those that uv and pip are configured for on this machine.
 
 An index's user and password are sent only to its own origin (scheme, host and port) and are never
-printed or stored: messages pass through `hidden`.
+printed or stored: messages pass through `mask_secrets`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Index:
     name: str = ""
 
 
-def configured() -> Index | None:
+def find_index() -> Index | None:
     """Return the configured index, or None for the clients' own default.
 
     uv's variables come first, then pip's variable, then pip's files (the last one wins, as
@@ -47,20 +47,20 @@ def configured() -> Index | None:
     """
     for variable in VARIABLES:
         if value := os.environ.get(variable, "").strip():
-            return _index(value, variable)
-    file, url = _of_pip()
-    return _index(url, file) if url else None
+            return _parse_index(value, variable)
+    file, url = _read_pip_files()
+    return _parse_index(url, file) if url else None
 
 
-def further() -> list[Index]:
-    """Return the indexes to ask before the one of `configured`, in uv's order.
+def list_further_indexes() -> list[Index]:
+    """Return the indexes to ask before the one of `find_index`, in uv's order.
 
     Raises UsageError for an invalid URL.
     """
-    return [_index(word, FURTHER) for word in os.environ.get(FURTHER, "").split()]
+    return [_parse_index(word, FURTHER) for word in os.environ.get(FURTHER, "").split()]
 
 
-def _of_pip() -> tuple[str, str]:
+def _read_pip_files() -> tuple[str, str]:
     """Return the index from pip's files, and the file that names it."""
     found = "", ""
     for file in (*PIP_FILES, os.environ.get("PIP_CONFIG_FILE", "")):
@@ -71,7 +71,7 @@ def _of_pip() -> tuple[str, str]:
             parser.read(Path(file).expanduser(), encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError) as error:
             reason = str(error).splitlines()[0]
-            raise DataError(f"{file}: not a pip configuration: {hidden(reason)}") from error
+            raise DataError(f"{file}: not a pip configuration: {mask_secrets(reason)}") from error
         except (RuntimeError, OSError):  # no home, or not readable by this account
             continue
         url = parser.get("global", "index-url", fallback="").strip()
@@ -79,12 +79,12 @@ def _of_pip() -> tuple[str, str]:
     return found
 
 
-def _index(text: str, origin: str) -> Index:
+def _parse_index(text: str, origin: str) -> Index:
     named = origin.startswith("UV") and "=" in text.partition("://")[0]  # uv: `name=URL`
     name, address = text.split("=", 1) if named else ("", text)
     url, user, password = split(address)
     if not re.match(r"(https?|file)://", url):
-        raise UsageError(f"{origin}: not a URL: {hidden(text)!r}")
+        raise UsageError(f"{origin}: not a URL: {mask_secrets(text)!r}")
     if name:
         stem = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
         user = os.environ.get(f"{stem}_USERNAME") or user
@@ -97,7 +97,7 @@ def split(url: str) -> tuple[str, str, str]:
     try:
         parts = urlsplit(url)
     except ValueError as error:  # an unmatched bracket
-        raise UsageError(f"expected a URL, got {hidden(url)!r}") from error
+        raise UsageError(f"expected a URL, got {mask_secrets(url)!r}") from error
     account, at, host = parts.netloc.rpartition("@")
     if not at:
         return url, "", ""
@@ -105,15 +105,15 @@ def split(url: str) -> tuple[str, str, str]:
     return urlunsplit(parts._replace(netloc=host)), unquote(user), unquote(password)
 
 
-def public(url: str) -> str:
+def strip_credentials(url: str) -> str:
     """Return the user's URL without user and password, which are remembered for its origin."""
     clean, user, password = split(url)
     if user or password:
-        _given[origin(clean)] = user, password
+        _given[parse_origin(clean)] = user, password
     return clean
 
 
-def origin(url: str) -> str:
+def parse_origin(url: str) -> str:
     """Return the origin of a URL (RFC 6454): scheme, host and port."""
     try:
         parts = urlsplit(url)
@@ -123,59 +123,59 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
 
 
-def credentials(url: str) -> tuple[str, str] | None:
+def find_credentials(url: str) -> tuple[str, str] | None:
     """Return the user and password for a URL: those of an index, or of a URL with its origin."""
-    here = origin(url)
-    for found in (*further(), configured()):
-        if found and (found.user or found.password) and origin(found.url) == here:
+    here = parse_origin(url)
+    for found in (*list_further_indexes(), find_index()):
+        if found and (found.user or found.password) and parse_origin(found.url) == here:
             return found.user, found.password
     return _given.get(here)
 
 
-def hidden(text: str) -> str:
+def mask_secrets(text: str) -> str:
     """Return a text with the credentials of its URLs, and all known passwords, masked."""
     text = re.sub(r"(?<=://)[^/\s@'\"<>]*@", "****@", text)
-    for secret in _secrets():
+    for secret in _list_secrets():
         text = text.replace(secret, "****")
     return text
 
 
-def _secrets() -> set[str]:
+def _list_secrets() -> set[str]:
     known = {password for _, password in _given.values()}
     for name, value in os.environ.items():
         if re.fullmatch(r"UV_INDEX_.*_PASSWORD", name):
             known.add(value)
         elif name in VARIABLES:
-            known.add(_password(value))
+            known.add(_parse_password(value))
         elif name == FURTHER:
-            known |= {_password(word) for word in value.split()}
+            known |= {_parse_password(word) for word in value.split()}
     long = {s for s in known if len(s) > 3}  # shorter ones occur in too many words
     return long | {quote(s, safe="") for s in long}
 
 
-def _password(address: str) -> str:
+def _parse_password(address: str) -> str:
     """Return the password in an address, `URL` or `name=URL`, malformed ones too; else nothing."""
     authority = re.split("[/?#]", address.partition("://")[2], maxsplit=1)[0]
     return unquote(authority.rpartition("@")[0].partition(":")[2])
 
 
-def index_urls(default: str) -> list[str]:
+def list_urls(default: str) -> list[str]:
     """Return the URLs of the indexes in the order to ask them, without credentials.
 
     `default` is the clients' own, used if none is configured.
     """
-    found = configured()
-    return [*(extra.url for extra in further()), found.url if found else default]
+    found = find_index()
+    return [*(extra.url for extra in list_further_indexes()), found.url if found else default]
 
 
-def uv_arguments() -> list[str]:
-    """Return the options that make uv ignore all configuration but `uv_environment`."""
+def list_uv_arguments() -> list[str]:
+    """Return the options that make uv ignore all configuration but `make_uv_environment`."""
     return ["--no-config"]
 
 
-def uv_environment() -> dict[str, str]:
+def make_uv_environment() -> dict[str, str]:
     """Return the index as uv's variables, which other accounts cannot see."""
-    found = configured()
+    found = find_index()
     if found is None:
         return {}
     parts = urlsplit(found.url)

@@ -170,16 +170,16 @@ def _begin_progress() -> Progress:
 _display = _Display()
 
 
-def _terminal() -> bool:
+def _has_terminal() -> bool:
     plain = os.environ.get("TERM") == "dumb" or os.environ.get("CI")
     return sys.stderr.isatty() and not plain
 
 
 @contextmanager
-def waiting(title: str, total: int = 0) -> Iterator[Step]:
+def show_step(title: str, total: int = 0) -> Iterator[Step]:
     """Show a running step on a terminal, and print nothing at its end."""
     step = Step(title, total)
-    if _level < 1 or not _terminal():
+    if _level < 1 or not _has_terminal():
         yield step
         return
     _display.push(step)
@@ -195,7 +195,7 @@ def step(title: str, total: int | None = None) -> Iterator[Step]:
     if total == 0:
         yield Step(title, 0)
         return
-    with waiting(title, total or 0) as progress:
+    with show_step(title, total or 0) as progress:
         yield progress
     count = f": {progress.done}" if total else ""
     info(f"{title}{count} ({progress.seconds:.1f} s)")

@@ -60,13 +60,13 @@ def render_page() -> str:
         f".B {NAME}",
         "[\\fIverb\\fR] [\\fIoptions\\fR] [\\fIarguments\\fR]",
         ".SH DESCRIPTION",
-        *_paragraphs(cli.help or ""),
+        *_render_paragraphs(cli.help or ""),
         ".SH VERBS",
-        *_verbs(cli, context),
+        *_render_verbs(cli, context),
         ".SH EXIT STATUS",
-        *_items(EXIT_CODES),
+        *_render_items(EXIT_CODES),
         ".SH ENVIRONMENT",
-        *_items(ENVIRONMENT),
+        *_render_items(ENVIRONMENT),
         ".SH SEE ALSO",
         ".BR openstack-node (8),",
         ".BR apt (8)",
@@ -74,37 +74,37 @@ def render_page() -> str:
     return "\n".join(parts) + "\n"
 
 
-def _verbs(group: click.Group, context: click.Context) -> Iterator[str]:
+def _render_verbs(group: click.Group, context: click.Context) -> Iterator[str]:
     for name, command in sorted(group.commands.items()):
         inner = click.Context(command, info_name=name, parent=context)
         if isinstance(command, click.Group):
-            yield from _verbs(command, inner)
+            yield from _render_verbs(command, inner)
             continue
         words = " ".join(command.collect_usage_pieces(inner))
         path = inner.command_path.removeprefix(f"{NAME} ")
-        yield f".SS {_escaped(path)} {_escaped(words)}"
-        yield from _paragraphs(command.help or "")
+        yield f".SS {_escape(path)} {_escape(words)}"
+        yield from _render_paragraphs(command.help or "")
         rows = [row for p in command.get_params(inner) if (row := p.get_help_record(inner))]
-        yield from _items({term: said for term, said in rows if said})
+        yield from _render_items({term: said for term, said in rows if said})
 
 
-def _items(rows: dict[str, str]) -> Iterator[str]:
+def _render_items(rows: dict[str, str]) -> Iterator[str]:
     for term, said in rows.items():
-        yield from (".TP", f".B {_escaped(term)}", _escaped(said))
+        yield from (".TP", f".B {_escape(term)}", _escape(said))
 
 
-def _paragraphs(text: str) -> Iterator[str]:
+def _render_paragraphs(text: str) -> Iterator[str]:
     for part in text.strip().split("\n\n"):
-        yield from (".PP", _escaped(" ".join(part.replace("\b", "").split())))
+        yield from (".PP", _escape(" ".join(part.replace("\b", "").split())))
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     """Return a text for man(7): hyphens are hyphens, and no line is a request."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
 
-def files() -> dict[str, str]:
+def render_files() -> dict[str, str]:
     """Return every file, by its path below `docs/share/`."""
     found = {PAGE: render_page()}
     for path, shell in COMPLETIONS.items():
@@ -114,7 +114,7 @@ def files() -> dict[str, str]:
 
 def main() -> None:
     """Regenerate all of them in a checkout."""
-    for name, text in files().items():
+    for name, text in render_files().items():
         path = ROOM / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -37,12 +37,12 @@ def load(root: Path, layer: str = "") -> Mapping[str, Mapping[str, tuple[Patch, 
     `layer` is the name of the overlay they come from. Raises DataError that names the file.
     """
     return {
-        series.name: {d.name: _read(d, layer) for d in _directories(series)}
-        for series in _directories(root)
+        series.name: {d.name: _read(d, layer) for d in _list_directories(series)}
+        for series in _list_directories(root)
     }
 
 
-def _directories(parent: Path) -> list[Path]:
+def _list_directories(parent: Path) -> list[Path]:
     """Return the directories in `parent`; anything else there is a DataError."""
     found = sorted(parent.iterdir()) if parent.is_dir() else []
     if strays := [p for p in found if not p.is_dir()]:
@@ -58,17 +58,17 @@ def _read(directory: Path, layer: str) -> tuple[Patch, ...]:
     series = directory / SERIES
     if not series.is_file():
         raise DataError(f"{series}: no such file", hint="list the patches in it, one per line")
-    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in _text(series).splitlines()]
-    paths = [_path(directory, line) for line in lines if line]
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in _read_text(series).splitlines()]
+    paths = [_find_patch(directory, line) for line in lines if line]
     names = [path.name for path in paths]
     if twice := [name for name in names if names.count(name) > 1]:
         raise DataError(f"{series}: {twice[0]!r} is listed twice")
     if left := sorted({p.name for p in directory.glob("*.patch")} - set(names)):
         raise DataError(f"{series}: does not list {', '.join(left)}")
-    return tuple(_patch(path, layer) for path in paths)
+    return tuple(_read_patch(path, layer) for path in paths)
 
 
-def _path(directory: Path, line: str) -> Path:
+def _find_patch(directory: Path, line: str) -> Path:
     """Return the file that a line of a series names, here or in another series."""
     path = directory / line
     shared = _OF_ANOTHER.fullmatch(line)
@@ -81,8 +81,8 @@ def _path(directory: Path, line: str) -> Path:
     return path.parent.resolve() / path.name
 
 
-def _patch(path: Path, layer: str) -> Patch:
-    text = _text(path)  # a patch may have lines that end in CR LF
+def _read_patch(path: Path, layer: str) -> Patch:
+    text = _read_text(path)  # a patch may have lines that end in CR LF
     if not _NAME.fullmatch(path.name):
         raise DataError(f"{path.parent}: expected a name such as fix-it.patch, got {path.name!r}")
     header = re.split(r"^--- ", text, maxsplit=1, flags=re.MULTILINE)[0]
@@ -94,7 +94,7 @@ def _patch(path: Path, layer: str) -> Patch:
     return Patch(path.name, found[1], text, layer)
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return reading.read_bytes(path).decode()
     except UnicodeDecodeError as error:

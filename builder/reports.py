@@ -30,7 +30,7 @@ class Report:
 
 
 @contextmanager
-def reported(place: Path | None) -> Iterator[Report]:
+def open_report(place: Path | None) -> Iterator[Report]:
     """Yield a report for a run, and write it to `place` when the run ends, however it ends.
 
     `exit_code` is what the command will exit with.
@@ -38,29 +38,29 @@ def reported(place: Path | None) -> Iterator[Report]:
     report, start = Report(), time.monotonic()
     error: BaseException | None = None
 
-    def ended(code: int) -> None:
+    def write_interrupted(code: int) -> None:
         if place is not None:
             report.exit_code = code
             text = json.dumps(
-                table(report, KeyboardInterrupt(), time.monotonic() - start), indent=1
+                make_table(report, KeyboardInterrupt(), time.monotonic() - start), indent=1
             )
             _write(place, f"{text}\n".encode(), failed=True)
 
-    at_end.append(ended)
+    at_end.append(write_interrupted)
     try:
         yield report
     except BaseException as failure:
         error = failure
-        report.exit_code = code_of(failure)
+        report.exit_code = find_exit_code(failure)
         raise
     finally:
-        at_end.remove(ended)
+        at_end.remove(write_interrupted)
         if place is not None:
-            text = json.dumps(table(report, error, time.monotonic() - start), indent=1) + "\n"
+            text = json.dumps(make_table(report, error, time.monotonic() - start), indent=1) + "\n"
             _write(place, text.encode(), failed=error is not None)
 
 
-def code_of(error: BaseException) -> int:
+def find_exit_code(error: BaseException) -> int:
     """Return the code the command exits with because of an error."""
     if isinstance(error, BuildDebsError):
         return error.exit_code
@@ -70,26 +70,26 @@ def code_of(error: BaseException) -> int:
     return INTERRUPTED if isinstance(error, KeyboardInterrupt) else BuildDebsError.exit_code
 
 
-def table(report: Report, error: BaseException | None, seconds: float) -> dict[str, Any]:
+def make_table(report: Report, error: BaseException | None, seconds: float) -> dict[str, Any]:
     """Return the report as JSON-compatible values (README.md documents its keys)."""
     failures = [*([error] if error else []), *report.failures]
     return {
         **report.facts,
         "exit-code": report.exit_code,
         "seconds": round(seconds, 1),
-        "errors": [_error(e) for e in failures],
-        "logs": sorted({str(log) for e in failures for log in logs_of(e)}),
+        "errors": [_describe_error(e) for e in failures],
+        "logs": sorted({str(log) for e in failures for log in list_logs(e)}),
     }
 
 
-def _error(error: BaseException) -> dict[str, Any]:
+def _describe_error(error: BaseException) -> dict[str, Any]:
     if isinstance(error, BuildDebsError):
         return {"message": error.message, "details": list(error.details), "hint": error.hint}
     message = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
     return {"message": message or type(error).__name__, "details": [], "hint": ""}
 
 
-def logs_of(error: BaseException) -> Iterator[Path]:
+def list_logs(error: BaseException) -> Iterator[Path]:
     """Yield the log files that an error and its causes name."""
     seen: BaseException | None = error
     while seen is not None:

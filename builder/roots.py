@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Literal
 from builder import log
 from builder.errors import BuildError, MissingToolError
 from builder.files import (
-    area_of_a_run,
-    scratch,
+    open_area,
+    open_scratch,
     sha256_file,
     sha256_text,
     write_atomically,
@@ -85,7 +85,7 @@ class Source:
     suite: str
 
 
-def sources(suite: str, machine: str) -> list[Source]:
+def find_sources(suite: str, machine: str) -> list[Source]:
     """Return the mirrors of `suite`: those apt here uses for the suite `machine`, renamed."""
     # Without lists apt knows no code names, only what is written in its sources.
     argv = ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"]
@@ -177,7 +177,7 @@ def open_root(
 
     `cache` keeps the tarball; one older than `days` is rebuilt if the mirror answers.
     """
-    archive = _archive(suite, sorted(set(packages)), machine, cache, days)
+    archive = _provide_archive(suite, sorted(set(packages)), machine, cache, days)
     directory = area / "root"
     directory.mkdir()
     with log.step(f"unpack the build root of {suite}"):
@@ -190,9 +190,11 @@ def open_root(
     return root
 
 
-def _archive(suite: str, packages: list[str], machine: str, cache: Path, days: float) -> Path:
+def _provide_archive(
+    suite: str, packages: list[str], machine: str, cache: Path, days: float
+) -> Path:
     """Return the tarball of a root; if several processes need it, one makes it."""
-    found = sources(suite, machine)
+    found = find_sources(suite, machine)
     digest = sha256_text(suite, *packages, repr(found), *LEFT_OUT)[:12]
     cache.mkdir(parents=True, exist_ok=True)
     archive = cache / f"{suite}-{digest}.tar.zst"
@@ -202,7 +204,7 @@ def _archive(suite: str, packages: list[str], machine: str, cache: Path, days: f
         except BlockingIOError:
             log.info(f"waiting for another build to make the build root of {suite}")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        state = _state(archive)
+        state = _read_state(archive)
         if state != "sound" or is_old(archive, days):
             if state == "damaged":
                 log.warning(f"{archive} in the cache is damaged: rebuilding it")
@@ -217,21 +219,21 @@ def _archive(suite: str, packages: list[str], machine: str, cache: Path, days: f
             for old in cache.glob(f"{suite}-*.tar.zst"):
                 if is_old(old, days):
                     old.unlink()
-                    _sum(old).unlink(missing_ok=True)
+                    _locate_checksum(old).unlink(missing_ok=True)
     return archive
 
 
-def _sum(archive: Path) -> Path:
+def _locate_checksum(archive: Path) -> Path:
     """Return the checksum file of a root's tarball, next to it."""
     return archive.with_name(f"{archive.name}.sha256")
 
 
-def _state(archive: Path) -> Literal["absent", "unknown", "damaged", "sound"]:
+def _read_state(archive: Path) -> Literal["absent", "unknown", "damaged", "sound"]:
     """Return the state of a cached root; `unknown` means without a checksum."""
     if not archive.is_file():
         return "absent"
     try:
-        wanted = _sum(archive).read_text(encoding="utf-8", errors="replace").strip()
+        wanted = _locate_checksum(archive).read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
         return "unknown"
     return "sound" if sha256_file(archive) == wanted else "damaged"
@@ -260,7 +262,7 @@ def _bootstrap(suite: str, packages: list[str], found: list[Source], archive: Pa
     ]
     lines = "".join(f"deb {source.uri} {source.suite} main\n" for source in found)
     # mmdebstrap's directory is removed with ours, even if it is killed; its apt must get in
-    with area_of_a_run(archive.parent) as area, scratch() as temporary:
+    with open_area(archive.parent) as area, open_scratch() as temporary:
         temporary.chmod(0o711)
         new = area / archive.name
         env = {"TMPDIR": str(temporary)}
@@ -273,6 +275,6 @@ def _bootstrap(suite: str, packages: list[str], found: list[Source], archive: Pa
                 hint=f"by hand: {shlex.join(argv)} {suite} ROOT.tar",
             ) from error
         digest = sha256_file(new)
-        _sum(archive).unlink(missing_ok=True)
+        _locate_checksum(archive).unlink(missing_ok=True)
         new.replace(archive)
-        write_atomically(_sum(archive), f"{digest}\n".encode())
+        write_atomically(_locate_checksum(archive), f"{digest}\n".encode())

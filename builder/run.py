@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uv
 
 from builder.errors import BuildError, MissingToolError
-from builder.index import hidden, uv_environment
+from builder.index import make_uv_environment, mask_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ PACKAGE_OF = {
 }
 
 
-def in_utf8() -> None:
+def restart_in_utf8() -> None:
     """Restart this process in Python's UTF-8 mode (PEP 540) if the locale is not UTF-8.
 
     Names in archives are UTF-8. With a file system encoding taken from another locale they
@@ -84,7 +84,9 @@ def uv_program() -> str:
         return uv.find_uv_bin()
 
 
-def environment(extra: Mapping[str, str] | None = None, *, index: bool = False) -> dict[str, str]:
+def make_environment(
+    extra: Mapping[str, str] | None = None, *, index: bool = False
+) -> dict[str, str]:
     """Return the environment a child gets: the allow-list, fixed locale and zone, then `extra`.
 
     `index` lets the package index client's own settings through.
@@ -92,7 +94,7 @@ def environment(extra: Mapping[str, str] | None = None, *, index: bool = False) 
     prefixes = PASSED_PREFIXES + (INDEX_PREFIXES if index else ())
     env = {k: v for k, v in os.environ.items() if k in PASSED or k.startswith(prefixes)}
     if index:
-        env |= uv_environment()
+        env |= make_uv_environment()
     return {**env, "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0", **(extra or {})}
 
 
@@ -121,7 +123,7 @@ def run(
     `check` is set. A caller that can say more catches it and raises its own error.
     """
     words = [find(str(argv[0])), *(str(a) for a in argv[1:])]
-    options: dict[str, Any] = {"cwd": cwd, "env": environment(env, index=index)}
+    options: dict[str, Any] = {"cwd": cwd, "env": make_environment(env, index=index)}
     if input_bytes is None:
         options["stdin"] = subprocess.DEVNULL
     else:
@@ -137,14 +139,18 @@ def run(
     if check and done.returncode != 0:
         raise BuildError(
             f"{argv[0]} failed with status {done.returncode}",
-            details=[hidden(line) for line in tail(done, log)] if index else tail(done, log),
+            details=[mask_secrets(line) for line in read_tail(done, log)]
+            if index
+            else read_tail(done, log),
             hint=f"full log: {log}" if log else "",
             log=log,
         )
     return done
 
 
-def tail(done: subprocess.CompletedProcess[bytes], log: Path | None, lines: int = 15) -> list[str]:
+def read_tail(
+    done: subprocess.CompletedProcess[bytes], log: Path | None, lines: int = 15
+) -> list[str]:
     """Return the last lines of a process's output."""
     raw = log.read_bytes() if log else (done.stdout or b"") + (done.stderr or b"")
     return raw.decode(errors="replace").rstrip().splitlines()[-lines:]

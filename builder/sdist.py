@@ -20,13 +20,13 @@ LONGEST_WALK = 1000  # steps; a longer walk is taken for a circle of links
 DEFAULT_BACKEND = ("setuptools>=40.8.0", "wheel")  # PEP 517: no pyproject.toml means setuptools
 
 
-def pyproject_requires(path: Path) -> tuple[str, ...]:
+def read_build_requires(path: Path) -> tuple[str, ...]:
     """Return `[build-system] requires` of an sdist file, or PEP 517's default.
 
     Raises BuildError if the file is not an archive, or its pyproject.toml not TOML.
     """
-    with archives.reading(path, KIND):
-        text = _member(path, "pyproject.toml")
+    with archives.report_damage(path, KIND):
+        text = _read_member(path, "pyproject.toml")
         table: dict[str, Any] = tomllib.loads(text or "").get("build-system", {})
         requires = table.get("requires", DEFAULT_BACKEND)
         if not isinstance(requires, list | tuple) or not all(isinstance(r, str) for r in requires):
@@ -34,7 +34,7 @@ def pyproject_requires(path: Path) -> tuple[str, ...]:
         return tuple(requires)
 
 
-def _member(path: Path, name: str) -> str | None:
+def _read_member(path: Path, name: str) -> str | None:
     """Return the text of the member `<top>/<name>`, or None if there is none."""
     if path.suffix == ".zip":
         with archives.open_zip(path, KIND) as archive:

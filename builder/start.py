@@ -37,17 +37,17 @@ SECONDS_TO_END = 30.0  # for removing files after a signal; then the worker is k
 
 def main() -> None:
     """Run the command line in a process that ends with this one, and exit as it does."""
-    _standard_streams()
+    _open_standard_streams()
     if sys.getfilesystemencoding() != "utf-8":
         from builder import run  # noqa: PLC0415 - it takes a while
 
-        run.in_utf8()
+        run.restart_in_utf8()
     signal.pthread_sigmask(signal.SIG_BLOCK, (*ENDING, *PAUSING))
     alive, held = os.pipe()
     keeper = os.fork()
     if keeper:
         os.close(alive)
-        os._exit(_waited(keeper))
+        os._exit(_wait_for_keeper(keeper))
     os.close(held)
     _keep(alive)
     # from here on this is the worker
@@ -56,7 +56,7 @@ def main() -> None:
     cli.main()
 
 
-def _standard_streams() -> None:
+def _open_standard_streams() -> None:
     """Open those of 0, 1 and 2 that the caller closed, so that no other file gets their numbers."""
     for number in range(3):
         try:
@@ -69,7 +69,7 @@ def _standard_streams() -> None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
-def _waited(keeper: int) -> int:
+def _wait_for_keeper(keeper: int) -> int:
     """Act as the first process: pass signals on to the keeper; return the exit code."""
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
@@ -78,7 +78,7 @@ def _waited(keeper: int) -> int:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     _handle(pass_on, *ENDING, *PAUSING)
-    return _code(os.waitpid(keeper, 0)[1])
+    return _decode_status(os.waitpid(keeper, 0)[1])
 
 
 def _keep(alive: int) -> None:
@@ -101,10 +101,10 @@ def _keep(alive: int) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PAUSING)
         return
     os.close(held)
-    os._exit(_kept(worker, working, alive))
+    os._exit(_watch_worker(worker, working, alive))
 
 
-def _kept(worker: int, working: int, alive: int) -> int:
+def _watch_worker(worker: int, working: int, alive: int) -> int:
     """Wait until the worker or the first process ends; leave no descendants.
 
     `working` and `alive` are pipes that reach end of file when those are gone.
@@ -117,7 +117,7 @@ def _kept(worker: int, working: int, alive: int) -> int:
             _send(worker, number)
         else:
             stop = number == signal.SIGTSTP
-            for pid in descendants(os.getpid()):
+            for pid in list_descendants(os.getpid()):
                 _send(pid, signal.SIGSTOP if stop else signal.SIGCONT)
 
     _handle(pass_on, *ENDING, *PAUSING)
@@ -140,13 +140,13 @@ def _kept(worker: int, working: int, alive: int) -> int:
                 "hint: the kernel kills processes that use too much memory; --jobs 1 uses less\n"
             )
         _write(text)
-    return _code(status)
+    return _decode_status(status)
 
 
 def _end_all() -> None:
     """Kill all descendants, until there are none."""
     while True:
-        for pid in descendants(os.getpid()):
+        for pid in list_descendants(os.getpid()):
             _send(pid, signal.SIGKILL)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -168,7 +168,7 @@ def _end(number: int) -> NoReturn:
     name = signal.Signals(number).name
     _write(f"{shown}{name}: ended; finished work is in the cache\n")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # threads may complain about what is killed now
-    for pid in descendants(os.getpid()):
+    for pid in list_descendants(os.getpid()):
         _send(pid, signal.SIGKILL)
     for call in at_end[::-1]:
         with suppress(OSError):
@@ -176,7 +176,7 @@ def _end(number: int) -> NoReturn:
     os._exit(128 + number)
 
 
-def descendants(ancestor: int) -> list[int]:
+def list_descendants(ancestor: int) -> list[int]:
     """Return the descendants of a process, by the parents that /proc names (proc(5))."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):  # noqa: PTH208 - names alone
@@ -219,7 +219,7 @@ def _send(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _code(status: int) -> int:
+def _decode_status(status: int) -> int:
     """Return a shell's exit code for a status of waitpid(2)."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 

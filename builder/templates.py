@@ -16,7 +16,7 @@ MAINTAINER = "build-debs <build-debs@openstack.invalid>"
 
 
 @cache
-def environment(root: Path) -> jinja2.Environment:
+def make_environment(root: Path) -> jinja2.Environment:
     """Return the templates of a directory; an undefined name is an error."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(root),
@@ -30,7 +30,7 @@ def environment(root: Path) -> jinja2.Environment:
 
 def render(root: Path, template: str, /, **values: object) -> str:
     """Render the template of that name below `root`."""
-    return environment(root).get_template(template).render(**values)
+    return make_environment(root).get_template(template).render(**values)
 
 
 def date_822(epoch_seconds: int) -> str:

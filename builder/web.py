@@ -26,7 +26,7 @@ class NoAnswerError(Exception):
     """
 
     def __init__(self, text: str, status: int = 0) -> None:
-        super().__init__(index.hidden(text))
+        super().__init__(index.mask_secrets(text))
         self.status = status
 
 
@@ -39,7 +39,7 @@ class Credentials(AuthBase):
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Add them to the request."""
         url = request.url or ""
-        found = index.credentials(url) or get_netrc_auth(url)
+        found = index.find_credentials(url) or get_netrc_auth(url)
         if not found and (own := get_auth_from_url(url)) != ("", ""):
             found = own
         if not found:
@@ -50,7 +50,7 @@ class Credentials(AuthBase):
         return signed
 
 
-def session() -> requests.Session:
+def open_session() -> requests.Session:
     """Return a session; threads need one each."""
     made = requests.Session()
     made.auth = Credentials()
@@ -63,7 +63,7 @@ def get(url: str, *, timeout: float, largest: int) -> bytes:
     """Return the content of a URL; NoAnswerError if it is unavailable or larger than `largest`."""
     found = bytearray()
     try:
-        with session() as client, client.get(url, timeout=timeout, stream=True) as answer:
+        with open_session() as client, client.get(url, timeout=timeout, stream=True) as answer:
             if not answer.ok:
                 raise NoAnswerError(f"{answer.status_code} {answer.reason}", answer.status_code)
             for chunk in answer.iter_content(CHUNK):
@@ -75,6 +75,6 @@ def get(url: str, *, timeout: float, largest: int) -> bytes:
     return bytes(found)
 
 
-def hint(status: int, otherwise: str) -> str:
+def choose_hint(status: int, otherwise: str) -> str:
     """Return the hint for a status: where to put credentials if it refuses them, or `otherwise`."""
     return index.HINT if status in REFUSED else otherwise

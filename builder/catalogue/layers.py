@@ -36,7 +36,7 @@ class Layers:
 
     roots: tuple[Path, ...]
 
-    def files(self, room: str) -> dict[str, list[Path]]:
+    def list_files(self, room: str) -> dict[str, list[Path]]:
         """Return the TOML files of a room by what they describe, lower layers first."""
         found: dict[str, list[Path]] = {}
         for root in self.roots:
@@ -44,16 +44,16 @@ class Layers:
                 found.setdefault(path.stem, []).append(path)
         return dict(sorted(found.items()))
 
-    def rows(self, name: str, cls: type[T]) -> T:
+    def read_rows(self, name: str, cls: type[T]) -> T:
         """Return a file of rows, joined over all layers, as one value of `cls`."""
         found = [path for root in self.roots if (path := root / name).exists()]
         return read_rows(found, cls) if found else cls()
 
-    def patches(self) -> Mapping[str, Mapping[str, tuple[Patch, ...]]]:
+    def read_patches(self) -> Mapping[str, Mapping[str, tuple[Patch, ...]]]:
         """Return the patches by series and canonical name of a distribution."""
         found: dict[str, dict[str, tuple[Patch, ...]]] = {}
         for i, root in enumerate(self.roots):
-            layer = label(root) if i else ""
+            layer = name_layer(root) if i else ""
             for series, by_name in patches.load(root / "patches", layer).items():
                 own = found.setdefault(series, {})
                 for name, more in by_name.items():
@@ -79,7 +79,7 @@ class Layers:
                         hint=f"nearest: {nearest(path.name, known)}",
                     )
 
-    def told(self) -> list[str]:
+    def list_overlay_files(self) -> list[str]:
         """Return the files of the overlays, each with its overlay's path."""
         return [
             str(path)
@@ -90,7 +90,7 @@ class Layers:
         ]
 
 
-def label(root: Path) -> str:
+def name_layer(root: Path) -> str:
     """Return an overlay's name for use in versions: letters and digits of its directory's name."""
     kept = "".join(c for c in root.resolve().name.lower() if c.isascii() and c.isalnum())
     return kept or "local"

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from builder.catalogue.layers import Layers, read, read_rows
 from builder.errors import DataError, UsageError, nearest
-from builder.files import first_there
+from builder.files import find_first
 from builder.model.service import Package, Service, Successor, holds
 from builder.model.values import (
     Catalogue,
@@ -75,21 +75,21 @@ def load(root: Path, overlays: Sequence[Path] = ()) -> Catalogue:
     """
     layers = Layers((root, *overlays))
     layers.check()
-    overrides = layers.files("overrides")
+    overrides = layers.list_files("overrides")
     catalogue = Catalogue(
         root=root,
         overlays=tuple(overlays),
         series=_load_each(layers, "series", Series, "id"),
         targets=_load_each(layers, "targets", Target, "suite"),
         services=load_services(root, overlays),
-        drivers=layers.rows("drivers.toml", _DriverFile).driver,
+        drivers=layers.read_rows("drivers.toml", _DriverFile).driver,
         overrides={name: read_rows(paths, Overrides) for name, paths in overrides.items()},
-        lintian=layers.rows("lintian.toml", _LintianFile).override,
-        recipes=layers.rows("recipes.toml", _RecipeFile).recipe,
-        roles=layers.rows("roles.toml", _RoleFile).role,
-        patches=layers.patches(),
-        upgrade_steps=layers.rows("upgrades.toml", _UpgradeFile).step,
-        successors=layers.rows("successors.toml", _SuccessorFile).package,
+        lintian=layers.read_rows("lintian.toml", _LintianFile).override,
+        recipes=layers.read_rows("recipes.toml", _RecipeFile).recipe,
+        roles=layers.read_rows("roles.toml", _RoleFile).role,
+        patches=layers.read_patches(),
+        upgrade_steps=layers.read_rows("upgrades.toml", _UpgradeFile).step,
+        successors=layers.read_rows("successors.toml", _SuccessorFile).package,
         proofs=load_proofs(root),
     )
     _check(catalogue)
@@ -103,13 +103,13 @@ def load_services(root: Path, overlays: Sequence[Path] = ()) -> Mapping[str, Ser
 
 def load_proofs(root: Path) -> tuple[Proof, ...]:
     """Read the proofs below `root` (`projects/`)."""
-    return Layers((root,)).rows("proven.toml", _ProofFile).proof
+    return Layers((root,)).read_rows("proven.toml", _ProofFile).proof
 
 
 def _load_each(layers: Layers, room: str, cls: type[T], key: str) -> dict[str, T]:
     """Read each `<key>.toml` of a room; the file's name must match its `key`."""
     found = {}
-    for stem, paths in layers.files(room).items():
+    for stem, paths in layers.list_files(room).items():
         value = read(paths, cls)
         name = getattr(value, key)
         if name != stem:
@@ -118,11 +118,11 @@ def _load_each(layers: Layers, room: str, cls: type[T], key: str) -> dict[str, T
     return found
 
 
-def _file(catalogue: Catalogue, room: str, name: str = "") -> Path:
+def _find_file(catalogue: Catalogue, room: str, name: str = "") -> Path:
     """Return the data file that takes precedence: one of a room, or a file of rows."""
     ends = [f"{room}/{name}.toml", f"{room}/{name}"] if name else [f"{room}.toml"]
     roots = (*catalogue.overlays[::-1], catalogue.root)
-    return first_there([root / end for root in roots for end in ends])
+    return find_first([root / end for root in roots for end in ends])
 
 
 def _check(catalogue: Catalogue) -> None:
@@ -130,27 +130,27 @@ def _check(catalogue: Catalogue) -> None:
     for service in catalogue.services.values():
         _check_service(service, catalogue)
     for i, role in enumerate(catalogue.roles):
-        file, where = _file(catalogue, "roles"), f"role[{i}] ({role.name})"
+        file, where = _find_file(catalogue, "roles"), f"role[{i}] ({role.name})"
         _check_bounds(role, catalogue.series, file, where)
     for series in catalogue.series.values():
-        _check_series(series, catalogue, _file(catalogue, "series", series.id))
+        _check_series(series, catalogue, _find_file(catalogue, "series", series.id))
     for id_ in catalogue.overrides:
-        _known(id_, catalogue.series, _file(catalogue, "overrides", id_), "file name")
+        _check_known(id_, catalogue.series, _find_file(catalogue, "overrides", id_), "file name")
     for id_ in catalogue.patches:
-        _known(id_, catalogue.series, _file(catalogue, "patches", id_), "directory name")
+        _check_known(id_, catalogue.series, _find_file(catalogue, "patches", id_), "directory name")
     for i, step in enumerate(catalogue.upgrade_steps):
-        file = _file(catalogue, "upgrades")
-        _known(step.to, catalogue.series, file, f"step[{i}].to")
-        _known(step.service, catalogue.services, file, f"step[{i}].service")
+        file = _find_file(catalogue, "upgrades")
+        _check_known(step.to, catalogue.series, file, f"step[{i}].to")
+        _check_known(step.service, catalogue.services, file, f"step[{i}].service")
     _check_proofs(catalogue)
     _check_successors(catalogue)
     for i, driver in enumerate(catalogue.drivers):
-        file, where = _file(catalogue, "drivers"), f"driver[{i}] ({driver.name})"
+        file, where = _find_file(catalogue, "drivers"), f"driver[{i}] ({driver.name})"
         for name in driver.services:
-            _known(name, catalogue.services, file, f"{where}.services")
+            _check_known(name, catalogue.services, file, f"{where}.services")
         _check_bounds(driver, catalogue.series, file, where)
     for i, recipe in enumerate(catalogue.recipes):
-        file, where = _file(catalogue, "recipes"), f"recipe[{i}] ({recipe.distribution})"
+        file, where = _find_file(catalogue, "recipes"), f"recipe[{i}] ({recipe.distribution})"
         _check_bounds(recipe, catalogue.series, file, where)
 
 
@@ -159,80 +159,80 @@ def _check_bounds(value: object, series: Iterable[str], file: Path, where: str) 
     for field in dataclasses.fields(value):  # type: ignore[arg-type]
         item, place = getattr(value, field.name), f"{where}.{field.name}".lstrip(".")
         if field.name in ("since", "until") and item:
-            _known(item, series, file, place)
+            _check_known(item, series, file, place)
         elif isinstance(item, tuple) and item and dataclasses.is_dataclass(item[0]):
             for i, entry in enumerate(item):
                 _check_bounds(entry, series, file, f"{place}[{i}]")
 
 
 def _check_service(service: Service, catalogue: Catalogue) -> None:
-    file = _file(catalogue, "services", service.name)
+    file = _find_file(catalogue, "services", service.name)
     _check_bounds(service, catalogue.series, file, "")
     roles = sorted({role.name for role in catalogue.roles})
     for i, package in enumerate(service.packages):
         for name in package.roles:
-            _known(name, roles, file, f"packages[{i}].roles")
+            _check_known(name, roles, file, f"packages[{i}].roles")
 
 
 def _check_proofs(catalogue: Catalogue) -> None:
-    file = _file(catalogue, "proven")
+    file = _find_file(catalogue, "proven")
     for i, proof in enumerate(catalogue.proofs):
-        _known(proof.series, catalogue.series, file, f"proof[{i}].series")
-        _known(proof.target, catalogue.targets, file, f"proof[{i}].target")
+        _check_known(proof.series, catalogue.series, file, f"proof[{i}].series")
+        _check_known(proof.target, catalogue.targets, file, f"proof[{i}].target")
 
 
 def _check_successors(catalogue: Catalogue) -> None:
-    file = _file(catalogue, "successors")
+    file = _find_file(catalogue, "successors")
     for i, successor in enumerate(catalogue.successors):
         where = f"package[{i}] ({successor.name})"
         if successor.service:
-            _known(successor.service, catalogue.services, file, f"{where}.service")
+            _check_known(successor.service, catalogue.services, file, f"{where}.service")
         for suite in successor.targets:
-            _known(suite, catalogue.targets, file, f"{where}.targets")
+            _check_known(suite, catalogue.targets, file, f"{where}.targets")
         _check_bounds(successor, catalogue.series, file, where)
 
 
 def _check_series(series: Series, catalogue: Catalogue, file: Path) -> None:
-    _known(series.status, STATUSES, file, "status")
+    _check_known(series.status, STATUSES, file, "status")
     for target in series.targets:
-        _known(target, catalogue.targets, file, "targets")
+        _check_known(target, catalogue.targets, file, "targets")
     for service in series.versions:
-        _known(service, catalogue.services, file, "versions")
-        if not catalogue.services[service].exists_in(series.id, order(catalogue)):
+        _check_known(service, catalogue.services, file, "versions")
+        if not catalogue.services[service].exists_in(series.id, order_series(catalogue)):
             raise DataError(f"{file}: versions: {service} is not part of {series.id}")
 
 
-def _known(word: str, valid: Iterable[str], file: Path, where: str) -> None:
+def _check_known(word: str, valid: Iterable[str], file: Path, where: str) -> None:
     names = list(valid)
     if word not in names:
         hint = f"nearest: {nearest(word, names)}" if names else ""
         raise DataError(f"{file}: {where}: {word!r} is not known", hint=hint)
 
 
-def order(catalogue: Catalogue) -> tuple[str, ...]:
+def order_series(catalogue: Catalogue) -> tuple[str, ...]:
     """Return the ids of the series, oldest release first."""
     return tuple(sorted(catalogue.series, key=lambda id_: catalogue.series[id_].date))
 
 
-def upgrades_from(catalogue: Catalogue, series: Series) -> tuple[str, ...]:
+def find_upgrades(catalogue: Catalogue, series: Series) -> tuple[str, ...]:
     """Return the series upstream supports an upgrade from: the one before, and SLURP to SLURP.
 
     Source: the OpenStack TC's resolution of 2022-02-10 on the release cadence.
     """
-    ids = order(catalogue)
+    ids = order_series(catalogue)
     before = ids[: ids.index(series.id)]
     slurps = [s for s in before if catalogue.series[s].slurp]
     found = {*before[-1:], *(slurps[-1:] if series.slurp else ())}
     return tuple(s for s in before if s in found)
 
 
-def upgrade_facts(catalogue: Catalogue, series: Series) -> Mapping[str, object]:
+def describe_upgrade(catalogue: Catalogue, series: Series) -> Mapping[str, object]:
     """Return what a node needs to know of an upgrade to `series`, for `openstack-node plan`.
 
     `from`: the series it may upgrade from. `steps`: what you must do by hand on the way from
     the oldest of them, oldest first.
     """
-    found, ids = upgrades_from(catalogue, series), order(catalogue)
+    found, ids = find_upgrades(catalogue, series), order_series(catalogue)
     passed = ids[ids.index(found[0]) + 1 : ids.index(series.id) + 1] if found else ()
     steps = sorted(
         (s for s in catalogue.upgrade_steps if s.to in passed), key=lambda s: ids.index(s.to)
@@ -247,10 +247,10 @@ def upgrade_facts(catalogue: Catalogue, series: Series) -> Mapping[str, object]:
 
 def find_series(catalogue: Catalogue, word: str) -> Series:
     """Return the series of this id or code name, in any case; UsageError if there is none."""
-    return _find(series_words(catalogue), word, "series")
+    return _find(index_series(catalogue), word, "series")
 
 
-def series_words(catalogue: Catalogue) -> dict[str, Series]:
+def index_series(catalogue: Catalogue) -> dict[str, Series]:
     """Return the series by code name and by id, in lower case."""
     names = {series.name.lower(): series for series in catalogue.series.values()}
     return names | {id_.lower(): series for id_, series in catalogue.series.items()}
@@ -321,7 +321,7 @@ def drivers_for(catalogue: Catalogue, series: Series) -> tuple[Driver, ...]:
 
     Those of `drivers.toml` come first, then those of the services' own files.
     """
-    names = order(catalogue)
+    names = order_series(catalogue)
     everywhere = tuple(sorted(series.versions))
     rows = [
         dataclasses.replace(d, services=everywhere if d.every else d.services)
@@ -344,7 +344,7 @@ def drivers_for(catalogue: Catalogue, series: Series) -> tuple[Driver, ...]:
 
 def recipes_for(catalogue: Catalogue, series: Series) -> dict[str, Recipe]:
     """Return the recipes that apply to `series`, by normalised distribution name."""
-    names = order(catalogue)
+    names = order_series(catalogue)
     held = (r for r in catalogue.recipes if holds(r, series.id, names))
     return {str(canonicalize_name(r.distribution)): r for r in held}
 

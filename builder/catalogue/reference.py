@@ -32,39 +32,39 @@ _NAMES = r"`[a-z_]+`(?:(?:,| and|, and)\s+`[a-z_]+`)*(?:\s\(key `[a-z]+`\))?"
 _LABEL = re.compile(rf"(?:^|(?<=[.;)]\s))({_NAMES}):\s", re.MULTILINE)
 
 
-def meanings(cls: type) -> dict[str, str]:
+def parse_meanings(cls: type) -> dict[str, str]:
     """Return the meaning of each field, from the docstring of a dataclass."""
     found = dict(BOUNDS)
     parts = _LABEL.split(inspect.getdoc(cls) or "")
     for names, said in zip(parts[1::2], parts[2::2], strict=True):
         meaning = " ".join(said.split("\n\n")[0].split()).rstrip(".")
         for name in re.findall(r"`([a-z_]+)`", names.split(" (key")[0]):
-            found[name] = _with_keys(meaning)
+            found[name] = _replace_names(meaning)
     return found
 
 
-def introduction(cls: type) -> str:
+def parse_introduction(cls: type) -> str:
     """Return the part of a docstring before the fields."""
-    return _with_keys(_LABEL.split(inspect.getdoc(cls) or "")[0].strip())
+    return _replace_names(_LABEL.split(inspect.getdoc(cls) or "")[0].strip())
 
 
-def _with_keys(text: str) -> str:
+def _replace_names(text: str) -> str:
     """Replace field names with their keys in a file."""
     return re.sub(r"`([a-z]+(?:_[a-z]+)+)`", lambda m: f"`{m[1].replace('_', '-')}`", text)
 
 
-def tables(cls: type = Service, name: str = "") -> list[tuple[str, type]]:
+def list_tables(cls: type = Service, name: str = "") -> list[tuple[str, type]]:
     """Return the tables of a file, the file itself first: how each is written, and its type."""
     found = [(name, cls)]
     for key, (_, hint) in reading.fields(cls).items():
-        inner, many = _table_of(hint)
+        inner, many = _find_table(hint)
         if inner is not None:
             path = f"{name.strip('[]')}.{key}" if name else key
-            found += tables(inner, f"[[{path}]]" if many else f"[{path}]")
+            found += list_tables(inner, f"[[{path}]]" if many else f"[{path}]")
     return found
 
 
-def _table_of(hint: Any) -> tuple[type | None, bool]:  # noqa: ANN401 - a type, of any form
+def _find_table(hint: Any) -> tuple[type | None, bool]:  # noqa: ANN401 - a type, of any form
     if dataclasses.is_dataclass(hint):
         return typing.cast("type", hint), False
     if get_origin(hint) is tuple and dataclasses.is_dataclass(get_args(hint)[0]):
@@ -78,7 +78,7 @@ def describe(hint: Any) -> str:  # noqa: ANN401
     match get_origin(hint):
         case typing.Annotated:
             rule = args[1]
-            words = rule.what if isinstance(rule, Shape) else _range(rule)
+            words = rule.what if isinstance(rule, Shape) else _describe_range(rule)
         case typing.Literal:
             words = " or ".join(f"`{word}`" for word in args if word)
         case typing.Union | types.UnionType:
@@ -93,11 +93,11 @@ def describe(hint: Any) -> str:  # noqa: ANN401
     return words
 
 
-def _range(rule: Between) -> str:
+def _describe_range(rule: Between) -> str:
     return f"a number, {rule.least} to {rule.most}"
 
 
-def _default(field: dataclasses.Field[Any]) -> str:
+def _describe_default(field: dataclasses.Field[Any]) -> str:
     if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
         return "**required**"
     value = field.default
@@ -109,45 +109,45 @@ def _default(field: dataclasses.Field[Any]) -> str:
 def render_keys() -> str:
     """Return the reference of all keys, in Markdown."""
     parts = []
-    for name, cls in tables():
+    for name, cls in list_tables():
         hidden = {"adopts", "transitional", "aliases"}  # set by the builder, or for successors.toml
-        said = meanings(cls)
+        said = parse_meanings(cls)
         rows = [
-            f"| `{key}` | {describe(hint)} | {_default(field)} | {said[field.name]} |\n"
+            f"| `{key}` | {describe(hint)} | {_describe_default(field)} | {said[field.name]} |\n"
             for key, (field, hint) in reading.fields(cls).items()
             if field.name not in hidden
         ]
         parts.append(
-            f"### {f'`{name}`' if name else 'At the top'}\n\n{introduction(cls)}\n\n"
+            f"### {f'`{name}`' if name else 'At the top'}\n\n{parse_introduction(cls)}\n\n"
             f"| key | type | default | meaning |\n|---|---|---|---|\n{''.join(rows)}"
         )
     return "\n".join(parts)
 
 
-def schema(hint: Any = Service) -> dict[str, Any]:  # noqa: ANN401
+def make_schema(hint: Any = Service) -> dict[str, Any]:  # noqa: ANN401
     """Return the JSON Schema (2020-12) of a type."""
     args = get_args(hint)
     found: dict[str, Any]
     match get_origin(hint):
         case typing.Annotated:
-            found = _rule_schema(args[1])
+            found = _make_rule_schema(args[1])
         case typing.Literal:
             found = {"enum": list(args)}
         case typing.Union | types.UnionType:
-            found = schema(next(a for a in args if a is not types.NoneType))
+            found = make_schema(next(a for a in args if a is not types.NoneType))
         case builtins.tuple:
-            found = {"type": "array", "items": schema(args[0])}
+            found = {"type": "array", "items": make_schema(args[0])}
         case collections.abc.Mapping:
-            found = {"type": "object", "additionalProperties": schema(args[1])}
+            found = {"type": "object", "additionalProperties": make_schema(args[1])}
         case _ if dataclasses.is_dataclass(hint):
-            found = _object_schema(typing.cast("type", hint))
+            found = _make_object_schema(typing.cast("type", hint))
         case _:
-            plain = {str: _rule_schema(LINE), int: _rule_schema(COUNT)}
+            plain = {str: _make_rule_schema(LINE), int: _make_rule_schema(COUNT)}
             found = plain.get(hint, {"type": "boolean"})
     return found
 
 
-def _rule_schema(rule: Shape | Between) -> dict[str, Any]:
+def _make_rule_schema(rule: Shape | Between) -> dict[str, Any]:
     if isinstance(rule, Between):
         return {"type": "integer", "minimum": rule.least, "maximum": rule.most}
     found = {"type": "string", "title": rule.what}
@@ -156,11 +156,12 @@ def _rule_schema(rule: Shape | Between) -> dict[str, Any]:
     return found if pattern == ".*" else found | {"pattern": f"^(?:{pattern})$"}
 
 
-def _object_schema(cls: type) -> dict[str, Any]:
-    said, rows = meanings(cls), reading.fields(cls)
-    required = [k for k, (f, _) in rows.items() if _default(f) == "**required**"]
+def _make_object_schema(cls: type) -> dict[str, Any]:
+    said, rows = parse_meanings(cls), reading.fields(cls)
+    required = [k for k, (f, _) in rows.items() if _describe_default(f) == "**required**"]
     properties = {
-        key: schema(hint) | {"description": said[field.name]} for key, (field, hint) in rows.items()
+        key: make_schema(hint) | {"description": said[field.name]}
+        for key, (field, hint) in rows.items()
     }
     found = {"type": "object", "additionalProperties": False, "properties": properties}
     return found | ({"required": required} if required else {})
@@ -169,10 +170,10 @@ def _object_schema(cls: type) -> dict[str, Any]:
 def render_schema() -> str:
     """Return the JSON Schema of a service file."""
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A service file"}
-    return json.dumps(head | schema(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(head | make_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
-def with_keys(document: str) -> str:
+def insert_keys(document: str) -> str:
     """Return the document with its reference regenerated."""
     before, _, rest = document.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -181,7 +182,7 @@ def with_keys(document: str) -> str:
 
 def main() -> None:
     """Regenerate both files of a checkout."""
-    DOCUMENT.write_text(with_keys(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+    DOCUMENT.write_text(insert_keys(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
     SCHEMA.write_text(render_schema(), encoding="utf-8")
 
 

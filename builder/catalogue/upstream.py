@@ -67,7 +67,7 @@ class Source:
                 problem = error
         raise FetchError(
             f"{url}: {problem}",
-            hint=web.hint(problem.status, "try again, or name a local checkout"),
+            hint=web.choose_hint(problem.status, "try again, or name a local checkout"),
         )
 
 
@@ -93,9 +93,9 @@ def regenerate(
     A series that had no file gets the python and targets of the one before it. A service has
     a version in the series it is part of (its `since` and `until`), whatever upstream released.
     """
-    origin = Source(index.public(source) if "://" in source else source)
-    rows = _rows(origin)
-    wanted = _wanted(rows, only)
+    origin = Source(index.strip_credentials(source) if "://" in source else source)
+    rows = _read_rows(origin)
+    wanted = _select_rows(rows, only)
     layers = Layers((root, *overlays))
     services = catalogue.load_services(root, overlays)
     order = [row.id for row in rows]
@@ -105,16 +105,16 @@ def regenerate(
     ]
     with ThreadPoolExecutor(8) as pool:
         names = [row.name for row in wanted]
-        found = list(pool.map(partial(_versions, origin), names, parts))
+        found = list(pool.map(partial(_read_versions, origin), names, parts))
     texts = {}
     for row, part, versions in zip(wanted, parts, found, strict=True):
-        text = render(_series(row, part, versions, _existing(layers, rows, row)))
+        text = render(_make_series(row, part, versions, _find_nearest(layers, rows, row)))
         # the server's answer becomes the name of a file, and every build reads it
         reading.build(tomllib.loads(text), Series, f"{origin.place}: {row.name}")
         texts[row.id] = text
     changed = []
     for id_, text in texts.items():
-        known = layers.files("series").get(id_)
+        known = layers.list_files("series").get(id_)
         if not known or known[-1].read_text(encoding="utf-8") != text:
             file = layers.roots[-1] / "series" / f"{id_}.toml"
             file.parent.mkdir(exist_ok=True)
@@ -141,7 +141,7 @@ def write_versions(root: Path, series: Series, before: Series) -> None:
     files.write_atomically(file, text.encode())
 
 
-def _rows(origin: Source) -> list[_Row]:
+def _read_rows(origin: Source) -> list[_Row]:
     """Read upstream's list of series, oldest first, without those before FIRST and future ones."""
     for path in STATUS_FILES:
         if (raw := origin.read(path)) is not None:
@@ -149,7 +149,9 @@ def _rows(origin: Source) -> list[_Row]:
     else:
         raise DataError(f"{origin.place}: neither {' nor '.join(STATUS_FILES)} is there")
     try:
-        rows = [_row(raw_row) for raw_row in _yaml(raw) if raw_row["status"] != "future"]
+        rows = [
+            _parse_row(raw_row) for raw_row in _parse_yaml(raw) if raw_row["status"] != "future"
+        ]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{origin.place}: {path}: not a list of series ({error})") from error
     rows.sort(key=lambda row: row.date)
@@ -157,7 +159,7 @@ def _rows(origin: Source) -> list[_Row]:
     return rows[start:]
 
 
-def _row(raw: Mapping[str, Any]) -> _Row:
+def _parse_row(raw: Mapping[str, Any]) -> _Row:
     for key in ("release-id", "name", "initial-release", "status"):
         if not isinstance(raw.get(key, ""), str):
             raise TypeError(f"{key} is not a string")
@@ -174,7 +176,7 @@ def _row(raw: Mapping[str, Any]) -> _Row:
     )
 
 
-def _yaml(raw: bytes) -> Any:  # noqa: ANN401 - YAML is untyped
+def _parse_yaml(raw: bytes) -> Any:  # noqa: ANN401 - YAML is untyped
     # Only this needs PyYAML, and no build should pay for its import. BaseLoader makes
     # strings of everything: a release-id of 2026.10 must not become the number 2026.1.
     import yaml  # noqa: PLC0415
@@ -185,7 +187,7 @@ def _yaml(raw: bytes) -> Any:  # noqa: ANN401 - YAML is untyped
         raise DataError(f"upstream's file is not YAML: {error}") from error
 
 
-def _wanted(rows: list[_Row], only: Collection[str] | None) -> list[_Row]:
+def _select_rows(rows: list[_Row], only: Collection[str] | None) -> list[_Row]:
     if only is None:
         return rows
     words = {word.lower() for word in only}
@@ -195,14 +197,16 @@ def _wanted(rows: list[_Row], only: Collection[str] | None) -> list[_Row]:
     return [row for row in rows if words & {row.id, row.name}]
 
 
-def _versions(origin: Source, name: str, deliverables: Mapping[str, str]) -> dict[str, str]:
+def _read_versions(origin: Source, name: str, deliverables: Mapping[str, str]) -> dict[str, str]:
     """Return the newest final version of each service that upstream released in series `name`."""
     newest = {}
     for service, deliverable in deliverables.items():
         raw = origin.read(f"deliverables/{name}/{deliverable}.yaml")
         try:
-            releases = (_yaml(raw).get("releases") or []) if raw is not None else []
-            finals = [v for v in (_final(row["version"]) for row in releases) if v is not None]
+            releases = (_parse_yaml(raw).get("releases") or []) if raw is not None else []
+            finals = [
+                v for v in (_parse_final(row["version"]) for row in releases) if v is not None
+            ]
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{origin.place}: {name}/{deliverable}.yaml: not a list of releases ({error!r})"
@@ -212,7 +216,7 @@ def _versions(origin: Source, name: str, deliverables: Mapping[str, str]) -> dic
     return newest
 
 
-def _final(word: str) -> Version | None:
+def _parse_final(word: str) -> Version | None:
     """Return `word` as a version, None for a pre-release or a tag such as `ocata-eol`."""
     try:
         version = Version(word)
@@ -221,16 +225,16 @@ def _final(word: str) -> Version | None:
     return None if version.is_prerelease else version
 
 
-def _existing(layers: Layers, rows: list[_Row], row: _Row) -> Series | None:
+def _find_nearest(layers: Layers, rows: list[_Row], row: _Row) -> Series | None:
     """Return the series as it is, else the nearest before it."""
-    known = layers.files("series")
+    known = layers.list_files("series")
     for candidate in reversed(rows[: rows.index(row) + 1]):
         if candidate.id in known:
             return read(known[candidate.id], Series)
     return None
 
 
-def _series(
+def _make_series(
     row: _Row, part: Collection[str], versions: Mapping[str, str], old: Series | None
 ) -> Series:
     """Return a series with the versions of the services that are `part` of it."""
@@ -254,24 +258,27 @@ def _series(
 def render(series: Series) -> str:
     """Return the text of the series' file (TOML 1.0)."""
     lines = [
-        f"id = {_string(series.id)}",
-        f"name = {_string(series.name)}",
-        f"date = {_string(series.date)}",
-        f"status = {_string(series.status)}",
+        f"id = {_render_string(series.id)}",
+        f"name = {_render_string(series.name)}",
+        f"date = {_render_string(series.date)}",
+        f"status = {_render_string(series.status)}",
         f"slurp = {'true' if series.slurp else 'false'}",
-        f"python = {_list(series.python)}",
-        f"targets = {_list(series.targets)}",
-        f"signing-key = {_string(series.signing_key)}",
+        f"python = {_render_list(series.python)}",
+        f"targets = {_render_list(series.targets)}",
+        f"signing-key = {_render_string(series.signing_key)}",
         "",
         "[versions]",
-        *(f"{name} = {_string(version)}" for name, version in sorted(series.versions.items())),
+        *(
+            f"{name} = {_render_string(version)}"
+            for name, version in sorted(series.versions.items())
+        ),
     ]
     return HEADER + "\n".join(lines) + "\n"
 
 
-def _string(word: str) -> str:
+def _render_string(word: str) -> str:
     return json.dumps(word)  # a JSON string of this kind is a TOML basic string
 
 
-def _list(words: tuple[str, ...]) -> str:
+def _render_list(words: tuple[str, ...]) -> str:
     return json.dumps(list(words))

@@ -27,7 +27,7 @@ from urllib3.exceptions import HTTPError
 
 from builder import index, log, web
 from builder.errors import FetchError
-from builder.files import new_file, sha256_file, write_atomically
+from builder.files import open_new_file, sha256_file, write_atomically
 from builder.model.values import Artifact, Fetched
 
 if TYPE_CHECKING:
@@ -68,17 +68,17 @@ class Wanted:
     service: bool
 
 
-def wanted(distributions: Iterable[Distribution]) -> list[Wanted]:
+def list_wanted(distributions: Iterable[Distribution]) -> list[Wanted]:
     """Return the one file of each distribution a build needs: the first of its artifacts."""
     return [Wanted(d.name, d.version, d.artifacts[0], d.kind == "service") for d in distributions]
 
 
-def cached(cache: Path, artifact: Artifact) -> Path:
+def locate_artifact(cache: Path, artifact: Artifact) -> Path:
     """Return where `artifact` is kept: by checksum, with its own name (tools read it)."""
     return cache / artifact.sha256[:2] / artifact.sha256 / artifact.file
 
 
-def missing(files: Sequence[Wanted], cache: Path) -> list[Wanted]:
+def find_missing(files: Sequence[Wanted], cache: Path) -> list[Wanted]:
     """Return the files that are not in the cache, or are damaged there."""
     with ThreadPoolExecutor() as threads:
         there = threads.map(lambda item: is_sound(item.artifact, cache), files)
@@ -87,7 +87,7 @@ def missing(files: Sequence[Wanted], cache: Path) -> list[Wanted]:
 
 def is_sound(artifact: Artifact, cache: Path) -> bool:
     """Whether the cache has `artifact`, bit by bit; warns if it has something else."""
-    path = cached(cache, artifact)
+    path = locate_artifact(cache, artifact)
     try:
         if sha256_file(path) == artifact.sha256:
             return True
@@ -114,17 +114,17 @@ def fetch(
     then upstream's tarball site; all else on the index. What cannot be found is missing
     from the answer, and the error next to it names each such file and what was tried for it.
     """
-    absent = missing(files, cache)
+    absent = find_missing(files, cache)
     failure = None
     if absent and offline:
-        failure = _forbidden(absent)
+        failure = _offline_error(absent)
     elif absent:
         _, failure = _fetch_all(absent, cache, tarballs, jobs, quiet=quiet)
-    places = {w.artifact.sha256: cached(cache, w.artifact) for w in files}
+    places = {w.artifact.sha256: locate_artifact(cache, w.artifact) for w in files}
     return Fetched({s: p for s, p in places.items() if failure is None or p.exists()}), failure
 
 
-def _forbidden(absent: Sequence[Wanted]) -> FetchError:
+def _offline_error(absent: Sequence[Wanted]) -> FetchError:
     return FetchError(
         f"{len(absent)} files are not in the cache, and --offline forbids fetching them",
         details=[f"{w.artifact.file} (sha256 {w.artifact.sha256 or 'not locked'})" for w in absent],
@@ -145,13 +145,13 @@ def identify(
     A tarball fetched before is used again, unless `tarballs` has the file or is a different URL
     than then. `look` fetches nothing and returns what is known.
     """
-    found = {w.artifact.file: a for w in files if (a := _at_hand(w, cache, tarballs))}
+    found = {w.artifact.file: a for w in files if (a := _find_local(w, cache, tarballs))}
     if look or not files:
         return found, None
     nowhere = [w for w in files if w.artifact.file not in found]
     if offline and nowhere:
-        return found, _forbidden(nowhere)
-    absent = [w for w in files if w in nowhere or given(tarballs, w.artifact.file)]
+        return found, _offline_error(nowhere)
+    absent = [w for w in files if w in nowhere or find_given(tarballs, w.artifact.file)]
     got, failure = _fetch_all(absent, cache, tarballs, len(files))
     for file, (place, artifact) in got.items():
         text = f"{artifact.sha256} {artifact.size} {place}\n"
@@ -160,9 +160,9 @@ def identify(
     return found, failure
 
 
-def _at_hand(item: Wanted, cache: Path, tarballs: str | None) -> Artifact | None:
+def _find_local(item: Wanted, cache: Path, tarballs: str | None) -> Artifact | None:
     """Return the artifact of a tarball without a locked sha256, if this machine has it."""
-    if path := given(tarballs, item.artifact.file):
+    if path := find_given(tarballs, item.artifact.file):
         return Artifact(path.name, sha256_file(path), path.stat().st_size)
     record = cache / UNLOCKED / item.artifact.file
     if not record.exists():
@@ -178,7 +178,7 @@ def _at_hand(item: Wanted, cache: Path, tarballs: str | None) -> Artifact | None
     return artifact if not elsewhere and is_sound(artifact, cache) else None
 
 
-def given(tarballs: str | None, file: str) -> Path | None:
+def find_given(tarballs: str | None, file: str) -> Path | None:
     """Return the file of that name if `tarballs` is a directory that has it."""
     path = Path(tarballs) / file if tarballs and not _is_url(tarballs) else None
     return path if path and path.is_file() else None
@@ -197,9 +197,9 @@ def _fetch_all(
     problems: dict[str, tuple[tuple[str, str], ...]] = {}
     with log.step("fetch", 0 if quiet else len(absent)) as step, ThreadPoolExecutor(jobs) as pool:
 
-        def one(item: Wanted) -> None:
+        def fetch_one(item: Wanted) -> None:
             tried = []
-            for name, place in _places(item, client, tarballs):
+            for name, place in _list_places(item, client, tarballs):
                 try:
                     got[item.artifact.file] = name, place(cache)
                 except _UnavailableError as error:
@@ -209,15 +209,15 @@ def _fetch_all(
                     return
             problems[item.artifact.file] = tuple(tried)
 
-        for future in [pool.submit(one, item) for item in absent]:
+        for future in [pool.submit(fetch_one, item) for item in absent]:
             future.result()
     if not problems:
         return got, None
     reasons = [reason for tried in problems.values() for _, reason in tried]
     return got, FetchError(
         f"cannot get {len(problems)} of {len(absent)} files",
-        details=_told(problems),
-        hint=_hint(
+        details=_describe_problems(problems),
+        hint=_choose_hint(
             reasons,
             "check the network and the package index settings (UV_DEFAULT_INDEX, "
             "PIP_INDEX_URL, pip.conf), or provide service tarballs with --tarballs DIR|URL",
@@ -225,13 +225,13 @@ def _fetch_all(
     )
 
 
-def _hint(reasons: Iterable[str], otherwise: str) -> str:
+def _choose_hint(reasons: Iterable[str], otherwise: str) -> str:
     """Return what to do: about credentials if a server asked for them (RFC 9110, 15.5)."""
     refused = any(re.match(r"40[137] Client Error", reason) for reason in reasons)
     return index.HINT if refused else otherwise
 
 
-def _told(problems: Mapping[str, tuple[tuple[str, str], ...]]) -> list[str]:
+def _describe_problems(problems: Mapping[str, tuple[tuple[str, str], ...]]) -> list[str]:
     """Return for each file the places that were asked and why they failed, one per line.
 
     Files that fail everywhere for the same reasons are grouped.
@@ -253,7 +253,7 @@ def _told(problems: Mapping[str, tuple[tuple[str, str], ...]]) -> list[str]:
     return lines
 
 
-def signatures(
+def fetch_signatures(
     files: Iterable[Wanted], cache: Path, *, tarballs: str | None = None, offline: bool = False
 ) -> dict[str, Signature]:
     """Return the existing signatures of the services' tarballs among `files`, by file name.
@@ -263,17 +263,19 @@ def signatures(
     """
     client, found = Client(), {}
     for item in files:
-        if item.service and (one := _signature(item, cache, client, tarballs, offline=offline)):
+        if item.service and (
+            one := _fetch_signature(item, cache, client, tarballs, offline=offline)
+        ):
             found[item.artifact.file] = one
     return found
 
 
-def _signature(
+def _fetch_signature(
     item: Wanted, cache: Path, client: Client, tarballs: str | None, *, offline: bool
 ) -> Signature | None:
-    tarball = cached(cache, item.artifact)
+    tarball = locate_artifact(cache, item.artifact)
     kept = tarball.with_name(f"{tarball.name}.asc")
-    if path := given(tarballs, kept.name):
+    if path := find_given(tarballs, kept.name):
         write_atomically(kept, path.read_bytes())
         return Signature(kept, str(path))
     if kept.exists() or offline:
@@ -282,9 +284,12 @@ def _signature(
     without = (
         record.read_text(encoding="utf-8", errors="replace").splitlines() if record.exists() else []
     )
-    bases = [*([tarballs.rstrip("/")] if tarballs and _is_url(tarballs) else []), _site(item)]
+    bases = [
+        *([tarballs.rstrip("/")] if tarballs and _is_url(tarballs) else []),
+        _locate_site(item),
+    ]
     for url in [u for base in bases if (u := f"{base}/{kept.name}") not in without]:
-        answer = client.signature(url)
+        answer = client.fetch_signature(url)
         if answer:
             write_atomically(kept, answer)
             return Signature(kept, url)
@@ -310,42 +315,42 @@ class Client:
     def session(self) -> requests.Session:
         """The thread's own session (requests' are not thread-safe)."""
         if not hasattr(self._local, "session"):
-            self._local.session = web.session()
+            self._local.session = web.open_session()
         session: requests.Session = self._local.session
         return session
 
-    def packages(self, distribution: str) -> list[DistributionPackage]:
+    def list_packages(self, distribution: str) -> list[DistributionPackage]:
         """Return the files of a distribution on the first package index that knows it.
 
         For several indexes that is uv's rule, too (`--index-strategy first-index`).
         """
-        for packages in self._pages_of(distribution):
+        for packages in self._read_pages(distribution):
             if packages is not None:
                 return packages
         raise _UnavailableError(f"no project {distribution}")
 
-    def _pages_of(self, distribution: str) -> Iterator[list[DistributionPackage] | None]:
+    def _read_pages(self, distribution: str) -> Iterator[list[DistributionPackage] | None]:
         """Yield each index's files of a distribution (PEP 503 and 691), None for nothing."""
         # imported here: it is slow to import, and a run with a warm cache does not need it
         from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple  # noqa: PLC0415
 
-        for endpoint in index.index_urls(PYPI_SIMPLE_ENDPOINT):
+        for endpoint in index.list_urls(PYPI_SIMPLE_ENDPOINT):
             if (endpoint, distribution) not in self._pages:
                 simple = PyPISimple(endpoint, session=self.session)
                 ask = partial(simple.get_project_page, distribution, timeout=TIMEOUT)
                 try:
-                    packages = retried(ask).packages
+                    packages = retry(ask).packages
                 except NoSuchProjectError:
                     packages = None
                 except requests.RequestException as error:
-                    raise _UnavailableError(_short(error)) from error
+                    raise _UnavailableError(_shorten(error)) from error
                 self._pages[endpoint, distribution] = packages
             yield self._pages[endpoint, distribution]
 
-    def index_url(self, item: Wanted) -> str:
+    def find_url(self, item: Wanted) -> str:
         """Return the URL of a file on a package index."""
         known = False
-        for packages in self._pages_of(item.distribution):
+        for packages in self._read_pages(item.distribution):
             known = known or packages is not None
             for package in packages or ():
                 if package.filename == item.artifact.file:
@@ -353,19 +358,19 @@ class Client:
         missing = "no such file there" if known else f"no project {item.distribution}"
         raise _UnavailableError(missing)
 
-    def files(self, distribution: str) -> dict[str, list[Artifact]]:
+    def list_files(self, distribution: str) -> dict[str, list[Artifact]]:
         """Return the index's files of a distribution, by version; empty if it does not have it.
 
         Raises FetchError if it does not answer. Files without a sha256 are left out.
         """
         found: dict[str, list[Artifact]] = {}
         try:
-            packages = self.packages(distribution)
+            packages = self.list_packages(distribution)
         except _UnavailableError as error:
             if str(error).startswith("no project"):
                 return found
             raise FetchError(
-                f"{distribution}: the package index: {error}", hint=_hint([str(error)], "")
+                f"{distribution}: the package index: {error}", hint=_choose_hint([str(error)], "")
             ) from error
         for package in packages:
             digest = package.digests.get("sha256")
@@ -374,7 +379,7 @@ class Client:
                 found.setdefault(package.version, []).append(row)
         return found
 
-    def newest_of(self, distribution: str, day: date) -> str:
+    def find_newest(self, distribution: str, day: date) -> str:
         """Return the newest version of the major release that was newest on a day.
 
         That is a service's version in the series released that day. Empty if there was none
@@ -382,7 +387,7 @@ class Client:
         """
         found = {}
         try:
-            packages = self.packages(distribution)
+            packages = self.list_packages(distribution)
         except _UnavailableError:
             return ""
         for package in packages:
@@ -398,11 +403,11 @@ class Client:
     def download(self, url: str, artifact: Artifact, cache: Path) -> Artifact:
         """Download `url` into the cache if its bytes are those of `artifact`; return that."""
         try:
-            return retried(partial(self._stream, url, artifact, cache))
+            return retry(partial(self._stream, url, artifact, cache))
         except (requests.RequestException, DamagedError) as error:
-            raise _UnavailableError(_short(error)) from error
+            raise _UnavailableError(_shorten(error)) from error
 
-    def signature(self, url: str) -> bytes | None:
+    def fetch_signature(self, url: str) -> bytes | None:
         """Return the signature at `url`, empty if there is none, None if nobody answers.
 
         There is one try with a short timeout, and no further one for a host that does not answer.
@@ -431,18 +436,18 @@ class Client:
                 raise DamagedError(f"the download broke off: {error}") from error
 
 
-def _places(
+def _list_places(
     item: Wanted, client: Client, tarballs: str | None
 ) -> list[tuple[str, Callable[[Path], Artifact]]]:
     """Return the places to ask for `item`: a name and a function that fetches into the cache."""
 
-    def from_index(cache: Path) -> Artifact:
-        return client.download(client.index_url(item), item.artifact, cache)
+    def fetch_from_index(cache: Path) -> Artifact:
+        return client.download(client.find_url(item), item.artifact, cache)
 
-    def from_url(base: str, cache: Path) -> Artifact:
+    def fetch_from_url(base: str, cache: Path) -> Artifact:
         return client.download(f"{base.rstrip('/')}/{item.artifact.file}", item.artifact, cache)
 
-    def from_directory(directory: Path, cache: Path) -> Artifact:
+    def fetch_from_directory(directory: Path, cache: Path) -> Artifact:
         source = directory / item.artifact.file
         if not source.is_file():
             raise _UnavailableError("no such file")
@@ -450,21 +455,21 @@ def _places(
             try:
                 return _keep(iter(partial(stream.read, CHUNK), b""), item.artifact, cache)
             except DamagedError as error:
-                raise _UnavailableError(_short(error)) from error
+                raise _UnavailableError(_shorten(error)) from error
 
     places: list[tuple[str, Callable[[Path], Artifact]]] = []
     if item.service and tarballs:
-        one = partial(from_url, tarballs) if _is_url(tarballs) else None
-        places.append((tarballs, one or partial(from_directory, Path(tarballs))))
+        one = partial(fetch_from_url, tarballs) if _is_url(tarballs) else None
+        places.append((tarballs, one or partial(fetch_from_directory, Path(tarballs))))
     if item.artifact.sha256:  # anybody may upload there, so only locked files are taken
-        places.append(("package index", from_index))
+        places.append(("package index", fetch_from_index))
     if item.service:
-        site = _site(item)
-        places.append((site, partial(from_url, site)))
+        site = _locate_site(item)
+        places.append((site, partial(fetch_from_url, site)))
     return places
 
 
-def _site(item: Wanted) -> str:
+def _locate_site(item: Wanted) -> str:
     """Return the directory of a service's releases on upstream's tarball site."""
     return f"{TARBALL_SITE}/{item.distribution.removeprefix('openstack-')}"
 
@@ -480,7 +485,7 @@ def _keep(chunks: Iterable[bytes], artifact: Artifact, cache: Path) -> Artifact:
     """
     cache.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
-    with new_file(cache) as (out, name):
+    with open_new_file(cache) as (out, name):
         for chunk in chunks:
             digest.update(chunk)
             size += len(chunk)
@@ -496,8 +501,8 @@ def _keep(chunks: Iterable[bytes], artifact: Artifact, cache: Path) -> Artifact:
                 f"{artifact.sha256} of {artifact.size}"
             )
         name.chmod(0o644)
-        cached(cache, artifact).parent.mkdir(parents=True, exist_ok=True)
-        name.replace(cached(cache, artifact))
+        locate_artifact(cache, artifact).parent.mkdir(parents=True, exist_ok=True)
+        name.replace(locate_artifact(cache, artifact))
         return artifact
 
 
@@ -506,7 +511,7 @@ def _is_gzip(path: Path) -> bool:
         return stream.read(2) == b"\x1f\x8b"
 
 
-def retried(action: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
+def retry(action: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
     """Call `action`, up to ATTEMPTS times with 0.5, 1, 2 s between, while errors may be temporary.
 
     A server's refusal of the request itself (4xx but 408 and 429), an untrusted certificate
@@ -526,11 +531,11 @@ def retried(action: Callable[[], T], sleep: Callable[[float], None] = time.sleep
     raise AssertionError("unreachable")
 
 
-def _short(error: BaseException) -> str:
+def _shorten(error: BaseException) -> str:
     # requests puts what happened (a name not found, a connection refused) last
     reason = getattr(error.args[0] if error.args else None, "reason", None) or error
     text = str(getattr(reason, "original_error", reason))  # a proxy's
     # the place is already named
     text = re.sub(r"^HTTPS?Connection(Pool)?\(.*?\): | for url: \S+$", "", text)
-    text = index.hidden(text)
+    text = index.mask_secrets(text)
     return text if len(text) < 200 else f"{text[:200]}…"

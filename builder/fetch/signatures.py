@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError, DataError, FetchError
-from builder.files import scratch
+from builder.files import open_scratch
 from builder.run import run
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ class Keyring:
 
 
 @contextmanager
-def keyring(fingerprint: str, files: Iterable[Path]) -> Iterator[Keyring | None]:
+def open_keyring(fingerprint: str, files: Iterable[Path]) -> Iterator[Keyring | None]:
     """Yield a keyring with the key of `fingerprint` from `files`, armoured or binary.
 
     None if none of them has it. Raises DataError for a file without any key.
     """
-    with scratch() as area:
+    with open_scratch() as area:
         home, path = area / "home", area / "key.gpg"
         home.mkdir(mode=0o700)
         gpg = ["gpg", "--homedir", str(home), "--batch", "--no-tty", "--quiet", "--no-autostart"]
@@ -53,7 +53,7 @@ def keyring(fingerprint: str, files: Iterable[Path]) -> Iterator[Keyring | None]
 
 def verify(tarball: Path, signature: Path, place: str, ring: Keyring) -> None:
     """Raise FetchError unless `signature`, found in `place`, is the key's and of these bytes."""
-    with scratch() as home:
+    with open_scratch() as home:
         gpgv = ["gpgv", "--homedir", str(home), "--keyring", str(ring.path), "--status-fd", "1"]
         done = run([*gpgv, signature, tarball], check=False)
     words = [

@@ -68,17 +68,17 @@ def decide(
     if is_cached(inputs, revision):
         reason = "built before from the same inputs"
         return Action(package, version(revision), revision, inputs, "reuse", reason)
-    reason = "new" if not known else _why(version(revision), revision)
+    reason = "new" if not known else _explain_build(version(revision), revision)
     return Action(package, version(revision), revision, inputs, "build", reason)
 
 
-def _why(version: str, revision: int) -> str:
+def _explain_build(version: str, revision: int) -> str:
     if revision > 1:
         return f"its inputs differ from those of revision {revision - 1}"
     return f"{version} is not in the repository yet"
 
 
-def summary(actions: Sequence[Action]) -> str:
+def summarise(actions: Sequence[Action]) -> str:
     """Return the plan in one line: how many packages are built, reused, kept."""
     verbs: Mapping[str, str] = {"build": "to build", "reuse": "from the cache", "keep": "unchanged"}
     counts = {verb: sum(a.verb == verb for a in actions) for verb in verbs}

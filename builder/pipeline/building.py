@@ -38,17 +38,17 @@ from builder.model.values import (
     SourcePackage,
     Wheel,
 )
-from builder.pipeline.locking import open_root, request
+from builder.pipeline.locking import make_request, open_root
 from builder.pipeline.planning import (
-    closure_roots,
     decide_actions,
     explain_failure,
-    library_depends,
+    list_closure_roots,
+    list_depends,
     plan_own,
     share_files,
 )
 from builder.pipeline.publishing import read_source_package
-from builder.pipeline.values import Result, Row, Work, cache_directory
+from builder.pipeline.values import Result, Row, Work, locate_package
 from builder.pipeline.vouching import vouch
 from builder.start import end_with_parent
 from builder.wheels import build as wheels
@@ -138,7 +138,7 @@ def check_machine(work: Work, suite_of_machine: str) -> None:
     if wheels.needs_root(work.options.target, suite_of_machine):
         roots.check_machine()
     else:
-        wheels.check_machine(_lock_to_build(work), work.options.target, work.recipes)
+        wheels.check_machine(_restrict_to_build(work), work.options.target, work.recipes)
 
 
 def _prepare_build(
@@ -171,11 +171,11 @@ def _fetch_files(work: Work, result: Result) -> tuple[Lock, Fetched, set[str]]:
     Something may be missing only with --keep-going.
     """
     options = work.options
-    lock = _lock_to_build(work)
+    lock = _restrict_to_build(work)
     asked = {d.name for d in lock.distributions}
     known = [d for d in lock.distributions if d.artifacts[0].sha256]
     fetched, failure = fetch.fetch(
-        fetch.wanted([*known, *lock.build]),
+        fetch.list_wanted([*known, *lock.build]),
         work.dirs.downloads,
         tarballs=options.tarballs,
         offline=options.offline,
@@ -183,7 +183,7 @@ def _fetch_files(work: Work, result: Result) -> tuple[Lock, Fetched, set[str]]:
     had = tuple(d for d in known if d.artifacts[0].sha256 in fetched.files)
     if failure is not None:
         if not options.keep_going:
-            left = fetch.wanted(
+            left = fetch.list_wanted(
                 d for d in [*known, *lock.build] if d.artifacts[0].sha256 not in fetched.files
             )
             raise explain_failure(failure, work.catalogue, options, left)
@@ -193,7 +193,7 @@ def _fetch_files(work: Work, result: Result) -> tuple[Lock, Fetched, set[str]]:
     return dataclasses.replace(lock, distributions=had), fetched, lost
 
 
-def _lock_to_build(work: Work) -> Lock:
+def _restrict_to_build(work: Work) -> Lock:
     """Return the lock with only the distributions whose wheels this run needs."""
     lock = work.lock
     if any(a.verb == "build" for a in work.service_actions.values()):
@@ -302,8 +302,8 @@ def _conflict_error(work: Work, rows: Sequence[Distribution], paths: Sequence[st
 
 def _leave_out(work: Work, result: Result, lost: AbstractSet[str]) -> Work:
     """Leave out the distributions `lost`, and the services with one of them in their closure."""
-    roots = closure_roots(
-        request(work.catalogue, work.options.series, work.options.target), work.lock
+    roots = list_closure_roots(
+        make_request(work.catalogue, work.options.series, work.options.target), work.lock
     )
     closures = {n: graph.closure(work.lock, roots[n]) for n in work.services}
     needed = {n: sorted(closures[n].keys() & lost) for n in closures}
@@ -353,7 +353,7 @@ def _build_libraries(
                 work.context,
                 p,
                 source_of[p.name],
-                cache_directory(work.dirs, p.inputs, p.revision),
+                locate_package(work.dirs, p.inputs, p.revision),
                 room,
             ): p
             for p in todo
@@ -381,7 +381,7 @@ def _collect_libraries(work: Work, lost: Collection[str]) -> dict[str, Path]:
     for package in work.libraries:
         action = work.library_actions[package.name]
         if action.verb != "keep" and package.name not in lost:
-            place = cache_directory(work.dirs, action.inputs, action.revision)
+            place = locate_package(work.dirs, action.inputs, action.revision)
             (found[package.name],) = place.glob("*.deb")
     return found
 
@@ -481,10 +481,10 @@ def _build_service(work: Work, name: str, wheel: Wheel, room: Room) -> float:
         inputs=action.inputs,
         patches=work.context.patches.get(canonicalize_name(service.distribution), ()),
     )
-    depends = library_depends(work.context, work.catalogue, work.lock, service, work.shared)
+    depends = list_depends(work.context, work.catalogue, work.lock, service, work.shared)
     logfile = work.dirs.logs / f"{name}-{action.version.replace(':', '%')}.deb.log"
     logfile.unlink(missing_ok=True)
-    with caches.sealed(cache_directory(work.dirs, action.inputs, action.revision)) as new:
+    with caches.sealed(locate_package(work.dirs, action.inputs, action.revision)) as new:
         build_source_package(
             build,
             depends,
@@ -518,6 +518,6 @@ def _collect_services(
             result.rows.append(Row(name, action.version, "built", action.reason, seconds))
     for name, action in work.service_actions.items():
         if action.verb != "keep" and name not in result.missing:
-            place = cache_directory(work.dirs, action.inputs, action.revision)
+            place = locate_package(work.dirs, action.inputs, action.revision)
             found[name] = read_source_package(name, action.version, place)
     return found

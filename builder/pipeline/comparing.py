@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 from builder import diff, publish
 from builder.debs.manifest import read_options
 from builder.debs.service.view import footprint
-from builder.pipeline.locking import committed_lock
+from builder.pipeline.locking import read_committed_lock
 from builder.pipeline.planning import narrow_service
 
 if TYPE_CHECKING:
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     )
 
 
-def side(catalogue: Catalogue, dirs: Dirs, series: Series, target: Target, repo: Path) -> diff.Side:
+def describe_side(
+    catalogue: Catalogue, dirs: Dirs, series: Series, target: Target, repo: Path
+) -> diff.Side:
     """Return the description of a series on a target, for `diff.compare`.
 
     Options are those of the newest packages the repository `repo` lists, if any.
     Raises DataError if there is no lock, PublishError for a damaged package.
     """
-    locked = committed_lock(dirs, series, target)
+    locked = read_committed_lock(dirs, series, target)
     versions = {canonicalize_name(d.name): d.version for d in locked.distributions}
-    listed = publish.published(repo, publish.Suite(target.suite, series.id))
+    listed = publish.list_published(repo, publish.Suite(target.suite, series.id))
     services = {}
     for name, version in series.versions.items():
         service = narrow_service(catalogue, name, series, target)
@@ -41,4 +43,4 @@ def side(catalogue: Catalogue, dirs: Dirs, series: Series, target: Target, repo:
             footprint=footprint(service, series, target),
             options=read_options(repo / entries[-1].files[0].path, name) if entries else None,
         )
-    return diff.Side(series, locked.python, services, diff.libraries(locked))
+    return diff.Side(series, locked.python, services, diff.list_libraries(locked))

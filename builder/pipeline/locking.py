@@ -17,7 +17,7 @@ from builder.catalogue import load as catalogues
 from builder.errors import DataError, FetchError, ResolveError, UsageError
 from builder.fetch import files as fetch
 from builder.files import (
-    area_of_a_run,
+    open_area,
     sha256_file,
 )
 from builder.model import graph
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 TRAILING = 14  # days after a series within which its last services are released
 
 
-def request(catalogue: Catalogue, series: Series, target: Target) -> resolve.Request:
+def make_request(catalogue: Catalogue, series: Series, target: Target) -> resolve.Request:
     """Return what a lock of `series` on `target` is resolved from."""
     drivers = catalogues.drivers_for(catalogue, series)
     services = {s: catalogue.services[s].distribution for s in series.versions}
@@ -55,18 +55,18 @@ def request(catalogue: Catalogue, series: Series, target: Target) -> resolve.Req
     return resolve.Request(series, target, services, drivers, rows.override, rows.build)
 
 
-def lock_path(dirs: Dirs, series: Series, target: Target) -> Path:
+def locate_lock(dirs: Dirs, series: Series, target: Target) -> Path:
     """Return the path of the lock of a series on a target: that of the last overlay with one."""
-    return dirs.lock(f"{series.id}-{target.suite}")
+    return dirs.locate_lock(f"{series.id}-{target.suite}")
 
 
-def committed_lock(dirs: Dirs, series: Series, target: Target) -> Lock:
+def read_committed_lock(dirs: Dirs, series: Series, target: Target) -> Lock:
     """Return the lock of a series on a target as it was made, stale or not."""
-    path = lock_path(dirs, series, target)
+    path = locate_lock(dirs, series, target)
     if not path.exists():
         raise DataError(
             f"no lock of {series.id} on {target.suite} "
-            f"(locks: {', '.join(dirs.locks()) or 'none'})",
+            f"(locks: {', '.join(dirs.list_locks()) or 'none'})",
             hint=f"make it with: build-debs lock {series.id} --target {target.suite}",
         )
     lock = locks.read(path)
@@ -102,24 +102,24 @@ def make_lock(
     rows that others also need are kept. Raises ResolveError if that is impossible.
     """
     directory = Path(tarballs) if tarballs and "://" not in tarballs else None
-    wanted = request(catalogue, series, target)
+    wanted = make_request(catalogue, series, target)
     if not services:
         text = resolve.read_constraints(constraints, series)
         with log.step(f"resolve {series.id} on {target.suite}"):
-            made = _resolver(catalogue, dirs, wanted).resolve(text, user, directory)
+            made = _choose_resolver(catalogue, dirs, wanted).resolve(text, user, directory)
         return _refuse_unsound(made)
-    lock = committed_lock(dirs, series, target)
-    _refuse_stale(lock_path(dirs, series, target), lock, wanted, ())
-    wanted = _as_locked(wanted, lock, services)
-    kept = _rows_of_others(wanted, lock, services)
+    lock = read_committed_lock(dirs, series, target)
+    _refuse_stale(locate_lock(dirs, series, target), lock, wanted, ())
+    wanted = _restrict_request(wanted, lock, services)
+    kept = _select_other_rows(wanted, lock, services)
     pinned = [f"{d.name}==={d.version}" for d in (*lock.build, *kept.values())]
-    text = "\n".join(resolve.layered(_constraints_of_more(constraints, series), pinned))
+    text = "\n".join(resolve.apply_overrides(_read_constraints(constraints, series), pinned))
     with log.step(f"resolve {', '.join(services)} of {series.id} on {target.suite}"):
-        made = _resolver(catalogue, dirs, wanted).resolve(text, user, directory)
-    return _refuse_unsound(_with_services(lock, made, kept, services))
+        made = _choose_resolver(catalogue, dirs, wanted).resolve(text, user, directory)
+    return _refuse_unsound(_merge_services(lock, made, kept, services))
 
 
-def _constraints_of_more(constraints: str | None, series: Series) -> str:
+def _read_constraints(constraints: str | None, series: Series) -> str:
     """Return the constraints for what a service brings that no other has.
 
     The lock pins all others. Without a file, and if upstream does not answer, there are none.
@@ -136,7 +136,7 @@ def _constraints_of_more(constraints: str | None, series: Series) -> str:
         return ""
 
 
-def _with_services(
+def _merge_services(
     lock: Lock, made: Lock, kept: Mapping[str, Distribution], services: Collection[str]
 ) -> Lock:
     """Return `made`, with everything in `lock` outside `services` unchanged."""
@@ -146,18 +146,18 @@ def _with_services(
         inputs=lock.inputs,
         # one that left the series is only in `lock`
         asked={n: a if n in services else lock.asked.get(n, a) for n, a in made.asked.items()},
-        distributions=tuple(_kept_row(kept, row) for row in made.distributions),
+        distributions=tuple(_keep_row(kept, row) for row in made.distributions),
         build=tuple(tools.get((d.name, d.version), d) for d in made.build),
     )
 
 
-def with_versions(catalogue: Catalogue, series: Series, words: Sequence[str]) -> Series:
+def choose_versions(catalogue: Catalogue, series: Series, words: Sequence[str]) -> Series:
     """Return the series with a version of each service in `words` (NAME or NAME==VERSION).
 
     If neither the word nor the series has one, it is the newest of the major release that was
     on the index when the series was released. Raises UsageError if there is none.
     """
-    versions, ids = dict(series.versions), catalogues.order(catalogue)
+    versions, ids = dict(series.versions), catalogues.order_series(catalogue)
     for word in words:
         name, _, version = word.partition("==")
         service = catalogues.find_service(catalogue, name)
@@ -167,7 +167,7 @@ def with_versions(catalogue: Catalogue, series: Series, words: Sequence[str]) ->
             raise UsageError(f"{service.name} is not part of {series.id}: see its since and until")
         day = date.fromisoformat(series.date) + timedelta(days=TRAILING)
         found = version or versions.get(service.name)
-        found = found or fetch.Client().newest_of(service.distribution, day)
+        found = found or fetch.Client().find_newest(service.distribution, day)
         if not found:
             raise UsageError(
                 f"{series.id} has no version of {service.name}, and the package index has none",
@@ -177,7 +177,9 @@ def with_versions(catalogue: Catalogue, series: Series, words: Sequence[str]) ->
     return dataclasses.replace(series, versions=dict(sorted(versions.items())))
 
 
-def _as_locked(wanted: resolve.Request, lock: Lock, services: Collection[str]) -> resolve.Request:
+def _restrict_request(
+    wanted: resolve.Request, lock: Lock, services: Collection[str]
+) -> resolve.Request:
     """Return the request with the services a lock has, at its versions, and the given ones."""
     locked = graph.by_name(lock)
     versions = {}
@@ -197,7 +199,7 @@ def _as_locked(wanted: resolve.Request, lock: Lock, services: Collection[str]) -
     )
 
 
-def _rows_of_others(
+def _select_other_rows(
     wanted: resolve.Request, lock: Lock, services: Collection[str]
 ) -> dict[str, Distribution]:
     """Return the rows of a lock that others than `services` need, by normalised name."""
@@ -207,7 +209,7 @@ def _rows_of_others(
     return graph.closure(lock, [r for r in roots if canonicalize_name(r) in locked])
 
 
-def _kept_row(kept: Mapping[str, Distribution], row: Distribution) -> Distribution:
+def _keep_row(kept: Mapping[str, Distribution], row: Distribution) -> Distribution:
     """Return the row others have for a distribution, with new extras added."""
     old = kept.get(canonicalize_name(row.name))
     if old is None or old.version != row.version:
@@ -262,10 +264,10 @@ class _Pins:
         )
 
     def override(self, lock: Lock, user: Sequence[str]) -> Lock:
-        return pins.moved(lock, self.resolve(pins.constraints(lock), user, None))
+        return pins.keep_unchanged(lock, self.resolve(pins.render_constraints(lock), user, None))
 
 
-def _resolver(catalogue: Catalogue, dirs: Dirs, wanted: resolve.Request) -> _Resolver:
+def _choose_resolver(catalogue: Catalogue, dirs: Dirs, wanted: resolve.Request) -> _Resolver:
     if wanted.target.is_python2:
         return _Pins(catalogue, dirs, wanted)
     return _Uv(wanted)
@@ -283,10 +285,10 @@ def _lock_pins(
     """Resolve for Python 2.7, whose sdists reveal their requirements only when built."""
     series, target = wanted.series, wanted.target
     index = _Index(dirs.downloads, tarballs)
-    tools = pins.build_tools(wanted, index)
+    tools = pins.choose_build_tools(wanted, index)
     recipes = catalogues.recipes_for(catalogue, series)
     patched = catalogue.patches.get(series.id, {})
-    fetched, failure = fetch.fetch(fetch.wanted(tools), dirs.downloads)
+    fetched, failure = fetch.fetch(fetch.list_wanted(tools), dirs.downloads)
     if failure:
         raise failure
     empty = Lock(series.id, target.suite, target.python, {}, (), tools)
@@ -294,7 +296,7 @@ def _lock_pins(
         str(canonicalize_name(u.distribution)): u
         for u in catalogues.overrides_for(catalogue, series).unseen
     }
-    with area_of_a_run(dirs.work) as area:
+    with open_area(dirs.work) as area:
         root = open_root(dirs, target, recipes, area)
         builder = wheels.Builder(
             empty,
@@ -303,7 +305,7 @@ def _lock_pins(
             recipes,
             dirs.wheels,
             dirs.logs,
-            epoch_seconds(series),
+            compute_epoch(series),
             root,
             patched=patched,
         )
@@ -321,9 +323,9 @@ class _Index:
         self.client = fetch.Client()
         self.downloads, self.tarballs = downloads, tarballs
 
-    def files(self, name: str) -> dict[str, list[Artifact]]:
+    def list_files(self, name: str) -> dict[str, list[Artifact]]:
         """Return the files of a distribution, by version."""
-        found = self.client.files(name)
+        found = self.client.list_files(name)
         for path in sorted(self.tarballs.glob(f"{name}-*.tar.gz")) if self.tarballs else ():
             version = path.name.removeprefix(f"{name}-").removesuffix(".tar.gz")
             row = Artifact(path.name, sha256_file(path), path.stat().st_size)
@@ -347,11 +349,11 @@ class _Source:
     index: _Index
     builder: wheels.Builder
 
-    def files(self, name: str) -> dict[str, list[Artifact]]:
+    def list_files(self, name: str) -> dict[str, list[Artifact]]:
         """Return the files of a distribution, by version."""
-        return self.index.files(name)
+        return self.index.list_files(name)
 
-    def wheel(self, name: str, version: str, artifact: Artifact) -> Path:
+    def provide_wheel(self, name: str, version: str, artifact: Artifact) -> Path:
         """Return the wheel that `artifact` is, or that is built from it."""
         fetched = self.index.fetch(name, version, artifact)
         if artifact.is_wheel:
@@ -378,7 +380,7 @@ def open_root(
 def read_lock(catalogue: Catalogue, dirs: Dirs, options: Options) -> Lock:
     """Return the lock a build works from: the committed one, or one resolved as the options say."""
     series, target = options.series, options.target
-    path = lock_path(dirs, series, target)
+    path = locate_lock(dirs, series, target)
     if options.constraints:
         user = resolve.read_overrides(options.override) if options.override else ()
         return make_lock(
@@ -390,22 +392,22 @@ def read_lock(catalogue: Catalogue, dirs: Dirs, options: Options) -> Lock:
             user=user,
             tarballs=options.tarballs,
         )
-    wanted = request(catalogue, series, target)
-    lock = _without_gone(committed_lock(dirs, series, target), wanted)
+    wanted = make_request(catalogue, series, target)
+    lock = _remove_gone(read_committed_lock(dirs, series, target), wanted)
     _refuse_stale(path, lock, wanted, options.services)
     others = [
         d.name for d in wanted.drivers if not d.services or {*d.services} & {*options.services}
     ]
-    versions = _versions_to_check(lock, wanted, options.services)
-    locks.refuse(path, lockcheck.check_for(lock, versions, others, _loads_on(target)))
+    versions = _list_expected_versions(lock, wanted, options.services)
+    locks.refuse(path, lockcheck.check_for(lock, versions, others, _make_load_check(target)))
     if options.override:
         user = resolve.read_overrides(options.override)
         with log.step(f"resolve {series.id} with {options.override.name}"):
-            return _refuse_unsound(_resolver(catalogue, dirs, wanted).override(lock, user))
+            return _refuse_unsound(_choose_resolver(catalogue, dirs, wanted).override(lock, user))
     return lock
 
 
-def _without_gone(lock: Lock, wanted: resolve.Request) -> Lock:
+def _remove_gone(lock: Lock, wanted: resolve.Request) -> Lock:
     """Return a lock without services that are no longer part of the series."""
     if not lock.asked.keys() - wanted.services.keys():
         return lock
@@ -415,7 +417,7 @@ def _without_gone(lock: Lock, wanted: resolve.Request) -> Lock:
     return dataclasses.replace(lock, distributions=rows)
 
 
-def _versions_to_check(
+def _list_expected_versions(
     lock: Lock, wanted: resolve.Request, services: Collection[str]
 ) -> dict[str, str]:
     """Return the version a lock must have of each service's distribution.
@@ -442,7 +444,7 @@ def _refuse_stale(
             f"{path.name} was made for different drivers or overrides than those in projects/",
             hint=f"refresh it with: {command}",
         )
-    asked = wanted.asked()
+    asked = wanted.hash_services()
     stale = [name for name in services if lock.asked.get(name) != asked[name]]
     if stale:
         new = [name for name in stale if name not in lock.asked]
@@ -454,13 +456,13 @@ def _refuse_stale(
         )
 
 
-def _loads_on(target: Target) -> Callable[[str], bool]:
+def _make_load_check(target: Target) -> Callable[[str], bool]:
     """Return a function that tells whether a wheel of a name loads on the target (PEP 425)."""
-    tags = frozenset(resolve.supported_tags(target))
+    tags = frozenset(resolve.list_supported_tags(target))
     return lambda wheel: not parse_wheel_filename(wheel)[3].isdisjoint(tags)
 
 
-def epoch_seconds(series: Series) -> int:
+def compute_epoch(series: Series) -> int:
     """Return the SOURCE_DATE_EPOCH of a series: midnight (UTC) of its release."""
     return calendar.timegm(time.strptime(series.date, "%Y-%m-%d"))
 
@@ -471,10 +473,10 @@ def find_unlocked(
     """Return the tarballs of services that were unavailable when the lock was made."""
     names = {canonicalize_name(catalogue.services[s].distribution) for s in services}
     rows = [d for d in lock.distributions if canonicalize_name(d.name) in names]
-    return [w for w in fetch.wanted(rows) if not w.artifact.sha256]
+    return [w for w in fetch.list_wanted(rows) if not w.artifact.sha256]
 
 
-def with_artifacts(lock: Lock, known: Mapping[str, Artifact]) -> Lock:
+def fill_artifacts(lock: Lock, known: Mapping[str, Artifact]) -> Lock:
     """Return the lock with the artifacts that are now `known` (by file name) filled in."""
     rows = tuple(
         dataclasses.replace(d, artifacts=(known[d.artifacts[0].file],))

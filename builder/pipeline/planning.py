@@ -25,13 +25,13 @@ from builder.model import graph
 from builder.model.service import roles_for
 from builder.pipeline.actions import Action, Known, decide
 from builder.pipeline.locking import (
-    epoch_seconds,
+    compute_epoch,
+    fill_artifacts,
     find_unlocked,
+    make_request,
     read_lock,
-    request,
-    with_artifacts,
 )
-from builder.pipeline.values import Options, Work, cache_directory, name_suite
+from builder.pipeline.values import Options, Work, locate_package, name_suite
 from builder.wheels import build as wheels
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options, *, look: bool = 
     if failure is not None and not options.keep_going:
         left = [w for w in unlocked if w.artifact.file not in known]
         raise explain_failure(failure, catalogue, options, left)
-    work = plan(catalogue, dirs, options, with_artifacts(lock, known), unlocked)
+    work = plan(catalogue, dirs, options, fill_artifacts(lock, known), unlocked)
     return dataclasses.replace(work, failures=(failure,) if failure else ())
 
 
@@ -96,12 +96,12 @@ def plan(
 ) -> Work:
     """Return all a run knows before it changes anything; `unlocked` is from `find_unlocked`."""
     series, target = options.series, options.target
-    wanted = request(catalogue, series, target)
-    closures = closure_roots(wanted, lock)
+    wanted = make_request(catalogue, series, target)
+    closures = list_closure_roots(wanted, lock)
     patches = catalogue.patches.get(series.id, {})
     check_patched(lock, patches)
     recipes = catalogues.recipes_for(catalogue, series)
-    order = catalogues.order(catalogue)
+    order = catalogues.order_series(catalogue)
     services = {
         n: narrow_service(catalogue, n, series, options.target)
         for n, s in catalogue.services.items()
@@ -116,7 +116,7 @@ def plan(
         series,
         target,
         dirs.templates,
-        epoch_seconds(series),
+        compute_epoch(series),
         catalogue.lintian,
         patches,
         tuple(s for s in leading_on if not s.service),
@@ -129,9 +129,9 @@ def plan(
         if not d.artifacts[0].is_wheel
     }
     libraries = library.plan(
-        context, lock, _service_epochs(catalogue, lock), closures, clients, built
+        context, lock, _list_service_epochs(catalogue, lock), closures, clients, built
     )
-    memory = _memory_path(dirs, context, lock, libraries)
+    memory = _locate_memory(dirs, context, lock, libraries)
     shared = _recall_shared(memory)
     if set(options.services) != set(series.versions):
         others = [*(d.name for d in wanted.drivers if not d.services), *(s.owner for s in shared)]
@@ -155,7 +155,7 @@ def plan(
         plain=libraries,
         plain_services=services,
         public=publish.foresee(
-            options.repo, name_suite(options).name, dirs.keys, **key_wish(options)
+            options.repo, name_suite(options).name, dirs.keys, **read_key_wish(options)
         ),
     )
     return decide_actions(share_files(work, shared))
@@ -163,12 +163,12 @@ def plan(
 
 def narrow_service(catalogue: Catalogue, name: str, series: Series, target: Target) -> Service:
     """Return a service as it is in a series, on a target."""
-    order = catalogues.order(catalogue)
+    order = catalogues.order_series(catalogue)
     narrowed = catalogue.services[name].for_series(series.id, order)
     return debian.on_target(narrowed, catalogue.successors, series, target, order)
 
 
-def _memory_path(
+def _locate_memory(
     dirs: Dirs, context: library.Context, lock: Lock, libraries: Sequence[library.Package]
 ) -> Path:
     """Return the path that records which files a lock's wheels share, which no lock lists."""
@@ -216,7 +216,7 @@ def check_patched(lock: Lock, patches: Mapping[str, Sequence[Patch]]) -> None:
             )
 
 
-def closure_roots(wanted: resolve.Request, lock: Lock) -> dict[str, list[str]]:
+def list_closure_roots(wanted: resolve.Request, lock: Lock) -> dict[str, list[str]]:
     """Return the roots of each locked service's closure: its distribution, and its drivers."""
     locked = graph.by_name(lock)
     roots = {
@@ -248,21 +248,23 @@ def _restrict_packages(
 def decide_actions(work: Work) -> Work:
     """Return `work` with the action for each package, from what is published and cached."""
     options, suite = work.options, name_suite(work.options)
-    lost = publish.lost(options.repo, suite)
-    binaries = known_versions(publish.published(options.repo, suite), {e.key for e in lost})
+    lost = publish.find_lost(options.repo, suite)
+    binaries = list_known_versions(
+        publish.list_published(options.repo, suite), {e.key for e in lost}
+    )
     # the packages of a service are made together, from its source
     of_sources = {(e.source, e.source_version, "source") for e in lost}
-    sources = known_versions(publish.published_sources(options.repo, suite), of_sources)
+    sources = list_known_versions(publish.list_published_sources(options.repo, suite), of_sources)
 
     def is_cached(inputs: str, revision: int) -> bool:
-        return caches.is_sound(cache_directory(work.dirs, inputs, revision))
+        return caches.is_sound(locate_package(work.dirs, inputs, revision))
 
-    def decided(package: library.Package) -> Action:
+    def decide_package(package: library.Package) -> Action:
         known = binaries.get(package.name, [])
         return decide(package.name, package.inputs, package.at, known, is_cached)
 
     with ThreadPoolExecutor() as threads:  # cached files are read in full
-        library_actions = {a.package: a for a in threads.map(decided, work.libraries)}
+        library_actions = {a.package: a for a in threads.map(decide_package, work.libraries)}
     service_actions = {}
     for name, service in work.services.items():
         version = partial(
@@ -270,7 +272,7 @@ def decide_actions(work: Work) -> Work:
             options.series.versions[name],
             options.target.release,
             epoch=service.epoch,
-            layers=[patch.layer for patch in _patches_of(work, service)],
+            layers=[patch.layer for patch in _find_patches(work, service)],
         )
         inputs = _hash_service_inputs(work, service)
         service_actions[name] = decide(name, inputs, version, sources.get(name, []), is_cached)
@@ -292,14 +294,14 @@ def plan_own(work: Work) -> Work:
     These are the package with the repository's key, the node command, and the node roles.
     """
     options, suite = work.options, name_suite(work.options)
-    lost = {e.key for e in publish.lost(options.repo, suite)}
-    return _plan_own(work, known_versions(publish.published(options.repo, suite), lost))
+    lost = {e.key for e in publish.find_lost(options.repo, suite)}
+    return _plan_own(work, list_known_versions(publish.list_published(options.repo, suite), lost))
 
 
 def _plan_own(work: Work, published: Mapping[str, Sequence[Known]]) -> Work:
     options, templates = work.options, work.dirs.templates
     series, target = options.series, options.target
-    upgrade = catalogues.upgrade_facts(work.catalogue, series)
+    upgrade = catalogues.describe_upgrade(work.catalogue, series)
     own = (
         archive.archive_package(
             series, target, work.public, options.url, templates, upgrade=upgrade
@@ -329,7 +331,7 @@ def _choose_roles(work: Work) -> list[Plain]:
     built |= {p.name for p in work.libraries} | {node.NAME}
     ours = {p.name for s in catalogue.services.values() for p in s.packages}
     ours |= {"openstackclient", node.NAME}
-    series, order = options.series, catalogues.order(catalogue)
+    series, order = options.series, catalogues.order_series(catalogue)
     services = [work.plain_services[name] for name in series.versions]
     roles = roles_for(catalogue.roles, series.id, order, services)
     return role_packages(
@@ -337,13 +339,13 @@ def _choose_roles(work: Work) -> list[Plain]:
     )
 
 
-def key_wish(options: Options) -> publish.KeyWish:
+def read_key_wish(options: Options) -> publish.KeyWish:
     """Return the key asked for, and the public keys nodes get in addition to it."""
     trusted = options.trust_key.read_bytes() if options.trust_key else b""
     return {"key": options.key, "new_key": options.new_key, "trusted": trusted}
 
 
-def known_versions(
+def list_known_versions(
     entries: Mapping[str, Sequence[publish.Entry]], lost: Collection[tuple[str, str, str]]
 ) -> dict[str, list[Known]]:
     """Return the versions of each package in the repository; `lost` are keys of entries."""
@@ -353,7 +355,7 @@ def known_versions(
     }
 
 
-def _service_epochs(catalogue: Catalogue, lock: Lock) -> dict[str, int]:
+def _list_service_epochs(catalogue: Catalogue, lock: Lock) -> dict[str, int]:
     """Return the Debian epoch of each service's code package, by distribution."""
     locked = {canonicalize_name(d.name) for d in lock.distributions if d.kind == "service"}
     names = {canonicalize_name(s.distribution): s.epoch for s in catalogue.services.values()}
@@ -370,7 +372,7 @@ def _restrict_lock(
     return dataclasses.replace(lock, distributions=rows)
 
 
-def library_depends(
+def list_depends(
     context: library.Context,
     catalogue: Catalogue,
     lock: Lock,
@@ -381,13 +383,13 @@ def library_depends(
     known = graph.by_name(lock)
     name = canonicalize_name(service.distribution)
     needed = graph.requirements(known[name], (), known)
-    rows = library.depends(context, needed, _service_epochs(catalogue, lock))
+    rows = library.depends(context, needed, _list_service_epochs(catalogue, lock))
     owners = [library.package_name(context, s.owner) for s in shared if name in s.others]
     named = {row.split(" ")[0] for row in rows}
     return (context.base, *rows, *dict.fromkeys(o for o in owners if o not in named))
 
 
-def _patches_of(work: Work, service: Service) -> tuple[Patch, ...]:
+def _find_patches(work: Work, service: Service) -> tuple[Patch, ...]:
     return work.context.patches.get(canonicalize_name(service.distribution), ())
 
 
@@ -399,7 +401,7 @@ def _hash_service_inputs(work: Work, service: Service) -> str:
     """
     name = canonicalize_name(service.distribution)
     distribution, recipe = graph.by_name(work.lock)[name], work.recipes.get(name)
-    patches = _patches_of(work, service)
+    patches = _find_patches(work, service)
     generators = [
         d.artifacts[0].sha256
         for d in graph.closure(work.lock, [service.distribution]).values()
@@ -410,7 +412,7 @@ def _hash_service_inputs(work: Work, service: Service) -> str:
     return sha256_text(
         wheels.cache_key(distribution, work.lock, target, recipe, patches),
         repr(service),
-        *library_depends(work.context, work.catalogue, work.lock, service, work.shared),
+        *list_depends(work.context, work.catalogue, work.lock, service, work.shared),
         *generators,
         *(p.read_text(encoding="utf-8") for p in room if p.is_file()),
         *(f"{p.name} of {p.layer}" for p in patches if p.layer),

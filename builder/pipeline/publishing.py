@@ -9,12 +9,12 @@ from builder import log, publish
 from builder.debs import archive
 from builder.debs.versions import split_revision
 from builder.files import (
-    scratch,
+    open_scratch,
     sha256_file,
 )
 from builder.model.values import SourcePackage
-from builder.pipeline.planning import key_wish
-from builder.pipeline.values import Result, Row, Work, cache_directory, name_suite
+from builder.pipeline.planning import read_key_wish
+from builder.pipeline.values import Result, Row, Work, locate_package, name_suite
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -27,7 +27,7 @@ def choose_signer(work: Work) -> publish.Signer:
     """Return the signer of the suite, with the key it has, or the one the options name."""
     options = work.options
     suite = name_suite(options).name
-    return publish.choose(options.repo, suite, work.dirs.keys, **key_wish(options))
+    return publish.choose(options.repo, suite, work.dirs.keys, **read_key_wish(options))
 
 
 def publish_suite(
@@ -40,12 +40,12 @@ def publish_suite(
     """Publish `debs` and source `packages`, by name, with the build's own packages."""
     options, suite = work.options, name_suite(work.options)
     _add_remaining_rows(work, result)
-    here = {*publish.published_sources(options.repo, suite), *packages, *result.missing}
+    here = {*publish.list_published_sources(options.repo, suite), *packages, *result.missing}
     result.absent = tuple(sorted(set(options.series.versions) - here))
     script = archive.bootstrap(
         options.series, options.target, signer.export_key(), options.url, work.dirs.templates
     )
-    with scratch() as area:
+    with open_scratch() as area:
         extra = _build_own(work, result, area)
         older, older_sources = _restore_lost(work, suite, packages)
         result.rows.sort(key=lambda row: row.package)
@@ -72,9 +72,9 @@ def _restore_lost(
     `packages` are the services whose files this run publishes anyway.
     """
     debs, sources = [], []
-    for entry in publish.lost(work.options.repo, suite):
+    for entry in publish.find_lost(work.options.repo, suite):
         _, revision = split_revision(entry.version)
-        place = cache_directory(work.dirs, entry.inputs, revision)
+        place = locate_package(work.dirs, entry.inputs, revision)
         if not entry.inputs or not caches.is_sound(place):
             continue
         if entry.architecture != "source":

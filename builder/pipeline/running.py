@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from builder import log, publish
 from builder.files import (
-    area_of_a_run,
+    open_area,
     sweep,
 )
-from builder.pipeline.actions import summary
+from builder.pipeline.actions import summarise
 from builder.pipeline.building import check_machine, make_packages
 from builder.pipeline.planning import decide_actions, plan_own, prepare
 from builder.pipeline.publishing import choose_signer, publish_suite
@@ -28,7 +28,7 @@ def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: st
     """Carry out a build: everything in the plan, then a single publication."""
     work = prepare(catalogue, dirs, options, look=False)
     result = Result(work.lock, failures=[*work.failures])
-    log.info(f"plan for {options.series.id} on {options.target.suite}: {summary(work.actions)}")
+    log.info(f"plan for {options.series.id} on {options.target.suite}: {summarise(work.actions)}")
     if all(a.verb == "keep" for a in work.release_actions):
         result.tarballs = vouch(work, offline=True)
         signer = choose_signer(work)
@@ -36,7 +36,9 @@ def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: st
             work = plan_own(dataclasses.replace(work, public=signer.public))
         return publish_suite(work, result, {}, {}, signer)
     check_machine(work, suite_of_machine)
-    with publish.locked(options.repo, f"building {options.series.id} for {options.target.suite}"):
+    with publish.lock_directory(
+        options.repo, f"building {options.series.id} for {options.target.suite}"
+    ):
         signer = choose_signer(work)
         signer.prove()  # fail now, rather than after the build
         # decided again: another build may have published while this one waited
@@ -47,7 +49,7 @@ def run(catalogue: Catalogue, dirs: Dirs, options: Options, suite_of_machine: st
 def _build(work: Work, result: Result, suite_of_machine: str, signer: publish.Signer) -> Result:
     for room in (work.dirs.downloads, work.dirs.wheels, *work.dirs.debs.glob("*")):
         sweep(room)
-    with area_of_a_run(work.dirs.work) as area:
+    with open_area(work.dirs.work) as area:
         work, debs, packages = make_packages(work, result, suite_of_machine, area)
         with ThreadPoolExecutor(1) as aside:
             # tens of thousands of files take as long to remove as a suite takes to publish
@@ -55,7 +57,7 @@ def _build(work: Work, result: Result, suite_of_machine: str, signer: publish.Si
             return publish_suite(work, result, debs, packages, signer)
 
 
-def facts(result: Result) -> dict[str, object]:
+def describe_result(result: Result) -> dict[str, object]:
     """Return what a run did, for its report (the keys are documented in README.md)."""
     tarballs = {t.distribution: dataclasses.asdict(t) for t in result.tarballs}
     return {

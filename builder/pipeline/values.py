@@ -138,6 +138,6 @@ def name_suite(options: Options) -> publish.Suite:
     return publish.Suite(target.suite, series.id, series.name.title(), target.architecture)
 
 
-def cache_directory(dirs: Dirs, inputs: str, revision: int) -> Path:
+def locate_package(dirs: Dirs, inputs: str, revision: int) -> Path:
     """Return the directory a package made from `inputs` is kept in."""
     return dirs.debs / inputs[:2] / f"{inputs}-{revision}"

@@ -17,15 +17,15 @@ def vouch(work: Work, *, offline: bool) -> tuple[Tarball, ...]:
     """
     options, cache = work.options, work.dirs.downloads
     rows = [d for d in work.lock.distributions if d.kind == "service" and d.artifacts[0].sha256]
-    files = {w.artifact.file: w for w in fetch.wanted(rows)}
-    here = [w for w in files.values() if fetch.cached(cache, w.artifact).exists()]
-    found = fetch.signatures(here, cache, tarballs=options.tarballs, offline=offline)
+    files = {w.artifact.file: w for w in fetch.list_wanted(rows)}
+    here = [w for w in files.values() if fetch.locate_artifact(cache, w.artifact).exists()]
+    found = fetch.fetch_signatures(here, cache, tarballs=options.tarballs, offline=offline)
     for file in [f for f in found if not fetch.is_sound(files[f].artifact, cache)]:
         del found[file]  # a damaged file is not a bad signature
     own = work.catalogue.root / "keys" / f"{options.series.signing_key}.asc"
     keys = [p for p in (own, options.keyring) if p and (p == options.keyring or p.exists())]
     tarballs = []
-    with signatures.keyring(options.series.signing_key, keys if found else ()) as ring:
+    with signatures.open_keyring(options.series.signing_key, keys if found else ()) as ring:
         for file, item in files.items():
             check, note = _vouch_for(work, item, found.get(file), ring)
             artifact = item.artifact
@@ -46,7 +46,7 @@ def _vouch_for(
     """Return what vouches for a tarball, and why nothing stronger does."""
     key = work.options.series.signing_key
     if signature and ring:
-        tarball = fetch.cached(work.dirs.downloads, item.artifact)
+        tarball = fetch.locate_artifact(work.dirs.downloads, item.artifact)
         try:
             signatures.verify(tarball, signature.path, signature.place, ring)
         except FetchError:

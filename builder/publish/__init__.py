@@ -7,7 +7,7 @@ explains why it is written this way.
 
 from builder.publish.contents import Entry, PoolFile
 from builder.publish.keys import KeyWish, choose, foresee
-from builder.publish.locking import locked
+from builder.publish.locking import lock_directory
 from builder.publish.manage import (
     SuiteSummary,
     list_packages,
@@ -19,10 +19,10 @@ from builder.publish.manage import (
 from builder.publish.repository import (
     Published,
     Suite,
-    lost,
+    find_lost,
+    list_published,
+    list_published_sources,
     publish,
-    published,
-    published_sources,
 )
 from builder.publish.signer import Signer
 
@@ -35,15 +35,15 @@ __all__ = [
     "Suite",
     "SuiteSummary",
     "choose",
+    "find_lost",
     "foresee",
     "list_packages",
+    "list_published",
+    "list_published_sources",
     "list_suites",
-    "locked",
-    "lost",
+    "lock_directory",
     "prune",
     "publish",
-    "published",
-    "published_sources",
     "remove",
     "verify",
 ]

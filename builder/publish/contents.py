@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import PublishError
-from builder.publish.layout import SOURCE_INDEX, Layout, binary_index, by_hash
+from builder.publish.layout import SOURCE_INDEX, Layout, name_binary_index, name_by_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -93,7 +93,7 @@ def read_release(layout: Layout) -> dict[str, Any] | None:
     return fields
 
 
-def date_of(release: Mapping[str, Any]) -> float:
+def parse_date(release: Mapping[str, Any]) -> float:
     """Return the Date of a Release, in seconds since 1970; 0 if it is not a date."""
     try:
         return parsedate_to_datetime(release["Date"]).timestamp()
@@ -112,9 +112,9 @@ def read(layout: Layout, known: tuple[Sequence[Entry], Sequence[Entry]] = ((), (
     if release is None:
         return EMPTY
     texts = []
-    for index in (binary_index(release["Architectures"]), SOURCE_INDEX):
+    for index in (name_binary_index(release["Architectures"]), SOURCE_INDEX):
         digest = release["SHA256"].get(index, "")
-        path = layout.dists / by_hash(index, digest)
+        path = layout.dists / name_by_hash(index, digest)
         data = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != digest:
             raise PublishError(
@@ -124,13 +124,13 @@ def read(layout: Layout, known: tuple[Sequence[Entry], Sequence[Entry]] = ((), (
         texts.append(data)
     return Contents(
         {key: value for key, value in release.items() if key not in UNCOMPARED},
-        date_of(release),
-        tuple(_paired(texts[0], known[0]) or parse_packages(texts[0])),
-        tuple(_paired(texts[1], known[1]) or parse_sources(texts[1])),
+        parse_date(release),
+        tuple(_pair_stanzas(texts[0], known[0]) or parse_packages(texts[0])),
+        tuple(_pair_stanzas(texts[1], known[1]) or parse_sources(texts[1])),
     )
 
 
-def _paired(data: bytes, entries: Sequence[Entry]) -> list[Stanza]:
+def _pair_stanzas(data: bytes, entries: Sequence[Entry]) -> list[Stanza]:
     """Return the stanzas of an index with their entries; none if these are not its own."""
     texts = data.decode().split("\n\n")[:-1]
     if len(texts) != len(entries) or not all(map(_describes, entries, texts)):
@@ -185,7 +185,7 @@ def parse_sources(data: bytes) -> list[Stanza]:
     return stanzas
 
 
-def moved(stanza: Stanza, directory: str, name: str = "") -> Stanza:
+def move_stanza(stanza: Stanza, directory: str, name: str = "") -> Stanza:
     """Return `stanza` with its files in another directory; `name` renames a binary's file."""
     entry, text = stanza.entry, stanza.text
     files = tuple(replace(file, path=f"{directory}/{name or file.name}") for file in entry.files)
@@ -198,7 +198,7 @@ def moved(stanza: Stanza, directory: str, name: str = "") -> Stanza:
     return Stanza(replace(entry, files=files), text)
 
 
-def in_order(stanzas: Iterable[Stanza]) -> tuple[Stanza, ...]:
+def sort_stanzas(stanzas: Iterable[Stanza]) -> tuple[Stanza, ...]:
     """Sort by package, then version as dpkg compares them, then architecture."""
     from debian.debian_support import Version  # noqa: PLC0415
 

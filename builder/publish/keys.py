@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from builder import log
 from builder.errors import PublishError
-from builder.publish.layout import Layout, suite_layouts
-from builder.publish.signer import RESTORE, Signer, fingerprint_of, fingerprints, merged
+from builder.publish.layout import Layout, list_layouts
+from builder.publish.signer import RESTORE, Signer, list_fingerprints, merge_keys, read_fingerprint
 from builder.publish.state import load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def key_of(layout: Layout) -> str:
+def find_key(layout: Layout) -> str:
     """Return the fingerprint of the key a suite is signed with; empty if never published."""
     state = load(layout)
     if state is None:
         return ""
-    return state.fingerprint or fingerprint_of(layout.inrelease, public_key(layout))
+    return state.fingerprint or read_fingerprint(layout.inrelease, read_public_key(layout))
 
 
-def public_key(layout: Layout) -> bytes:
+def read_public_key(layout: Layout) -> bytes:
     """Return the suite's public key at the top of the repository; empty if it is lost."""
     try:
         return (layout.repo / f"{layout.suite}.asc").read_bytes()
@@ -35,12 +35,12 @@ def public_key(layout: Layout) -> bytes:
         return b""
 
 
-def known_keys(repo: Path, suite: str) -> tuple[str, ...]:
+def list_known_keys(repo: Path, suite: str) -> tuple[str, ...]:
     """Return the keys `suite` may be signed with: its own, or those of the other suites."""
-    own = key_of(Layout(repo, suite))
+    own = find_key(Layout(repo, suite))
     if own:
         return (own,)
-    found = (key_of(layout) for layout in suite_layouts(repo))
+    found = (find_key(layout) for layout in list_layouts(repo))
     return tuple(dict.fromkeys(key for key in found if key))
 
 
@@ -65,45 +65,45 @@ def choose(repo: Path, suite: str, keys: Path, **wish: Unpack[KeyWish]) -> Signe
     Raises PublishError for a key that does not exist or is not the repository's.
     """
     new_key = wish.get("new_key", False)
-    signer = _known_signer(repo, suite, keys, wish.get("key", ""), new_key=new_key)
+    signer = _find_signer(repo, suite, keys, wish.get("key", ""), new_key=new_key)
     if signer is None:
-        signer = Signer.make(keys, another=new_key and Signer.recorded(keys) is not None)
-    return _with_trusted(signer, repo, suite, wish.get("trusted", b""), new_key=new_key)
+        signer = Signer.make(keys, another=new_key and Signer.find_recorded(keys) is not None)
+    return _add_trusted(signer, repo, suite, wish.get("trusted", b""), new_key=new_key)
 
 
 def foresee(repo: Path, suite: str, keys: Path, **wish: Unpack[KeyWish]) -> bytes:
     """Return the public keys nodes get from the signer of `choose`; empty if it makes a key."""
     new_key = wish.get("new_key", False)
-    signer = _known_signer(repo, suite, keys, wish.get("key", ""), new_key=new_key)
+    signer = _find_signer(repo, suite, keys, wish.get("key", ""), new_key=new_key)
     if signer is None:
         return b""
     trusted = wish.get("trusted", b"")
-    return _with_trusted(signer, repo, suite, trusted, new_key=new_key).public
+    return _add_trusted(signer, repo, suite, trusted, new_key=new_key).public
 
 
-def _with_trusted(
+def _add_trusted(
     signer: Signer, repo: Path, suite: str, trusted: bytes, *, new_key: bool
 ) -> Signer:
     """Return the signer with the other keys nodes trust added to its public keys."""
-    before = public_key(Layout(repo, suite))
+    before = read_public_key(Layout(repo, suite))
     kept = not new_key and before not in {b"", signer.public}
-    if kept and signer.fingerprint not in fingerprints(before):
+    if kept and signer.fingerprint not in list_fingerprints(before):
         kept = False
     if not (kept or trusted):
         return signer
-    return replace(signer, public=merged(signer.public, before if kept else b"", trusted))
+    return replace(signer, public=merge_keys(signer.public, before if kept else b"", trusted))
 
 
-def _known_signer(repo: Path, suite: str, keys: Path, key: str, *, new_key: bool) -> Signer | None:
+def _find_signer(repo: Path, suite: str, keys: Path, key: str, *, new_key: bool) -> Signer | None:
     """Return the signer for a suite, or None if a key must be made."""
-    known = known_keys(repo, suite)
+    known = list_known_keys(repo, suite)
     if key:
-        bare, own = key.replace(" ", "").upper().removeprefix("0X"), Signer.recorded(keys)
+        bare, own = key.replace(" ", "").upper().removeprefix("0X"), Signer.find_recorded(keys)
         ours = own is not None and len(bare) >= 8 and own.fingerprint.endswith(bare)
-        given = own if own and ours else Signer.existing(key)
+        given = own if own and ours else Signer.find_existing(key)
         check(repo, suite, given, new_key=new_key, quiet=True)
         return given
-    newest = Signer.recorded(keys)
+    newest = Signer.find_recorded(keys)
     if new_key:
         return None if newest is not None and newest.fingerprint in known else newest
     if not known:
@@ -132,10 +132,10 @@ def check(repo: Path, suite: str, signer: Signer, *, new_key: bool, quiet: bool 
 
     Warns what a new key means for nodes, unless `quiet`.
     """
-    known = known_keys(repo, suite)
+    known = list_known_keys(repo, suite)
     if not known or signer.fingerprint in known:
         return
-    if not fingerprints(signer.public).isdisjoint(known):
+    if not list_fingerprints(signer.public).isdisjoint(known):
         return  # signed by a subkey of it
     if new_key and quiet:
         return
@@ -145,7 +145,7 @@ def check(repo: Path, suite: str, signer: Signer, *, new_key: bool, quiet: bool 
             f"will refuse it until they have {suite}.asc"
         )
         return
-    what = f"{suite} is" if key_of(Layout(repo, suite)) else f"the suites of {repo} are"
+    what = f"{suite} is" if find_key(Layout(repo, suite)) else f"the suites of {repo} are"
     raise PublishError(
         f"{what} signed with {', '.join(known)}, not with {signer.fingerprint}: nodes would "
         "refuse it",

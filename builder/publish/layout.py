@@ -42,7 +42,7 @@ class Layout:
         return self.repo / ".staging"
 
 
-def binary_index(architecture: str) -> str:
+def name_binary_index(architecture: str) -> str:
     """Return the name of the Packages file, relative to the suite's directory."""
     return f"{COMPONENT}/binary-{architecture}/Packages"
 
@@ -50,7 +50,7 @@ def binary_index(architecture: str) -> str:
 SOURCE_INDEX = f"{COMPONENT}/source/Sources"
 
 
-def pool_directory(source: str) -> str:
+def name_pool_directory(source: str) -> str:
     """Return the pool directory of a source package, relative to the repository.
 
     The prefix is the first letter, or `lib` and a letter, as in Debian's own pool.
@@ -59,11 +59,11 @@ def pool_directory(source: str) -> str:
     return f"pool/{COMPONENT}/{prefix}/{source}"
 
 
-def by_hash(index: str, sha256: str) -> str:
+def name_by_hash(index: str, sha256: str) -> str:
     """Return the by-hash name of an index file, relative to the suite's directory."""
     return f"{index.rpartition('/')[0]}/by-hash/SHA256/{sha256}"
 
 
-def suite_layouts(repo: Path) -> list[Layout]:
+def list_layouts(repo: Path) -> list[Layout]:
     """Return every suite that was ever made visible, by name."""
     return [Layout(repo, path.parent.name) for path in sorted(repo.glob("dists/*/InRelease"))]

@@ -25,7 +25,7 @@ _held: set[tuple[str, int, int]] = set()
 
 
 @contextmanager
-def locked(directory: Path, purpose: str, *, wait: float = 600.0) -> Iterator[None]:
+def lock_directory(directory: Path, purpose: str, *, wait: float = 600.0) -> Iterator[None]:
     """Hold `directory` (made if missing) for `purpose`; re-entrant within a thread.
 
     Waits up to `wait` seconds for another holder, and logs once who it is.

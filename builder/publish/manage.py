@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from builder.errors import PublishError, UsageError, nearest
 from builder.files import sha256_file
-from builder.publish.contents import date_of, read, read_release
+from builder.publish.contents import parse_date, read, read_release
 from builder.publish.keys import check
-from builder.publish.layout import Layout, by_hash, suite_layouts
-from builder.publish.locking import locked
-from builder.publish.pool import listed_files
-from builder.publish.signer import Signer, signed_by
+from builder.publish.layout import Layout, list_layouts, name_by_hash
+from builder.publish.locking import lock_directory
+from builder.publish.pool import read_listed_files
+from builder.publish.signer import Signer, is_signed_by
 from builder.publish.state import load
-from builder.publish.write import Change, disk_errors, write
+from builder.publish.write import Change, report_disk_errors, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,7 +40,7 @@ class SuiteSummary:
 def list_suites(repo: Path) -> tuple[SuiteSummary, ...]:
     """Return every suite of the repository, by name."""
     summaries = []
-    for layout in suite_layouts(repo):
+    for layout in list_layouts(repo):
         state, release = load(layout), read_release(layout)
         if state is None or release is None:
             continue
@@ -61,7 +61,7 @@ def list_suites(repo: Path) -> tuple[SuiteSummary, ...]:
 
 def list_packages(repo: Path, suite: str) -> tuple[Entry, ...]:
     """Return the suite's binary, then source packages, by name, oldest version first."""
-    state = load(_existing(repo, suite))
+    state = load(_find_layout(repo, suite))
     return (*state.binaries, *state.sources) if state else ()
 
 
@@ -82,8 +82,8 @@ def remove(
     """
 
     def choose(contents: Contents) -> tuple[Sequence[Stanza], Sequence[Stanza]]:
-        binaries = [s for s in contents.binaries if not _named(s.entry, package, version)]
-        sources = [s for s in contents.sources if not _named(s.entry, package, version)]
+        binaries = [s for s in contents.binaries if not _is_named(s.entry, package, version)]
+        sources = [s for s in contents.sources if not _is_named(s.entry, package, version)]
         stanzas = (*contents.binaries, *contents.sources)
         if len(binaries) + len(sources) == len(stanzas):
             raise UsageError(
@@ -95,7 +95,7 @@ def remove(
     return _shrink(repo, suite, choose, signer=signer, epoch_seconds=epoch_seconds, wait=wait)
 
 
-def _named(entry: Entry, package: str, version: str) -> bool:
+def _is_named(entry: Entry, package: str, version: str) -> bool:
     by_name = entry.package == package and version in ("", entry.version)
     by_source = entry.source == package and version in ("", entry.source_version)
     return by_name or by_source
@@ -118,14 +118,14 @@ def prune(
         raise UsageError(f"cannot keep {keep} versions", hint="1 keeps only the newest")
 
     def choose(contents: Contents) -> tuple[Sequence[Stanza], Sequence[Stanza]]:
-        return _newest(contents.binaries, keep), contents.sources
+        return _select_newest(contents.binaries, keep), contents.sources
 
     return _shrink(
         repo, suite, choose, signer=signer, epoch_seconds=epoch_seconds, wait=wait, sweep=True
     )
 
 
-def _newest(stanzas: Sequence[Stanza], keep: int) -> list[Stanza]:
+def _select_newest(stanzas: Sequence[Stanza], keep: int) -> list[Stanza]:
     """Return the last `keep` of each package (they are in order, oldest first)."""
     groups: dict[str, list[Stanza]] = {}
     for stanza in stanzas:
@@ -143,9 +143,9 @@ def _shrink(
     wait: float,
     sweep: bool = False,
 ) -> tuple[str, ...]:
-    layout = _existing(repo, suite)
-    with locked(repo, f"removing from {suite}", wait=wait), disk_errors(repo):
-        before, were = read(layout), listed_files(repo)
+    layout = _find_layout(repo, suite)
+    with lock_directory(repo, f"removing from {suite}", wait=wait), report_disk_errors(repo):
+        before, were = read(layout), read_listed_files(repo)
         binaries, sources = choose(before)
         built_from = {(s.entry.source, s.entry.source_version) for s in binaries}
         sources = [s for s in sources if (s.entry.package, s.entry.version) in built_from]
@@ -161,8 +161,8 @@ def _shrink(
                     epoch_seconds=epoch_seconds,
                 )
         # Files that the indices no longer name are deleted only once the new indices are visible.
-        listed = listed_files(repo)
-        there = {str(path.relative_to(repo)) for path in _pool_files(repo)}
+        listed = read_listed_files(repo)
+        there = {str(path.relative_to(repo)) for path in _find_pool_files(repo)}
         gone = sorted(there - set(listed) if sweep else there & (set(were) - set(listed)))
         for name in gone:
             (repo / name).unlink()
@@ -182,7 +182,7 @@ def verify(repo: Path) -> tuple[str, ...]:
     Checks signatures (with the key at the top of the repository), every index under
     both its names, size and sha256 of every pool file, and files that no suite lists.
     """
-    layouts = suite_layouts(repo)
+    layouts = list_layouts(repo)
     if not layouts:
         raise PublishError(f"{repo} holds no published suite", hint="build-debs makes one")
     problems: list[str] = []
@@ -199,7 +199,7 @@ def verify(repo: Path) -> tuple[str, ...]:
     with ThreadPoolExecutor() as threads:
         checks = threads.map(lambda name: _verify_file(repo, name, *files[name]), sorted(files))
         problems += [problem for problem in checks if problem]
-    there = {str(path.relative_to(repo)) for path in _pool_files(repo)}
+    there = {str(path.relative_to(repo)) for path in _find_pool_files(repo)}
     problems += [
         f"{name}: no suite lists it (prune deletes it)" for name in sorted(there - set(files))
     ]
@@ -212,18 +212,18 @@ def _verify_suite(layout: Layout) -> Iterator[str]:
         yield f"{key.name}: missing, the signatures of {layout.suite} cannot be checked"
     else:
         public, release = key.read_bytes(), layout.dists / "Release"
-        if not signed_by(layout.inrelease, public):
+        if not is_signed_by(layout.inrelease, public):
             yield f"{where}/InRelease: no good signature by {key.name}"
-        if not release.is_file() or not signed_by(release, public, layout.dists / "Release.gpg"):
+        if not release.is_file() or not is_signed_by(release, public, layout.dists / "Release.gpg"):
             yield f"{where}/Release.gpg: no good signature by {key.name} on Release"
     release_fields = read_release(layout) or {"SHA256": {}, "Date": ""}
-    if date_of(release_fields) > time.time():
+    if parse_date(release_fields) > time.time():
         yield (
             f"{where}/InRelease: its Date is in the future, {release_fields['Date']}: apt refuses "
             "it until then (the next build rewrites it)"
         )
     for name, digest in release_fields["SHA256"].items():
-        for path in (layout.dists / name, layout.dists / by_hash(name, digest)):
+        for path in (layout.dists / name, layout.dists / name_by_hash(name, digest)):
             if not path.is_file() or sha256_file(path) != digest:
                 yield f"{path.relative_to(layout.repo)}: not the file that InRelease names"
 
@@ -237,12 +237,12 @@ def _verify_file(repo: Path, name: str, size: int, sha256: str) -> str:
     return ""
 
 
-def _pool_files(repo: Path) -> Iterable[Path]:
+def _find_pool_files(repo: Path) -> Iterable[Path]:
     return (path for path in (repo / "pool").rglob("*") if path.is_file())
 
 
-def _existing(repo: Path, suite: str) -> Layout:
-    names = [layout.suite for layout in suite_layouts(repo)]
+def _find_layout(repo: Path, suite: str) -> Layout:
+    names = [layout.suite for layout in list_layouts(repo)]
     if suite not in names:
         hint = f"suites: {nearest(suite, names)}" if names else "nothing is published there yet"
         raise UsageError(f"no suite {suite} in {repo}", hint=hint)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from builder import log
 from builder.errors import PublishError
 from builder.files import sha256_file
-from builder.publish.contents import moved, parse_packages, parse_sources
-from builder.publish.layout import pool_directory, suite_layouts
+from builder.publish.contents import move_stanza, parse_packages, parse_sources
+from builder.publish.layout import list_layouts, name_pool_directory
 from builder.publish.state import load
 from builder.run import run
 
@@ -52,18 +52,22 @@ def split(
     known = {file.name: (entry, file) for entry in listed for file in entry.files}
     candidates = [path for path in paths if path.name in known]
     with ThreadPoolExecutor() as threads:
-        verdicts = threads.map(lambda path: _same(repo, path, *known[path.name], bad), candidates)
+        verdicts = threads.map(
+            lambda path: _is_pooled(repo, path, *known[path.name], bad), candidates
+        )
         same = {path for path, verdict in zip(candidates, verdicts, strict=True) if verdict}
     new = [path for path in paths if path not in same]
     return new, [known[path.name][1].path for path in candidates if path in same]
 
 
-def _same(repo: Path, path: Path, entry: Entry, file: PoolFile, bad: Mapping[str, str]) -> bool:
+def _is_pooled(
+    repo: Path, path: Path, entry: Entry, file: PoolFile, bad: Mapping[str, str]
+) -> bool:
     """Whether `path` is in the pool already; False when the pool lost a file of its entry."""
     pooled = repo / file.path
     if any(other.path in bad for other in entry.files):
         if sha256_file(path) != file.sha256:
-            raise changed(file.path, path)
+            raise changed_error(file.path, path)
         return False
     ours, theirs = _stat(path), pooled.stat()
     if (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino):
@@ -72,7 +76,7 @@ def _same(repo: Path, path: Path, entry: Entry, file: PoolFile, bad: Mapping[str
     if (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns):
         return True
     if ours.st_size != file.size or sha256_file(path) != file.sha256:
-        raise conflict(file.path, path)
+        raise conflict_error(file.path, path)
     return True
 
 
@@ -83,7 +87,7 @@ def _stat(path: Path) -> os.stat_result:
         raise PublishError(f"{path} does not exist", hint="build the package again") from None
 
 
-def conflict(name: str, path: Path | str) -> PublishError:
+def conflict_error(name: str, path: Path | str) -> PublishError:
     """Return the error for a published name whose bytes differ."""
     return PublishError(
         f"{name} is already published, with content other than that of {path}",
@@ -91,7 +95,7 @@ def conflict(name: str, path: Path | str) -> PublishError:
     )
 
 
-def changed(name: str, path: Path) -> PublishError:
+def changed_error(name: str, path: Path) -> PublishError:
     """Return the error for a lost pool file that cannot be rebuilt bit for bit."""
     return PublishError(
         f"{name} is missing or damaged, and the rebuilt {path} differs from what is listed",
@@ -100,7 +104,7 @@ def changed(name: str, path: Path) -> PublishError:
     )
 
 
-def lost_files(layout: Layout, lost: Mapping[str, str]) -> PublishError:
+def lost_files_error(layout: Layout, lost: Mapping[str, str]) -> PublishError:
     """Return the error for pool files that are lost (path to missing or damaged)."""
     return PublishError(
         f"{layout.repo}: {len(lost)} files of the pool are missing or damaged",
@@ -117,7 +121,7 @@ def stage_debs(repo: Path, staging: Path, debs: Sequence[Path], architecture: st
     for number, deb in enumerate(debs):
         _bring(deb, directory / f"{number}.deb")
     stanzas, moves = [], Moves(repo)
-    for stanza in parse_packages(_ftparchive("packages", directory, debs)):
+    for stanza in parse_packages(_run_ftparchive("packages", directory, debs)):
         entry, staged = stanza.entry, stanza.entry.files[0].name
         given = debs[int(staged.removesuffix(".deb"))]
         if entry.architecture not in ("all", architecture):
@@ -126,10 +130,10 @@ def stage_debs(repo: Path, staging: Path, debs: Sequence[Path], architecture: st
             )
         version = entry.version.partition(":")[2] or entry.version
         name = f"{entry.package}_{version}_{entry.architecture}.deb"
-        placed = moved(stanza, pool_directory(entry.source), name)
+        placed = move_stanza(stanza, name_pool_directory(entry.source), name)
         moves.add(directory / staged, placed.entry.files[0], given)
         stanzas.append(placed)
-    return Staged(tuple(stanzas), moves.wanted())
+    return Staged(tuple(stanzas), moves.list_renames())
 
 
 def stage_sources(repo: Path, staging: Path, sources: Sequence[SourcePackage]) -> Staged:
@@ -143,14 +147,14 @@ def stage_sources(repo: Path, staging: Path, sources: Sequence[SourcePackage]) -
             _bring(path, directory / path.name)
     dscs = [source.dsc for source in sources]
     stanzas, moves = [], Moves(repo)
-    for stanza in parse_sources(_ftparchive("sources", top, dscs)):
+    for stanza in parse_sources(_run_ftparchive("sources", top, dscs)):
         directory = staging / stanza.entry.files[0].path.rpartition("/")[0]
         given = sources[int(directory.name)].dsc.parent
-        placed = moved(stanza, pool_directory(stanza.entry.package))
+        placed = move_stanza(stanza, name_pool_directory(stanza.entry.package))
         for file in placed.entry.files:
             moves.add(directory / file.name, file, given / file.name)
         stanzas.append(placed)
-    return Staged(tuple(stanzas), moves.wanted())
+    return Staged(tuple(stanzas), moves.list_renames())
 
 
 class Moves:
@@ -162,34 +166,34 @@ class Moves:
 
     @cached_property
     def _listed(self) -> dict[str, str]:
-        return listed_files(self.repo)
+        return read_listed_files(self.repo)
 
     def add(self, staged: Path, file: PoolFile, given: Path) -> None:
         """Queue `staged` to become `file`; `given` is the path the user knows."""
         other = self._wanted.get(file.path)
         if other and other[1].sha256 != file.sha256:
-            raise conflict(file.path, given)
+            raise conflict_error(file.path, given)
         pooled = self.repo / file.path
         if pooled.exists() and sha256_file(pooled) == file.sha256:
             return
         listed = self._listed.get(file.path)
         if listed and listed != file.sha256:
             there = pooled.exists() and sha256_file(pooled) == listed
-            raise conflict(file.path, given) if there else changed(file.path, given)
+            raise conflict_error(file.path, given) if there else changed_error(file.path, given)
         if listed:
             log.warning(f"{file.path} was missing or damaged: writing it again")
         elif pooled.exists():
             log.detail(f"replacing {file.path}, left by an interrupted run")
         self._wanted[file.path] = staged, file
 
-    def wanted(self) -> tuple[tuple[Path, Path], ...]:
+    def list_renames(self) -> tuple[tuple[Path, Path], ...]:
         """Return the renames to do."""
         return tuple((staged, self.repo / path) for path, (staged, _) in self._wanted.items())
 
 
-def listed_files(repo: Path) -> dict[str, str]:
+def read_listed_files(repo: Path) -> dict[str, str]:
     """Return the pool files, relative to the repository, that any suite lists: path to sha256."""
-    states = (load(layout) for layout in suite_layouts(repo))
+    states = (load(layout) for layout in list_layouts(repo))
     return {p: file.sha256 for state in states if state for p, file in state.files.items()}
 
 
@@ -202,7 +206,7 @@ def _bring(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _ftparchive(what: str, directory: Path, given: Sequence[Path]) -> bytes:
+def _run_ftparchive(what: str, directory: Path, given: Sequence[Path]) -> bytes:
     """Run apt-ftparchive once over a staged directory; paths are relative to its parent."""
     if not given:
         return b""

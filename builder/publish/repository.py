@@ -9,13 +9,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from builder.files import write_atomically
-from builder.publish.contents import in_order, read
+from builder.publish.contents import read, sort_stanzas
 from builder.publish.keys import check
 from builder.publish.layout import COMPONENT, Layout
-from builder.publish.locking import locked
-from builder.publish.pool import conflict, lost_files, split, stage_debs, stage_sources
-from builder.publish.state import load, stamp, unsound
-from builder.publish.write import Change, disk_errors, public_directory, write
+from builder.publish.locking import lock_directory
+from builder.publish.pool import conflict_error, lost_files_error, split, stage_debs, stage_sources
+from builder.publish.state import find_unsound, load, read_stamp
+from builder.publish.write import Change, make_public_directory, report_disk_errors, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def publish(
 
     Everything the suite already lists remains listed. Release names what a partial build left
     out (`missing`) and what was not asked for (`absent`). Date is `epoch_seconds` (default:
-    now), adjusted by `write.date_after`.
+    now), adjusted by `write.choose_date`.
     A suite is signed with the same key as before, unless it gets a `new_key`.
     A missing or damaged pool file of the suite is written again if it is given.
     `files` are further files for the top of the repository (name to content); the key
@@ -85,20 +85,20 @@ def publish(
     """
     wanted = _Wanted(
         Layout(repo, suite.name),
-        release_fields(suite, description, missing, absent),
+        make_release_fields(suite, description, missing, absent),
         tuple(dict.fromkeys([*debs, *(deb for source in sources for deb in source.debs)])),
         tuple(sources),
         {f"{suite.name}.asc": signer.export_key(), **files},
         new_key,
     )
-    with disk_errors(repo):
+    with report_disk_errors(repo):
         # Planned without the lock first: a run that changes nothing neither waits nor writes.
         plan = _plan(wanted, signer)
         if not plan.changes:
             return Published((), plan.kept, ())
-        public_directory(repo)
-        with locked(repo, f"publishing {suite.name}", wait=wait):
-            if stamp(wanted.layout) != plan.stamp:  # another writer was first
+        make_public_directory(repo)
+        with lock_directory(repo, f"publishing {suite.name}", wait=wait):
+            if read_stamp(wanted.layout) != plan.stamp:  # another writer was first
                 plan = _plan(wanted, signer)
             added: tuple[str, ...] = ()
             rewritten: list[str] = []
@@ -143,11 +143,11 @@ class _Plan:
 
 
 def _plan(wanted: _Wanted, signer: Signer) -> _Plan:
-    layout, seen = wanted.layout, stamp(wanted.layout)
+    layout, seen = wanted.layout, read_stamp(wanted.layout)
     state = load(layout)
     if state is None or state.fingerprint != signer.fingerprint:
         check(layout.repo, layout.suite, signer, new_key=wanted.new_key)
-    bad = unsound(layout, state) if state else {}
+    bad = find_unsound(layout, state) if state else {}
     listed = state.listed if state else ((), ())
     debs, kept = split(layout.repo, wanted.debs, listed[0], bad)
     all_dscs = [source.dsc for source in wanted.sources]
@@ -155,13 +155,13 @@ def _plan(wanted: _Wanted, signer: Signer) -> _Plan:
     given = {path.name for path in (*debs, *dscs)}
     given |= {path.name for s in wanted.sources if s.dsc in set(dscs) for path in s.files}
     if lost := {path: what for path, what in bad.items() if Path(path).name not in given}:
-        raise lost_files(layout, lost)
+        raise lost_files_error(layout, lost)
     current = (
         state is not None
         and state.date <= time.time()
         and state.fields == wanted.fields
         and state.fingerprint == signer.fingerprint
-        and state.intact(layout)
+        and state.is_intact(layout)
     )
     return _Plan(
         tuple(debs),
@@ -213,11 +213,11 @@ def _merge(old: Sequence[Stanza], new: Sequence[Stanza]) -> tuple[Stanza, ...]:
     for stanza in new:
         there = merged.setdefault(stanza.entry.key, stanza)
         if there.entry.files != stanza.entry.files:
-            raise conflict(there.entry.files[0].path, stanza.entry.files[0].path)
-    return in_order(merged.values())
+            raise conflict_error(there.entry.files[0].path, stanza.entry.files[0].path)
+    return sort_stanzas(merged.values())
 
 
-def release_fields(
+def make_release_fields(
     suite: Suite, description: str, missing: Sequence[str], absent: Sequence[str] = ()
 ) -> dict[str, str]:
     """Return the fields of Release that do not depend on the time or the contents."""
@@ -239,31 +239,31 @@ def release_fields(
     }
 
 
-def published(repo: Path, suite: Suite) -> dict[str, tuple[Entry, ...]]:
+def list_published(repo: Path, suite: Suite) -> dict[str, tuple[Entry, ...]]:
     """Return what the suite lists: binary package to its versions, oldest first."""
-    with disk_errors(repo):
+    with report_disk_errors(repo):
         state = load(Layout(repo, suite.name))
-    return _by_package(state.binaries if state else ())
+    return _group_by_package(state.binaries if state else ())
 
 
-def published_sources(repo: Path, suite: Suite) -> dict[str, tuple[Entry, ...]]:
+def list_published_sources(repo: Path, suite: Suite) -> dict[str, tuple[Entry, ...]]:
     """Return the suite's source packages: name to its versions, oldest first."""
-    with disk_errors(repo):
+    with report_disk_errors(repo):
         state = load(Layout(repo, suite.name))
-    return _by_package(state.sources if state else ())
+    return _group_by_package(state.sources if state else ())
 
 
-def lost(repo: Path, suite: Suite) -> tuple[Entry, ...]:
+def find_lost(repo: Path, suite: Suite) -> tuple[Entry, ...]:
     """Return the suite's entries that have a file missing or damaged in the pool."""
     layout = Layout(repo, suite.name)
-    with disk_errors(repo):
+    with report_disk_errors(repo):
         state = load(layout)
-        bad = unsound(layout, state) if state else {}
+        bad = find_unsound(layout, state) if state else {}
     entries = (*state.binaries, *state.sources) if state and bad else ()
     return tuple(e for e in entries if any(f.path in bad for f in e.files))
 
 
-def _by_package(entries: Sequence[Entry]) -> dict[str, tuple[Entry, ...]]:
+def _group_by_package(entries: Sequence[Entry]) -> dict[str, tuple[Entry, ...]]:
     found: dict[str, list[Entry]] = {}
     for entry in entries:
         found.setdefault(entry.package, []).append(entry)

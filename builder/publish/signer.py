@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from builder import log
 from builder.errors import BuildError, PublishError
-from builder.files import area_of_a_run, scratch, sweep, write_atomically
-from builder.publish.locking import locked
+from builder.files import open_area, open_scratch, sweep, write_atomically
+from builder.publish.locking import lock_directory
 from builder.run import run
 
 if TYPE_CHECKING:
@@ -103,10 +103,10 @@ class Signer:
         The key is ed25519 without a passphrase or an expiry date: every apt that reads zstd or
         xz packages verifies it, and a node must not stop updating on some date.
         """
-        return cls.recorded(home) or cls.make(home)
+        return cls.find_recorded(home) or cls.make(home)
 
     @classmethod
-    def recorded(cls, home: Path, fingerprint: str = "") -> Signer | None:
+    def find_recorded(cls, home: Path, fingerprint: str = "") -> Signer | None:
         """Return the signer of a key we made in `home`: the newest, or that with `fingerprint`."""
         try:
             newest = (home / FINGERPRINT).read_text(encoding="utf-8").strip()
@@ -123,27 +123,27 @@ class Signer:
 
         `another` makes one in addition to the existing keys, which are kept.
         """
-        with locked(home, "making the repository's key"):
+        with lock_directory(home, "making the repository's key"):
             home.chmod(0o700)
             sweep(home)
-            made = None if another else cls.recorded(home) or _found(home)
+            made = None if another else cls.find_recorded(home) or _find_unrecorded(home)
             if made is None:
-                made = _made(home)
+                made = _make_key(home)
                 log.info(f"made the repository's signing key in {home}: keep a copy of it")
             _record(home, made)
         return made
 
     @classmethod
-    def existing(cls, fingerprint: str, home: Path | None = None) -> Signer:
+    def find_existing(cls, fingerprint: str, home: Path | None = None) -> Signer:
         """Return a signer for an existing key, in `home` or in the user's own GnuPG home.
 
         The latter is GNUPGHOME, or ~/.gnupg. Raises PublishError for a key that does not exist
         or cannot sign (expired, revoked, made in the future), with the reason.
         """
-        place = home or users_home()
+        place = home or find_users_home()
         wanted = fingerprint.replace(" ", "").upper().removeprefix("0X")
-        with _session(place) as gpg:
-            listing = _gpg(gpg, "--list-secret-keys", "--with-colons", wanted, check=False)
+        with _open_session(place) as gpg:
+            listing = _run_gpg(gpg, "--list-secret-keys", "--with-colons", wanted, check=False)
             found = re.findall(r"^fpr:+([0-9A-F]{40}):", listing.decode(), re.MULTILINE)
             if not found:
                 raise PublishError(
@@ -152,7 +152,7 @@ class Signer:
                     "set GNUPGHOME to use another directory",
                 )
             _check_usable(listing.decode(), found[0], place)
-            public = _gpg(gpg, "--armor", "--export", found[0])
+            public = _run_gpg(gpg, "--armor", "--export", found[0])
         return cls(found[0], public, place, own=False)
 
     @classmethod
@@ -161,13 +161,13 @@ class Signer:
 
         Raises PublishError when neither has it.
         """
-        if known := cls.recorded(keys, fingerprint):
+        if known := cls.find_recorded(keys, fingerprint):
             return known
         if (keys / SECRET).is_dir():
-            with _session(keys) as gpg:
-                if found := _last_key(gpg, keys, fingerprint):
+            with _open_session(keys) as gpg:
+                if found := _find_last_key(gpg, keys, fingerprint):
                     return found
-        return cls.existing(fingerprint)
+        return cls.find_existing(fingerprint)
 
     def export_key(self) -> bytes:
         """Return the public key, armoured (apt reads it from a file named .asc)."""
@@ -178,7 +178,7 @@ class Signer:
         inline, detached = release.parent / "InRelease", release.parent / "Release.gpg"
         exact = f"{self.fingerprint}!" if self.own else self.fingerprint
         key = ["--local-user", exact, "--digest-algo", "SHA512", "--armor", "--yes"]
-        with _session(self.home, keyring=not self.own) as gpg, scratch() as area:
+        with _open_session(self.home, keyring=not self.own) as gpg, open_scratch() as area:
             public = area / "key.asc"
             public.write_bytes(self.public)
             first = str(public) if self.own else ""
@@ -187,36 +187,36 @@ class Signer:
 
     def prove(self) -> None:
         """Sign a test file, so that a key that cannot sign is found before anything is built."""
-        with scratch() as area:
+        with open_scratch() as area:
             (area / "Release").write_bytes(b"a test\n")
             self.sign(area / "Release")
 
 
-def users_home() -> Path:
+def find_users_home() -> Path:
     """Return the GnuPG home of the user: GNUPGHOME, or ~/.gnupg."""
     return Path(os.environ.get("GNUPGHOME") or Path.home() / ".gnupg").absolute()
 
 
-def signed_by(signed: Path, public: bytes, detached: Path | None = None) -> bool:
+def is_signed_by(signed: Path, public: bytes, detached: Path | None = None) -> bool:
     """Whether `signed` carries a good signature by `public` (armoured), or `detached` is one.
 
     Uses gpgv, as apt itself does.
     """
-    with scratch() as home:
-        ring = _dearmored(public, home)
+    with open_scratch() as home:
+        ring = _dearmor(public, home)
         files: list[str | Path] = ["--output", home / "text", signed]
         files = [detached, signed] if detached else files
         argv: list[str | Path] = ["gpgv", "--homedir", home, "--keyring", ring, *files]
         return run(argv, check=False).returncode == 0
 
 
-def fingerprint_of(signed: Path, public: bytes) -> str:
+def read_fingerprint(signed: Path, public: bytes) -> str:
     """Return the fingerprint of the key an InRelease is signed with; empty if there is none.
 
     For a key in `public` (armoured) it is the primary key's, else that of the signing key.
     """
-    with scratch() as home:
-        ring = _dearmored(public, home)
+    with open_scratch() as home:
+        ring = _dearmor(public, home)
         argv: list[str | Path] = ["gpgv", "--homedir", home, "--status-fd", "1", "--keyring", ring]
         said = run([*argv, "--output", home / "text", signed], check=False).stdout.decode()
     good = re.search(r"^\[GNUPG:\] VALIDSIG .* ([0-9A-F]{40})$", said, re.MULTILINE)
@@ -225,21 +225,21 @@ def fingerprint_of(signed: Path, public: bytes) -> str:
     return found[1] if found else ""
 
 
-def fingerprints(public: bytes) -> frozenset[str]:
+def list_fingerprints(public: bytes) -> frozenset[str]:
     """Return the fingerprints of a key (armoured): the primary key's and each subkey's."""
-    with scratch() as home:
+    with open_scratch() as home:
         argv: list[str | Path] = ["gpg", "--homedir", home, *PLAIN]
         argv += ["--show-keys", "--with-colons"]
         said = run(argv, input_bytes=public, check=False).stdout.decode(errors="replace")
     return frozenset(re.findall(r"^fpr:+([0-9A-F]{40}):", said, re.MULTILINE))
 
 
-def merged(*publics: bytes) -> bytes:
+def merge_keys(*publics: bytes) -> bytes:
     """Return public keys, armoured or not, as one armoured keyring.
 
     Raises PublishError for anything that is not a public key.
     """
-    with scratch() as home:
+    with open_scratch() as home:
         gpg: list[str | Path] = ["gpg", "--homedir", home, *PLAIN, "--no-autostart"]
         try:
             for public in filter(None, publics):
@@ -251,7 +251,7 @@ def merged(*publics: bytes) -> bytes:
         return bytes(run([*gpg, "--armor", "--export"]).stdout)
 
 
-def _dearmored(public: bytes, home: Path) -> Path:
+def _dearmor(public: bytes, home: Path) -> Path:
     ring = home / "key.gpg"
     argv: list[str | Path] = ["gpg", "--homedir", home, *PLAIN, "--output", ring, "--dearmor"]
     if run(argv, input_bytes=public, check=False).returncode:
@@ -261,41 +261,41 @@ def _dearmored(public: bytes, home: Path) -> Path:
 
 def _record(home: Path, signer: Signer) -> None:
     """Record which key is the newest; the file that marks the record complete comes last."""
-    before = Signer.recorded(home)
+    before = Signer.find_recorded(home)
     if before and before.fingerprint != signer.fingerprint:
         write_atomically(home / f"{before.fingerprint}.asc", before.public)
     write_atomically(home / PUBLIC, signer.public)
     write_atomically(home / FINGERPRINT, f"{signer.fingerprint}\n".encode())
 
 
-def _found(home: Path) -> Signer | None:
+def _find_unrecorded(home: Path) -> Signer | None:
     """Return the key that a killed run made in `home` but did not record."""
     if not (home / SECRET).is_dir():
         return None
-    with _session(home) as gpg:
-        return _last_key(gpg, home)
+    with _open_session(home) as gpg:
+        return _find_last_key(gpg, home)
 
 
-def _last_key(gpg: _Gpg, home: Path, *names: str) -> Signer | None:
-    listing = _gpg(gpg, "--list-secret-keys", "--with-colons", *names, check=False)
+def _find_last_key(gpg: _Gpg, home: Path, *names: str) -> Signer | None:
+    listing = _run_gpg(gpg, "--list-secret-keys", "--with-colons", *names, check=False)
     found = re.findall(r"^fpr:+([0-9A-F]{40}):", listing.decode(), re.MULTILINE)
-    public = _gpg(gpg, "--armor", "--export", found[-1]) if found else b""
+    public = _run_gpg(gpg, "--armor", "--export", found[-1]) if found else b""
     return Signer(found[-1], public, home, own=True) if public else None
 
 
-def _made(home: Path) -> Signer:
+def _make_key(home: Path) -> Signer:
     """Make a key in a directory below `home`, then move it to `home`, the secret half first."""
-    with area_of_a_run(home) as area:
+    with open_area(home) as area:
         (area / SECRET).mkdir(mode=0o700)
         for name in KEYRINGS:  # keeps earlier keys, if readable
             with suppress(OSError):
                 shutil.copyfile(home / name, area / name)
         try:
-            made = _generated(area, home)
+            made = _generate_key(area, home)
         except PublishError:
             for name in KEYRINGS:
                 (area / name).unlink(missing_ok=True)
-            made = _generated(area, home)
+            made = _generate_key(area, home)
         for room in (SECRET, REVOCATIONS):
             (home / room).mkdir(mode=0o700, exist_ok=True)
             for path in sorted((area / room).iterdir()):
@@ -308,14 +308,14 @@ def _made(home: Path) -> Signer:
     return made
 
 
-def _generated(area: Path, home: Path) -> Signer:
-    with area_of_a_run(Path("/tmp")) as short:  # noqa: S108 - as in `_session`
+def _generate_key(area: Path, home: Path) -> Signer:
+    with open_area(Path("/tmp")) as short:  # noqa: S108 - as in `_open_session`
         (short / "k").symlink_to(area.resolve())
         gpg = _Gpg(short / "k", own_agent=True)
         when = ("--faked-system-time", BORN)
         how = ("--passphrase", "", "--pinentry-mode", "loopback", "--quick-gen-key")
-        _gpg(gpg, *when, *how, USER_ID, "ed25519", "sign", "never")
-        made = _last_key(gpg, home)
+        _run_gpg(gpg, *when, *how, USER_ID, "ed25519", "sign", "never")
+        made = _find_last_key(gpg, home)
     if made is None:
         raise PublishError(f"gpg made no key in {home}", hint="remove the directory")
     return made
@@ -344,27 +344,27 @@ class _Gpg:
         try:
             return bytes(run([*agent, *argv] if self.own_agent else argv, check=check).stdout)
         except BuildError as error:
-            raise _cannot_sign(error) from error
+            raise _signing_error(error) from error
         finally:
             if self.own_agent:
                 _stop(self.home)
 
 
-def _gpg(gpg: _Gpg, *words: str | Path, check: bool = True) -> bytes:
+def _run_gpg(gpg: _Gpg, *words: str | Path, check: bool = True) -> bytes:
     return gpg.start(*gpg.words, *words, check=check)
 
 
 @contextmanager
-def _session(home: Path, *, keyring: bool = True) -> Iterator[_Gpg]:
+def _open_session(home: Path, *, keyring: bool = True) -> Iterator[_Gpg]:
     """Yield a GnuPG home with the secret keys of `home`, and with its public ones (`keyring`).
 
     It is `home` itself if an agent runs there.
     """
-    if _runs(home):
+    if _has_agent(home):
         yield _Gpg(home, own_agent=False)
         return
     # A socket's path has at most 107 bytes (unix(7)); a user's TMPDIR alone may be that long.
-    with area_of_a_run(Path("/tmp")) as area:  # noqa: S108 -- made by mkdtemp(3), mode 0700
+    with open_area(Path("/tmp")) as area:  # noqa: S108 -- made by mkdtemp(3), mode 0700
         if (home / SECRET).is_dir():
             (area / SECRET).symlink_to((home / SECRET).resolve())
         for name in KEYRINGS if keyring else ():
@@ -373,7 +373,7 @@ def _session(home: Path, *, keyring: bool = True) -> Iterator[_Gpg]:
         yield _Gpg(area, own_agent=True)
 
 
-def _runs(home: Path) -> bool:
+def _has_agent(home: Path) -> bool:
     """Whether an agent runs in a GnuPG home."""
     if not home.is_dir():
         return False
@@ -403,7 +403,7 @@ def _stop(home: Path) -> None:
         os.kill(int(match[1]), signal.SIGKILL)
 
 
-def _cannot_sign(error: BuildError) -> PublishError:
+def _signing_error(error: BuildError) -> PublishError:
     said = "\n".join(error.details)
     for pattern, cause, hint in CAUSES:
         if re.search(pattern, said):
@@ -424,13 +424,13 @@ def _check_usable(listing: str, fingerprint: str, home: Path) -> None:
     key, now = f"the key {fingerprint} in {home}", time.time()
     if made.isdecimal() and int(made) > now:
         raise PublishError(
-            f"{key} was made in the future: {_day(made)}",
+            f"{key} was made in the future: {_format_day(made)}",
             hint="set the clock of this machine; if it is right, the clock of the machine that "
             "made the key was wrong: make another key",
         )
     if validity == "e" or (ends.isdecimal() and int(ends) <= now):
         raise PublishError(
-            f"{key} expired on {_day(ends)}",
+            f"{key} expired on {_format_day(ends)}",
             hint=f"extend it with gpg --homedir {home} --quick-set-expire {fingerprint} 1y; then "
             "build again, and give nodes the new .asc",
         )
@@ -441,7 +441,7 @@ def _check_usable(listing: str, fingerprint: str, home: Path) -> None:
         raise PublishError(f"{key} cannot sign", hint="name one that has a key for signing")
 
 
-def _day(seconds: str) -> str:
+def _format_day(seconds: str) -> str:
     if not seconds.isdecimal():
         return "an unknown day"
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%d")

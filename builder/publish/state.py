@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.files import sha256_file, write_atomically
 from builder.publish.contents import Entry, PoolFile, read
-from builder.publish.layout import SIGNED, SOURCE_INDEX, SUFFIXES, Layout, binary_index
+from builder.publish.layout import SIGNED, SOURCE_INDEX, SUFFIXES, Layout, name_binary_index
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ class State:
         """Every file of the pool that the suite lists, by path."""
         return {f.path: f for entry in (*self.binaries, *self.sources) for f in entry.files}
 
-    def intact(self, layout: Layout) -> bool:
+    def is_intact(self, layout: Layout) -> bool:
         """Whether every file of `dists/<suite>` is the one this state was written for."""
         return bool(self.stat) and all(
             _stat(layout.dists / name) == known for name, known in self.stat.items()
@@ -67,7 +67,7 @@ def load(layout: Layout) -> State | None:
     if raw.get("format") == FORMAT:
         stat, pool = ({n: (size, mtime) for n, (size, mtime) in raw[k].items()} for k in PARTS)
         if stat["InRelease"] == _stat(layout.inrelease):
-            binaries, sources = (tuple(map(_entry, raw[k])) for k in ("binaries", "sources"))
+            binaries, sources = (tuple(map(_row_to_entry, raw[k])) for k in ("binaries", "sources"))
             return State(
                 raw["fields"], raw["date"], raw["fingerprint"], binaries, sources, stat, pool
             )
@@ -88,15 +88,15 @@ def save(  # noqa: PLR0917 - what a publication is
     sources: tuple[Entry, ...],
 ) -> None:
     """Record what was just published."""
-    indices = (binary_index(fields["Architectures"]), SOURCE_INDEX)
+    indices = (name_binary_index(fields["Architectures"]), SOURCE_INDEX)
     names = [index + suffix for index in indices for suffix in SUFFIXES]
     rows = {
         "format": FORMAT,
         "fields": dict(fields),
         "date": date,
         "fingerprint": fingerprint,
-        "binaries": [_row(entry) for entry in binaries],
-        "sources": [_row(entry) for entry in sources],
+        "binaries": [_entry_to_row(entry) for entry in binaries],
+        "sources": [_entry_to_row(entry) for entry in sources],
         "stat": {name: _stat(layout.dists / name) for name in (*names, *SIGNED)},
         "pool": {
             file.path: _stat(f"{layout.repo}/{file.path}")
@@ -107,12 +107,12 @@ def save(  # noqa: PLR0917 - what a publication is
     write_atomically(layout.state, json.dumps(rows, separators=(",", ":")).encode())
 
 
-def _row(entry: Entry) -> list[Any]:
+def _entry_to_row(entry: Entry) -> list[Any]:
     *words, files = (getattr(entry, name) for name in Entry.__slots__)
     return [*words, [[file.path, file.size, file.sha256] for file in files]]
 
 
-def _entry(row: list[Any]) -> Entry:
+def _row_to_entry(row: list[Any]) -> Entry:
     package, version, architecture, source, source_version, inputs, files = row
     return Entry(
         package,
@@ -125,7 +125,7 @@ def _entry(row: list[Any]) -> Entry:
     )
 
 
-def unsound(layout: Layout, state: State) -> dict[str, str]:
+def find_unsound(layout: Layout, state: State) -> dict[str, str]:
     """Return the suite's pool files that differ from what it lists, each with what is wrong.
 
     A file with the size and mtime it had when it was published is assumed sound; any other
@@ -136,18 +136,18 @@ def unsound(layout: Layout, state: State) -> dict[str, str]:
     bad = {path: "missing" for path in files if found[path][0] < 0}
     doubtful = [p for p in files if p not in bad and state.pool.get(p) != found[p]]
     with ThreadPoolExecutor() as threads:
-        sums = threads.map(lambda path: _sum(layout.repo / path), doubtful)
+        sums = threads.map(lambda path: _hash_file(layout.repo / path), doubtful)
         pairs = zip(doubtful, sums, strict=True)
         bad |= {path: "damaged" for path, digest in pairs if digest != files[path].sha256}
     return bad
 
 
-def stamp(layout: Layout) -> Stamp:
+def read_stamp(layout: Layout) -> Stamp:
     """Return what changes with each publication of a suite."""
     return _stat(layout.inrelease), _stat(layout.state)
 
 
-def _sum(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     try:
         return sha256_file(path)
     except OSError:

@@ -18,8 +18,15 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import PublishError
-from builder.publish.contents import date_of, read_release, render
-from builder.publish.layout import SIGNED, SOURCE_INDEX, SUFFIXES, Layout, binary_index, by_hash
+from builder.publish.contents import parse_date, read_release, render
+from builder.publish.layout import (
+    SIGNED,
+    SOURCE_INDEX,
+    SUFFIXES,
+    Layout,
+    name_binary_index,
+    name_by_hash,
+)
 from builder.publish.state import save
 
 if TYPE_CHECKING:
@@ -65,7 +72,7 @@ class Change:
         """Queue a rename."""
         self._renames.append((staged, target))
 
-    def index(self, name: str, data: bytes) -> None:
+    def add_index(self, name: str, data: bytes) -> None:
         """Queue a file of the suite unless it is there with this content."""
         target = self.layout.dists / name
         if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data:
@@ -75,11 +82,11 @@ class Change:
         staged.write_bytes(data)
         self.rename(staged, target)
 
-    def replaced(self, indices: Sequence[tuple[str, str]]) -> None:
+    def note_replaced(self, indices: Sequence[tuple[str, str]]) -> None:
         """Note the index files, name and digest, that are current until this is committed."""
-        self._replaced = [self.layout.dists / by_hash(*index) for index in indices]
+        self._replaced = [self.layout.dists / name_by_hash(*index) for index in indices]
 
-    def names(self) -> list[str]:
+    def list_names(self) -> list[str]:
         """Return what will be renamed, relative to the repository."""
         return [str(target.relative_to(self.layout.repo)) for _, target in self._renames]
 
@@ -90,12 +97,12 @@ class Change:
             if target.parent.name == "SHA256" and target.exists():
                 os.utime(target)
         for staged, target in self._renames:
-            public_directory(target.parent)
+            make_public_directory(target.parent)
             staged.chmod(0o644)
             staged.replace(target)
 
 
-def public_directory(path: Path) -> None:
+def make_public_directory(path: Path) -> None:
     """Make a directory and its parents, readable by a web server and by apt's own user."""
     new = [directory for directory in (path, *path.parents) if not directory.exists()]
     path.mkdir(parents=True, exist_ok=True)
@@ -114,13 +121,13 @@ def write(
 ) -> list[str]:
     """Publish these stanzas and what `change` holds; return the files of dists/ rewritten.
 
-    Date is `epoch_seconds` (default: now), but see `date_after`.
+    Date is `epoch_seconds` (default: now), but see `choose_date`.
     """
     layout = change.layout
     before = read_release(layout)
-    date = date_after(before, epoch_seconds)
+    date = choose_date(before, epoch_seconds)
     indices = {
-        binary_index(fields["Architectures"]): render(binaries),
+        name_binary_index(fields["Architectures"]): render(binaries),
         SOURCE_INDEX: render(sources),
     }
     with ThreadPoolExecutor() as threads:
@@ -132,18 +139,18 @@ def write(
     }
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     for name, data in files.items():
-        change.index(by_hash(name, digests[name]), data)
+        change.add_index(name_by_hash(name, digests[name]), data)
     for name, data in files.items():
-        change.index(name, data)
+        change.add_index(name, data)
     release = change.staging / "Release"
     release.write_text(render_release(fields, date, digests, files), encoding="utf-8")
     inrelease, _ = signer.sign(release)
     if before:
-        change.replaced(list(before["SHA256"].items()))
-    _later_than(inrelease, layout.inrelease)
+        change.note_replaced(list(before["SHA256"].items()))
+    _make_later(inrelease, layout.inrelease)
     for name in SIGNED:
         change.rename(change.staging / name, layout.dists / name)
-    rewritten = [name for name in change.names() if name.startswith("dists/")]
+    rewritten = [name for name in change.list_names() if name.startswith("dists/")]
     change.commit()
     _expire(layout, digests)
     entries = [tuple(stanza.entry for stanza in stanzas) for stanzas in (binaries, sources)]
@@ -151,7 +158,7 @@ def write(
     return rewritten
 
 
-def date_after(before: Mapping[str, Any] | None, epoch_seconds: int | None = None) -> float:
+def choose_date(before: Mapping[str, Any] | None, epoch_seconds: int | None = None) -> float:
     """Return the Date for the Release that replaces `before`: `epoch_seconds`, or now.
 
     It is never before the Date it replaces, because apt ignores a Release older than the
@@ -159,7 +166,7 @@ def date_after(before: Mapping[str, Any] | None, epoch_seconds: int | None = Non
     Date left by a wrong clock is not carried over.
     """
     now = time.time()
-    old = date_of(before) if before else 0.0
+    old = parse_date(before) if before else 0.0
     wanted = now if epoch_seconds is None else min(float(epoch_seconds), now)
     return wanted if old > now else max(old, wanted)
 
@@ -173,7 +180,7 @@ def render_release(
     """Return the text of Release; `date` is in seconds since 1970, `files` the indices."""
     from debian import deb822  # noqa: PLC0415 - slow to import
 
-    release: Any = deb822.Release({**fields, "Date": _date(date)})
+    release: Any = deb822.Release({**fields, "Date": _format_date(date)})
     release["SHA256"] = [
         {"sha256": digests[name], "size": len(data), "name": name}
         for name, data in sorted(files.items())
@@ -181,7 +188,7 @@ def render_release(
     return str(release)
 
 
-def _date(seconds: float) -> str:
+def _format_date(seconds: float) -> str:
     """Return a time in the format of Release: RFC 2822 with the zone named UTC."""
     return formatdate(seconds, usegmt=True).replace("GMT", "UTC")
 
@@ -192,7 +199,7 @@ def _pack(data: bytes) -> tuple[bytes, bytes, bytes]:
     return data, gzip.compress(data, 9, mtime=0), lzma.compress(data, preset=preset)
 
 
-def _later_than(new: Path, old: Path) -> None:
+def _make_later(new: Path, old: Path) -> None:
     """Give `new` an mtime in a later second than `old`: apt and HTTP compare whole seconds.
 
     Waits for that second, since a server may object to an mtime in the future.
@@ -207,7 +214,7 @@ def _later_than(new: Path, old: Path) -> None:
 def _expire(layout: Layout, current: Mapping[str, str]) -> None:
     """Delete index files by hash that are both beyond the youngest generations and old.
 
-    Their mtime is the time they were last current (`Change.replaced`).
+    Their mtime is the time they were last current (`Change.note_replaced`).
     """
     keep, now = set(current.values()), time.time()
     for directory in layout.dists.glob("*/*/by-hash/SHA256"):
@@ -221,7 +228,7 @@ def _expire(layout: Layout, current: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def disk_errors(repo: Path) -> Iterator[None]:
+def report_disk_errors(repo: Path) -> Iterator[None]:
     """Turn file system errors into one line."""
     try:
         yield

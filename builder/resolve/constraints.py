@@ -31,7 +31,7 @@ def read(source: str, what: str) -> str:
 
     Raises DataError with file and line, FetchError if a server does not return it.
     """
-    where = index.public(source)
+    where = index.strip_credentials(source)
     if re.match(r"https?://", where):
         try:
             raw = web.get(where, timeout=TIMEOUT, largest=LARGEST)
@@ -39,16 +39,16 @@ def read(source: str, what: str) -> str:
             raise FetchError(
                 f"cannot read {what} from {where}",
                 details=[str(error)],
-                hint=web.hint(error.status, "name a copy with --constraints FILE"),
+                hint=web.choose_hint(error.status, "name a copy with --constraints FILE"),
             ) from error
     else:
-        raw = file_bytes(Path(where))
-    text = decoded(raw, where)
+        raw = read_file(Path(where))
+    text = decode(raw, where)
     parse(text, where)
     return text
 
 
-def file_bytes(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
     """Return the content of a file or a pipe (a shell's `<(...)`)."""
     try:
         with path.open("rb") as stream:
@@ -60,7 +60,7 @@ def file_bytes(path: Path) -> bytes:
     return raw
 
 
-def decoded(raw: bytes, where: str) -> str:
+def decode(raw: bytes, where: str) -> str:
     """Return bytes as text, without the byte order mark some editors add."""
     try:
         text = raw.decode("utf-8-sig")
@@ -79,16 +79,18 @@ def decoded(raw: bytes, where: str) -> str:
 def parse(text: str, where: str) -> list[str]:
     """Return the requirements of a text; DataError with the line of an invalid one."""
     found = []
-    for number, line in lines(text):
-        if problem := _problem(line):
-            raise DataError(f"{where}:{number}: {problem}: {reading.shown(index.hidden(line))}")
+    for number, line in split_lines(text):
+        if problem := _explain_invalid(line):
+            raise DataError(
+                f"{where}:{number}: {problem}: {reading.shown(index.mask_secrets(line))}"
+            )
         found.append(line)
     if not found:
         raise DataError(f"{where}: no requirement in it")
     return found
 
 
-def lines(text: str) -> Iterator[tuple[int, str]]:
+def split_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield line numbers and lines, without comments, with backslash-continued lines joined."""
     parts: list[str] = []
     first = 0
@@ -105,7 +107,7 @@ def lines(text: str) -> Iterator[tuple[int, str]]:
         yield first, whole
 
 
-def _problem(line: str) -> str:
+def _explain_invalid(line: str) -> str:
     """Return why a line is not a requirement on a version, or nothing."""
     if line.startswith("-"):
         return "options and other files are not allowed here"
@@ -113,13 +115,13 @@ def _problem(line: str) -> str:
         return "options of a requirement are not allowed here"
     if "://" in line or re.match(r"[\w.-]+\s*(\[[^\]]*\])?\s*@", line):
         return "expected a version, got a URL"
-    found = _requirement(line) if len(line) <= LONGEST else None
+    found = _parse_requirement(line) if len(line) <= LONGEST else None
     if found is None:
         return "not a requirement"
     return "extras are not allowed here" if found.extras else ""
 
 
-def _requirement(line: str) -> Requirement | None:
+def _parse_requirement(line: str) -> Requirement | None:
     """Return a line as a requirement (PEP 508), None if it is not one."""
     try:
         found = requirement(line)

@@ -50,14 +50,14 @@ def _check_rows(lock: Lock) -> Iterator[tuple[str, str]]:
 
 
 def _check_closure(lock: Lock) -> Iterator[tuple[str, str]]:
-    known = _by_name(lock)
-    asked = _asked(lock, known)
+    known = _index_by_name(lock)
+    asked = _collect_extras(lock, known)
     for i, row in enumerate(lock.distributions):
         wanted = [(f"requires[{n}]", text) for n, text in enumerate(row.requires)]
         for extra in sorted(asked.get(canonicalize_name(row.name), ())):
             wanted += [(f"extras.{extra}[{n}]", t) for n, t in enumerate(row.extras.get(extra, ()))]
         for at, text in wanted:
-            if problem := _unmet(text, known):
+            if problem := _explain_unmet(text, known):
                 yield f"distributions[{i}].{at}", problem
 
 
@@ -72,7 +72,7 @@ def _check_row(row: Distribution, name: str) -> Iterator[tuple[str, str]]:
     everything = [("requires", row.requires), *((f"extras.{e}", t) for e, t in row.extras.items())]
     for key, texts in everything:
         for n, text in enumerate(texts):
-            if problem := _no_requirement(text):
+            if problem := _explain_invalid(text):
                 yield f"{key}[{n}]", problem
 
 
@@ -80,13 +80,13 @@ def _check_artifacts(row: Distribution, name: str) -> Iterator[tuple[str, str]]:
     if not row.artifacts:
         yield "artifacts", "expected at least one file"
     for n, artifact in enumerate(row.artifacts):
-        if problem := _misplaced(artifact, name, row.version):
+        if problem := _explain_misplaced(artifact, name, row.version):
             yield f"artifacts[{n}].file", problem
         if not artifact.sha256 and row.kind != "service":
             yield f"artifacts[{n}].sha256", "only a service's release tarball may be without one"
 
 
-def _misplaced(artifact: Artifact, name: str, version: str) -> str:
+def _explain_misplaced(artifact: Artifact, name: str, version: str) -> str:
     """Return why a file does not belong to a distribution (PEP 427, PEP 625), or nothing."""
     said = f"{artifact.file} is not a file of {name} {version}"
     try:
@@ -100,7 +100,7 @@ def _misplaced(artifact: Artifact, name: str, version: str) -> str:
     return "" if stem.startswith(f"{name}-") else said
 
 
-def _no_requirement(text: str) -> str:
+def _explain_invalid(text: str) -> str:
     """Return why a text is not a requirement a lock can have, or nothing."""
     try:
         found = requirement(text)
@@ -112,7 +112,7 @@ def _no_requirement(text: str) -> str:
     return ""
 
 
-def _unmet(text: str, known: Mapping[str, Distribution]) -> str:
+def _explain_unmet(text: str, known: Mapping[str, Distribution]) -> str:
     """Return why a requirement is not met in the lock, or nothing."""
     wanted = requirement(text)
     found = known.get(canonicalize_name(wanted.name))
@@ -123,7 +123,7 @@ def _unmet(text: str, known: Mapping[str, Distribution]) -> str:
     return ""
 
 
-def _asked(lock: Lock, known: Mapping[str, Distribution]) -> dict[str, set[str]]:
+def _collect_extras(lock: Lock, known: Mapping[str, Distribution]) -> dict[str, set[str]]:
     """Return the extras that requirements name, by distribution, and those these name in turn."""
     asked: dict[str, set[str]] = {}
     queue = deque(text for d in lock.distributions for text in d.requires)
@@ -149,7 +149,7 @@ def check_for(
     distributions that must be there, and `loads` tells whether a wheel loads on the target.
     """
     wanted = {canonicalize_name(n): v for n, v in services.items()}
-    known = _by_name(lock)
+    known = _index_by_name(lock)
     for i, row in enumerate(lock.distributions):
         place, version = f"distributions[{i}]", wanted.get(canonicalize_name(row.name))
         if (row.kind == "service") != (version is not None):
@@ -166,5 +166,5 @@ def check_for(
             yield "distributions", f"{name} is missing"
 
 
-def _by_name(lock: Lock) -> dict[str, Distribution]:
+def _index_by_name(lock: Lock) -> dict[str, Distribution]:
     return {canonicalize_name(d.name): d for d in lock.distributions}

@@ -25,7 +25,7 @@ REMEDY = "regenerate it with `build-debs lock`"
 
 def write(lock: Lock, path: Path) -> bool:
     """Write `lock` as JSON, one value per line for readable diffs; False if unchanged."""
-    rows: dict[str, Any] = {"format": FORMAT, **dataclasses.asdict(_plain(lock))}
+    rows: dict[str, Any] = {"format": FORMAT, **dataclasses.asdict(_make_plain(lock))}
     text = json.dumps(rows, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if path.exists() and path.read_bytes() == text.encode():
         return False
@@ -33,18 +33,18 @@ def write(lock: Lock, path: Path) -> bool:
     return True
 
 
-def _plain(lock: Lock) -> Lock:
+def _make_plain(lock: Lock) -> Lock:
     """Return the lock with plain dicts inside, which `asdict` and json can copy."""
 
-    def plain(rows: tuple[Distribution, ...]) -> tuple[Distribution, ...]:
+    def make_plain(rows: tuple[Distribution, ...]) -> tuple[Distribution, ...]:
         return tuple(dataclasses.replace(d, extras=dict(d.extras)) for d in rows)
 
     return dataclasses.replace(
         lock,
         inputs=dict(lock.inputs),
         asked=dict(lock.asked),
-        distributions=plain(lock.distributions),
-        build=plain(lock.build),
+        distributions=make_plain(lock.distributions),
+        build=make_plain(lock.build),
     )
 
 
@@ -57,8 +57,8 @@ def read(path: Path) -> Lock:
     try:
         raw = json.loads(
             reading.read_bytes(path, LARGEST).decode("utf-8"),
-            object_pairs_hook=_table,
-            parse_constant=_no_number,
+            object_pairs_hook=_refuse_duplicates,
+            parse_constant=_refuse_constant,
         )
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a lock: {error}", hint=REMEDY) from error
@@ -85,7 +85,7 @@ def refuse(path: Path, problems: Iterable[tuple[str, str]]) -> None:
         raise DataError(found[0], details=[*found[1:SHOWN], *more], hint=REMEDY)
 
 
-def _table(rows: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicates(rows: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a table; ValueError for a duplicate key, which RFC 8259 leaves undefined."""
     table = dict(rows)
     if len(table) != len(rows):
@@ -95,5 +95,5 @@ def _table(rows: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _no_number(word: str) -> None:
+def _refuse_constant(word: str) -> None:
     raise ValueError(f"{word} is not JSON")

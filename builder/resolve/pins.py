@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 
 from builder import archives
 from builder.errors import BuildError, DataError, ResolveError
-from builder.files import scratch
+from builder.files import open_scratch
 from builder.model.shapes import requirement
 from builder.model.values import Distribution, Lock
 from builder.resolve import uv as resolve
@@ -38,24 +38,24 @@ JOBS = 4  # files fetched, and sdists built, at a time
 class Index(Protocol):
     """Where files come from."""
 
-    def files(self, name: str) -> Mapping[str, Sequence[Artifact]]:
+    def list_files(self, name: str) -> Mapping[str, Sequence[Artifact]]:
         """Return the files of a distribution, by version."""
 
 
 class Source(Index, Protocol):
     """An index that can also build wheels from sdists."""
 
-    def wheel(self, name: str, version: str, artifact: Artifact) -> Path:
+    def provide_wheel(self, name: str, version: str, artifact: Artifact) -> Path:
         """Return the wheel `artifact` is, or that is built from it."""
 
 
-def build_tools(request: Request, index: Index) -> tuple[Distribution, ...]:
+def choose_build_tools(request: Request, index: Index) -> tuple[Distribution, ...]:
     """Return the rows of the build requirements, which the project pins, in their order."""
     rows = []
     for override in request.build:
         pin = Requirement(override.requirement)
         version = next(iter(pin.specifier)).version
-        artifact = _choose(request, pin.name, version, index.files(pin.name), compiled=True)
+        artifact = _choose(request, pin.name, version, index.list_files(pin.name), compiled=True)
         rows.append(Distribution(pin.name, version, "build", (), {}, (artifact,), ()))
     return tuple(rows)
 
@@ -71,7 +71,7 @@ def lock(
     patched: Collection[str],
     unseen: Mapping[str, Unseen],
 ) -> Lock:
-    """Resolve `request` under `constraints`; `tools` are the rows of `build_tools`.
+    """Resolve `request` under `constraints`; `tools` are the rows of `choose_build_tools`.
 
     `user` are pins that replace all others of their names.
     `patched` are the distributions taken as sdists because they have patches. `unseen` has
@@ -81,12 +81,14 @@ def lock(
     services = {str(canonicalize_name(d)) for d in request.services.values()}
     resolve.check_dependencies(user, services)
     _check_exact(user)
-    overrides = resolve.layered("", [*(o.requirement for o in request.overrides), *user])
-    lines = resolve.layered(constraints, overrides)
-    with scratch() as area:
-        walk = _Walk(request, _pins(lines, request), source, recipes, patched, unseen, area)
+    overrides = resolve.apply_overrides("", [*(o.requirement for o in request.overrides), *user])
+    lines = resolve.apply_overrides(constraints, overrides)
+    with open_scratch() as area:
+        walk = _Walk(request, _parse_pins(lines, request), source, recipes, patched, unseen, area)
         walk.run()
-        rows = resolve.lock_rows(request, list(walk.packages.values()), walk.metadata, services)
+        rows = resolve.make_lock_rows(
+            request, list(walk.packages.values()), walk.metadata, services
+        )
     resolve.check_effect(user, walk.packages)
     return request.lock(constraints, user, rows, tools)
 
@@ -100,12 +102,12 @@ def _check_exact(user: Iterable[str]) -> None:
             )
 
 
-def constraints(lock: Lock) -> str:
+def render_constraints(lock: Lock) -> str:
     """Return the versions of a lock as constraints."""
     return "".join(f"{d.name}==={d.version}\n" for d in lock.distributions)
 
 
-def moved(lock: Lock, other: Lock) -> Lock:
+def keep_unchanged(lock: Lock, other: Lock) -> Lock:
     """Return `other`, with the rows of `lock` for all that has the same version in both."""
     known = {(d.name, d.version): d for d in lock.distributions}
     rows = tuple(known.get((d.name, d.version), d) for d in other.distributions)
@@ -113,9 +115,9 @@ def moved(lock: Lock, other: Lock) -> Lock:
                    distributions=rows)  # fmt: skip
 
 
-def _pins(lines: Iterable[str], request: Request) -> dict[str, str]:
+def _parse_pins(lines: Iterable[str], request: Request) -> dict[str, str]:
     """Return the pinned version of each name whose marker holds on the target."""
-    env = resolve.environment(request.target)
+    env = resolve.make_environment(request.target)
     found = {}
     for line in lines:
         try:
@@ -149,7 +151,7 @@ class _Walk:
         """Fetch and read, in waves, until nothing new is required."""
         roots = [*self.request.services.values(), *(d.name for d in self.request.drivers)]
         chains: dict[str, tuple[str, ...]] = {str(canonicalize_name(n)): (n,) for n in roots}
-        env = resolve.environment(self.request.target)
+        env = resolve.make_environment(self.request.target)
         needs: dict[str, dict[str, tuple[str, ...]]] = {}
         while new := [n for n in chains if n not in self.packages]:
             with ThreadPoolExecutor(JOBS) as threads:
@@ -157,8 +159,8 @@ class _Walk:
                     new, threads.map(lambda n: self._provide(n, chains[n]), new), strict=True
                 ):
                     self.packages[name], self.metadata[name] = found
-            needs |= {n: resolve.requires(self.metadata[n], env) for n in new}
-            asked = resolve.asked_extras(needs)
+            needs |= {n: resolve.select_requirements(self.metadata[n], env) for n in new}
+            asked = resolve.collect_extras(needs)
             for name in list(chains):
                 for extra in ("", *sorted(asked.get(name, ()))):
                     for text in needs[name].get(extra, ()):
@@ -192,9 +194,9 @@ class _Walk:
         services = {str(canonicalize_name(d)): d for d in self.request.services.values()}
         if name not in self.pins:
             raise ResolveError(f"{chain[-1]} has no pin")
-        version, files = self.pins[name], self.source.files(name)
+        version, files = self.pins[name], self.source.list_files(name)
         if name in services and name in self.unseen and version not in files:
-            return self._unseen(services[name], version)
+            return self._describe_unseen(services[name], version)
         recipe = self.recipes.get(name)
         compiled = bool(recipe and recipe.published)
         try:
@@ -209,7 +211,7 @@ class _Walk:
         except ResolveError as error:
             raise ResolveError(error.message, details=[" → ".join(chain)]) from error
         place = self.site / name
-        wheel = self.source.wheel(name, version, chosen)
+        wheel = self.source.provide_wheel(name, version, chosen)
         with archives.open_zip(wheel, "wheel") as archive:
             members = [m for m in archive.namelist() if ".dist-info/" in m]
             archive.extractall(place, members)
@@ -221,7 +223,7 @@ class _Walk:
         key = {"wheels": [row]} if chosen.is_wheel else {"sdist": row}
         return {"name": name, "version": version, **key}, PathDistribution(info)
 
-    def _unseen(self, name: str, version: str) -> tuple[dict[str, Any], PathDistribution]:
+    def _describe_unseen(self, name: str, version: str) -> tuple[dict[str, Any], PathDistribution]:
         """Return a service whose tarball is unavailable, as the project describes it."""
         info = self.site / name / f"{name}-{version}.dist-info"
         info.mkdir(parents=True)
@@ -246,8 +248,8 @@ def _choose(
 
     With `source` it is the sdist.
     """
-    rows = next((rows for v, rows in files.items() if _same(v, version)), ())
-    order = {tag: n for n, tag in enumerate(resolve.supported_tags(request.target))}
+    rows = next((rows for v, rows in files.items() if _is_same_version(v, version)), ())
+    order = {tag: n for n, tag in enumerate(resolve.list_supported_tags(request.target))}
     ranked = []
     for row in rows:
         if row.is_wheel and not source:
@@ -265,7 +267,7 @@ def _choose(
     return chosen[0]
 
 
-def _same(one: str, other: str) -> bool:
+def _is_same_version(one: str, other: str) -> bool:
     try:
         return Version(one) == Version(other)
     except InvalidVersion:

@@ -22,12 +22,12 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder import index, web
 from builder.errors import BuildError, DataError, FetchError, ResolveError, nearest
-from builder.files import scratch, sha256_file, sha256_text
+from builder.files import open_scratch, sha256_file, sha256_text
 from builder.model.shapes import URL, one_line
 from builder.model.values import Artifact, Distribution, Lock
 from builder.resolve import constraints as constraint_files
 from builder.run import run, uv_program
-from builder.sdist import pyproject_requires
+from builder.sdist import read_build_requires
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -62,9 +62,9 @@ class Request:
         rows += [f"build {o.requirement}" for o in self.build]
         return sha256_text(self.series.id, self.target.suite, self.target.python, *rows)
 
-    def asked(self) -> dict[str, str]:
+    def hash_services(self) -> dict[str, str]:
         """Return a checksum of what each service asks for; a lock with another is stale there."""
-        return {name: self._asked(name) for name in sorted(self.services)}
+        return {name: self._hash_service(name) for name in sorted(self.services)}
 
     def lock(
         self,
@@ -78,9 +78,9 @@ class Request:
         if user:
             inputs["override"] = sha256_text(*user)
         where = (self.series.id, self.target.suite, self.target.python)
-        return Lock(*where, inputs, rows, build, self.asked())
+        return Lock(*where, inputs, rows, build, self.hash_services())
 
-    def _asked(self, service: str) -> str:
+    def _hash_service(self, service: str) -> str:
         drivers = sorted(canonicalize_name(d.name) for d in self.drivers if service in d.services)
         return sha256_text(self.services[service], self.series.versions[service], *drivers)
 
@@ -91,12 +91,12 @@ def read_constraints(source: str | None, series: Series) -> str:
     return constraint_files.read(where, f"the constraints of {series.id}")
 
 
-def layered(constraints: str, overrides: Iterable[str]) -> list[str]:
+def apply_overrides(constraints: str, overrides: Iterable[str]) -> list[str]:
     """Return constraint lines in which each override replaces the pins of its name."""
     replaced = {canonicalize_name(Requirement(o).name): o for o in overrides}
     lines = [
         text
-        for _, text in constraint_files.lines(constraints)
+        for _, text in constraint_files.split_lines(constraints)
         if canonicalize_name(re.split(r"[=<>!~;\[ ]", text)[0]) not in replaced
     ]
     return lines + list(replaced.values())
@@ -104,7 +104,7 @@ def layered(constraints: str, overrides: Iterable[str]) -> list[str]:
 
 def read_overrides(path: Path) -> tuple[str, ...]:
     """Read a user's `--override` file: one PEP 508 requirement per line, `#` begins a comment."""
-    text = constraint_files.decoded(constraint_files.file_bytes(path), str(path))
+    text = constraint_files.decode(constraint_files.read_file(path), str(path))
     return tuple(constraint_files.parse(text, str(path)))
 
 
@@ -116,24 +116,27 @@ def resolve(
     `tarballs` is a directory searched for release tarballs before the index is asked.
     Raises ResolveError with uv's explanation of a conflict.
     """
-    lines = layered(constraints, [*(o.requirement for o in request.overrides), *user])
-    roots = {d: _root(d, request.series.versions[s], tarballs) for s, d in request.services.items()}
+    lines = apply_overrides(constraints, [*(o.requirement for o in request.overrides), *user])
+    roots = {
+        d: _require_root(d, request.series.versions[s], tarballs)
+        for s, d in request.services.items()
+    }
     wanted = [*roots.values(), *(d.name for d in request.drivers)]
     services = {canonicalize_name(d) for d in roots}
     check_dependencies(user, services)
-    with scratch() as work:
+    with open_scratch() as work:
         packages = _compile(request.target, wanted, lines, work / "pylock.toml")
-        metadata = _metadata(request.target, packages, work / "site")
+        metadata = _read_metadata(request.target, packages, work / "site")
         sources = [p for p in packages if p["name"] in services or not p.get("wheels")]
-        named = {r for p in sources for r in pyproject_requires(_source(p, work))}
+        named = {r for p in sources for r in read_build_requires(_fetch_sdist(p, work))}
         needed = sorted(named | {b.requirement for b in request.build})
         pinned = [f"{p['name']}=={p['version']}" for p in packages]
         builders = _compile(request.target, needed, [*lines, *pinned], work / "pylock.build.toml")
-        rows = lock_rows(request, packages, metadata, services)
+        rows = make_lock_rows(request, packages, metadata, services)
     check_effect(user, [p["name"] for p in (*packages, *builders)])
     build = tuple(
         Distribution(
-            p["name"], p["version"], "build", (), {}, _artifacts(p, request.target, False), ()
+            p["name"], p["version"], "build", (), {}, _rank_artifacts(p, request.target, False), ()
         )
         for p in builders
     )
@@ -163,7 +166,7 @@ def check_effect(user: Iterable[str], known: Iterable[str]) -> None:
             )
 
 
-def _root(name: str, version: str, tarballs: Path | None) -> str:
+def _require_root(name: str, version: str, tarballs: Path | None) -> str:
     stem = f"{name}-{version}.tar.gz"
     for file in (stem, stem.replace("-", "_", name.count("-"))):
         if tarballs and (tarballs / file).exists():
@@ -178,11 +181,11 @@ def _compile(
     files = output.with_suffix(".in"), output.with_suffix(".constraints")
     files[0].write_text("\n".join(wanted) + "\n", encoding="utf-8")
     files[1].write_text("\n".join(constraints) + "\n", encoding="utf-8")
-    argv = [uv_program(), "pip", "compile", "--quiet", "--no-header", *_platform(target)]
+    argv = [uv_program(), "pip", "compile", "--quiet", "--no-header", *_choose_platform(target)]
     argv += ["--format", "pylock.toml", "-c", str(files[1]), "-o", str(output), str(files[0])]
-    done = run([*argv, *index.uv_arguments()], index=True, check=False)
+    done = run([*argv, *index.list_uv_arguments()], index=True, check=False)
     if done.returncode != 0:
-        details = index.hidden(done.stderr.decode(errors="replace")).strip().splitlines()
+        details = index.mask_secrets(done.stderr.decode(errors="replace")).strip().splitlines()
         _check_refused(details)
         if not any("No solution found" in line for line in details):
             raise FetchError(
@@ -212,33 +215,36 @@ def _check_refused(details: Iterable[str]) -> None:
         )
 
 
-def _platform(target: Target) -> list[str]:
+def _choose_platform(target: Target) -> list[str]:
     glibc = min(int(target.glibc.split(".")[1]), NEWEST_PLATFORM)
     platform = ["--python-platform", f"x86_64-manylinux_2_{glibc}"]
-    return [*_interpreter(target), "--python-version", target.python, *platform]
+    return [*_choose_interpreter(target), "--python-version", target.python, *platform]
 
 
-def _interpreter(target: Target) -> list[str]:
+def _choose_interpreter(target: Target) -> list[str]:
     """Name the target's interpreter if this machine has it, else the running one."""
     known = Path(target.interpreter).exists()
     return ["--python", target.interpreter if known else sys.executable]
 
 
-def _metadata(
+def _read_metadata(
     target: Target, packages: Sequence[dict[str, Any]], site: Path
 ) -> dict[str, InstalledDistribution]:
     """Unpack every distribution, and return its metadata by normalised name."""
     published = [p for p in packages if p.get("wheels")]
     sources = [p for p in packages if not p.get("wheels")]
     # An sdist is built for this machine, whatever the target: only its metadata is read.
-    for rows, platform in ((published, _platform(target)), (sources, _interpreter(target))):
+    for rows, platform in (
+        (published, _choose_platform(target)),
+        (sources, _choose_interpreter(target)),
+    ):
         if not rows:
             continue
         wanted = site.with_suffix(".txt")
-        wanted.write_text("".join(f"{_exact(p)}\n" for p in rows), encoding="utf-8")
+        wanted.write_text("".join(f"{_require_exactly(p)}\n" for p in rows), encoding="utf-8")
         argv = [uv_program(), "pip", "install", "--quiet", "--no-deps", "--target", str(site)]
         try:
-            run([*argv, *platform, *index.uv_arguments(), "-r", str(wanted)], index=True)
+            run([*argv, *platform, *index.list_uv_arguments(), "-r", str(wanted)], index=True)
         except BuildError as error:
             _check_refused(error.details)
             raise ResolveError(
@@ -248,7 +254,7 @@ def _metadata(
     return {canonicalize_name(d.name): d for d in found}
 
 
-def _source(package: Mapping[str, Any], work: Path) -> Path:
+def _fetch_sdist(package: Mapping[str, Any], work: Path) -> Path:
     """Return the sdist of a package, downloaded from where uv found it."""
     if "archive" in package:
         return Path(package["archive"]["path"])
@@ -262,19 +268,19 @@ def _source(package: Mapping[str, Any], work: Path) -> Path:
         raise FetchError(
             f"cannot download {path.name}",
             details=[str(error)],
-            hint=web.hint(error.status, "check the network and the package index settings"),
+            hint=web.choose_hint(error.status, "check the network and the package index settings"),
         ) from error
     return path
 
 
-def _exact(package: Mapping[str, Any]) -> str:
+def _require_exactly(package: Mapping[str, Any]) -> str:
     if "archive" in package:
         archive = package["archive"]
         return f"{package['name']} @ {archive.get('url') or Path(archive['path']).as_uri()}"
     return f"{package['name']}=={package['version']}"
 
 
-def environment(target: Target) -> dict[str, str]:
+def make_environment(target: Target) -> dict[str, str]:
     """Return the marker environment (PEP 508) of the target's own Python."""
     return {
         "implementation_name": "cpython",
@@ -291,30 +297,32 @@ def environment(target: Target) -> dict[str, str]:
     }
 
 
-def _artifacts(package: Mapping[str, Any], target: Target, source: bool) -> tuple[Artifact, ...]:
+def _rank_artifacts(
+    package: Mapping[str, Any], target: Target, source: bool
+) -> tuple[Artifact, ...]:
     """Return the usable files, the one to take first: the best wheel, or the sdist if `source`."""
     if "archive" in package:
         path = Path(package["archive"]["path"])
         return (Artifact(path.name, sha256_file(path), path.stat().st_size),)
-    order = {tag: n for n, tag in enumerate(supported_tags(target))}
+    order = {tag: n for n, tag in enumerate(list_supported_tags(target))}
     ranked = []
     for wheel in package.get("wheels", ()):
-        artifact = _artifact(wheel)
+        artifact = _parse_artifact(wheel)
         tags = parse_wheel_filename(artifact.file)[3]
         rank = min((order[t] for t in tags if t in order), default=None)
         if rank is not None:
             ranked.append((rank, artifact.file, artifact))
     wheels = [artifact for _, _, artifact in sorted(ranked, key=lambda row: row[:2])]
-    sdist = [_artifact(package["sdist"])] if "sdist" in package else []
+    sdist = [_parse_artifact(package["sdist"])] if "sdist" in package else []
     return tuple(sdist if source else wheels + sdist)
 
 
-def _artifact(row: Mapping[str, Any]) -> Artifact:
+def _parse_artifact(row: Mapping[str, Any]) -> Artifact:
     file = row.get("name") or row["url"].rsplit("/", 1)[1]
     return Artifact(file, row["hashes"]["sha256"], row.get("size", 0))
 
 
-def supported_tags(target: Target) -> list[Any]:
+def list_supported_tags(target: Target) -> list[Any]:
     """Return the wheel tags (PEP 425, PEP 600) that load on the target, best first."""
     minor = tuple(int(n) for n in target.python_minor.split("."))
     abis = ["cp27mu"] if target.is_python2 else None  # Debian's has wide characters
@@ -332,32 +340,32 @@ def supported_tags(target: Target) -> list[Any]:
     ]
 
 
-def lock_rows(
+def make_lock_rows(
     request: Request,
     packages: Sequence[dict[str, Any]],
     metadata: Mapping[str, InstalledDistribution],
     services: Collection[str],
 ) -> tuple[Distribution, ...]:
     """Return the rows of a lock: `packages` as a pylock.toml has them, with their `metadata`."""
-    env = environment(request.target)
-    needs = {n: requires(d, env) for n, d in metadata.items()}
-    asked = asked_extras(needs)
-    reasons = _reasons(request, needs, services)
+    env = make_environment(request.target)
+    needs = {n: select_requirements(d, env) for n, d in metadata.items()}
+    asked = collect_extras(needs)
+    reasons = _find_reasons(request, needs, services)
     rows = []
     for package in packages:
         name = canonicalize_name(package["name"])
         extras = {e: needs[name][e] for e in sorted(asked.get(name, ())) if needs[name].get(e)}
-        row = _row(package, metadata[name], request.target, name in services)
+        row = _make_row(package, metadata[name], request.target, name in services)
         row = replace(row, requires=needs[name][""], extras=extras, reason=reasons.get(name, ()))
         rows.append(row)
     return tuple(sorted(rows, key=lambda d: canonicalize_name(d.name)))
 
 
-def _row(
+def _make_row(
     package: Mapping[str, Any], found: InstalledDistribution, target: Target, service: bool
 ) -> Distribution:
     """Return the row of a package without its edges."""
-    artifacts = _artifacts(package, target, service)
+    artifacts = _rank_artifacts(package, target, service)
     if not artifacts:
         raise ResolveError(f"{package['name']} {package['version']}: no usable file on the index")
     return Distribution(
@@ -369,7 +377,7 @@ def _row(
         artifacts=artifacts,
         reason=(),
         summary=one_line(found.metadata["Summary"] or ""),
-        homepage=_homepage(found),
+        homepage=_find_homepage(found),
         options=any(e.group in OPTION_GROUPS for e in found.entry_points),
     )
 
@@ -381,21 +389,21 @@ def override(request: Request, lock: Lock, user: Sequence[str]) -> Lock:
     (ResolveError), never resolved by moving it.
     """
     pins = "\n".join(f"{d.name}==={d.version}" for d in lock.distributions)
-    lines = layered(pins, user)
+    lines = apply_overrides(pins, user)
     wanted = [d.name for d in lock.distributions if d.kind == "service"]
     wanted += [d.name for d in request.drivers]
     known = {canonicalize_name(d.name): d for d in lock.distributions}
     check_dependencies(user, {n for n, d in known.items() if d.kind == "service"})
-    with scratch() as work:
+    with open_scratch() as work:
         packages = _compile(request.target, wanted, lines, work / "pylock.toml")
-        moved = [p for p in packages if _moved(p, known.get(canonicalize_name(p["name"])))]
-        metadata = _metadata(request.target, moved, work / "site") if moved else {}
-        env = environment(request.target)
+        moved = [p for p in packages if _is_moved(p, known.get(canonicalize_name(p["name"])))]
+        metadata = _read_metadata(request.target, moved, work / "site") if moved else {}
+        env = make_environment(request.target)
         fresh = {}
         for package in moved:
             key = canonicalize_name(package["name"])
-            needs = requires(metadata[key], env)
-            row = _row(package, metadata[key], request.target, service=False)
+            needs = select_requirements(metadata[key], env)
+            row = _make_row(package, metadata[key], request.target, service=False)
             extras = {e: rows for e, rows in needs.items() if e and rows}
             reason = known[key].reason if key in known else ("required by an override",)
             fresh[key] = replace(row, requires=needs[""], extras=extras, reason=reason)
@@ -406,11 +414,11 @@ def override(request: Request, lock: Lock, user: Sequence[str]) -> Lock:
     return replace(lock, inputs=inputs, distributions=tuple(rows[n] for n in sorted(rows)))
 
 
-def _moved(package: Mapping[str, Any], row: Distribution | None) -> bool:
+def _is_moved(package: Mapping[str, Any], row: Distribution | None) -> bool:
     return row is None or row.version != package["version"]
 
 
-def _homepage(distribution: InstalledDistribution) -> str:
+def _find_homepage(distribution: InstalledDistribution) -> str:
     info = distribution.metadata
     urls = [u.split(",", 1) for u in info.get_all("Project-URL") or []]
     named = [u.strip() for label, u in urls if label.strip().lower() in {"homepage", "home"}]
@@ -420,7 +428,7 @@ def _homepage(distribution: InstalledDistribution) -> str:
     return next((u for u in found if own.match(u) and URL.fits(u)), "")
 
 
-def requires(
+def select_requirements(
     distribution: InstalledDistribution, env: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
     """Return requirements that hold on the target, without markers, by extra ('' is always)."""
@@ -430,7 +438,7 @@ def requires(
     for extra in extras:
         more = [r for r in rows if _holds(r, env, extra) and r not in found[""]]
         found[canonicalize_name(extra)] = more
-    return {extra: tuple(_without_marker(r) for r in rows) for extra, rows in found.items()}
+    return {extra: tuple(_strip_marker(r) for r in rows) for extra, rows in found.items()}
 
 
 def _holds(requirement: Requirement, env: Mapping[str, str], extra: str) -> bool:
@@ -438,12 +446,12 @@ def _holds(requirement: Requirement, env: Mapping[str, str], extra: str) -> bool
     return marker is None or marker.evaluate({**env, "extra": extra})
 
 
-def _without_marker(requirement: Requirement) -> str:
+def _strip_marker(requirement: Requirement) -> str:
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return f"{requirement.name}{extras}{requirement.specifier}"
 
 
-def asked_extras(needs: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, set[str]]:
+def collect_extras(needs: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, set[str]]:
     """Return, by distribution, the extras that any requirement names (and those these name)."""
     asked: dict[str, set[str]] = {}
     queue = deque((n, "") for n in needs)
@@ -459,7 +467,7 @@ def asked_extras(needs: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str
     return asked
 
 
-def _reasons(
+def _find_reasons(
     request: Request, needs: Mapping[str, Mapping[str, tuple[str, ...]]], services: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
     """Return why each distribution is in: a root's own reason, or the shortest chain from one."""
@@ -476,7 +484,7 @@ def _reasons(
             requirement = Requirement(text)
             other = canonicalize_name(requirement.name)
             if other not in chains and other in needs:
-                chains[other] = (*chains[name], _without_marker(requirement))
+                chains[other] = (*chains[name], _strip_marker(requirement))
                 found[other] = chains[other]
                 queue.append(other)
     return found

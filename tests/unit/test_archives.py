@@ -353,7 +353,7 @@ def test_a_pyproject_whose_requires_is_no_list_is_one_error(tmp_path):
     ):
         path = tarball(tmp_path / "odd-1.0.tar.gz", {"odd/pyproject.toml": text})
         with pytest.raises(BuildError) as raised:
-            sdists.pyproject_requires(path)
+            sdists.read_build_requires(path)
         assert is_one_line(raised.value)
 
 
@@ -440,7 +440,7 @@ def test_whatever_happens_to_an_sdist_is_a_line(tmp_path, changes, inside, kind)
     pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zip": bytes}[kind]
     path.write_bytes(pack(changed(raw, changes)) if inside else changed(pack(raw), changes))
     survives(sdists.unpack, path)
-    survives(lambda p, _: sdists.pyproject_requires(p), path)
+    survives(lambda p, _: sdists.read_build_requires(p), path)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

@@ -194,7 +194,7 @@ def test_what_killed_runs_left_is_swept_and_what_live_ones_have_is_not(tmp_path)
     dead.mkdir()
     (dead / ".lock").touch()
     (dead / "half").write_bytes(b"")
-    with files.new_file(tmp_path) as (_, name), files.area_of_a_run(tmp_path) as area:
+    with files.open_new_file(tmp_path) as (_, name), files.open_area(tmp_path) as area:
         files.sweep(tmp_path)
         assert {p.name for p in tmp_path.iterdir()} == {name.name, area.name}
     assert list(tmp_path.iterdir()) == []

@@ -112,7 +112,7 @@ def test_credentials_serve_for_pages_and_files(user, tmp_path, monkeypatch):
     for name, value in user.env.items():
         monkeypatch.setenv(name, value)
     (path,) = (tmp_path / "data/projects/locks").glob("2099.1-*.json")
-    wanted = fetch.wanted(locks.read(path).distributions)
+    wanted = fetch.list_wanted(locks.read(path).distributions)
     fetched, failure = fetch.fetch(wanted, tmp_path / "fetched")
     assert failure is None
     assert len(fetched.files) == len(wanted)
@@ -158,7 +158,7 @@ def test_another_host_is_not_sent_the_credentials(tmp_path, monkeypatch, private
         other.add(path)
         one.account, one.elsewhere = f"{USER}:{PASSWORD}", other.base
         monkeypatch.setenv("UV_DEFAULT_INDEX", with_account(one.url))
-        wanted = fetch.wanted(lock_of(row).distributions)
+        wanted = fetch.list_wanted(lock_of(row).distributions)
         fetched, failure = fetch.fetch(wanted, tmp_path / "cache")
         assert failure is None
         assert fetched.files[row.artifacts[0].sha256].read_bytes() == path.read_bytes()
@@ -198,9 +198,9 @@ def test_tarballs_and_constraints_may_have_credentials_of_their_own(cloud, tmp_p
         assert told(out + err) == []
         assert any(other.sent)
         other.sent.clear()
-        index.public(place)
+        index.strip_credentials(place)
         (path,) = (tmp_path / "data/projects/locks").glob("2099.1-*.json")
-        (tarball,) = (w for w in fetch.wanted(locks.read(path).distributions) if w.service)
+        (tarball,) = (w for w in fetch.list_wanted(locks.read(path).distributions) if w.service)
         _, failure = fetch.fetch([tarball], tmp_path / "cache", tarballs=f"{other.base}/files")
         assert failure is None
         assert any(other.sent)
@@ -223,14 +223,14 @@ def test_tarballs_and_constraints_may_have_credentials_of_their_own(cloud, tmp_p
     ],
 )
 def test_what_is_said_has_no_credentials(text, expected):
-    assert index.hidden(text) == expected
+    assert index.mask_secrets(text) == expected
 
 
 def test_a_setting_that_is_none_is_one_error(private_home, monkeypatch):
     monkeypatch.setattr(index, "PIP_FILES", ("~/.config/pip/pip.conf",))
     monkeypatch.setenv("UV_DEFAULT_INDEX", "user:secret@host/simple")
     with pytest.raises(UsageError) as raised:
-        index.configured()
+        index.find_index()
     assert "UV_DEFAULT_INDEX" in raised.value.message
     monkeypatch.delenv("UV_DEFAULT_INDEX")
     path = private_home / ".config/pip/pip.conf"
@@ -238,7 +238,7 @@ def test_a_setting_that_is_none_is_one_error(private_home, monkeypatch):
     for text in (b"index-url = http://x\n", b"[global]\nindex-url = \xff\xfe\n", b"[global]\nx\n"):
         path.write_bytes(text)
         with pytest.raises(DataError, match=r"pip\.conf: not a pip configuration"):
-            index.configured()
+            index.find_index()
 
 
 def test_a_refusal_of_an_index_is_told_for_python_2_too(tmp_path, monkeypatch):
@@ -248,6 +248,6 @@ def test_a_refusal_of_an_index_is_told_for_python_2_too(tmp_path, monkeypatch):
         one.account = f"{USER}:{PASSWORD}"
         monkeypatch.setenv("UV_DEFAULT_INDEX", one.url)
         with pytest.raises(FetchError) as raised:
-            fetch.Client().files("tinylib")
+            fetch.Client().list_files("tinylib")
     assert "401" in raised.value.message
     assert "netrc" in raised.value.hint

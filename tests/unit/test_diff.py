@@ -315,7 +315,7 @@ def test_what_is_said_of_a_service_is_what_its_packages_have(name, id_):
     projects = catalogue.load(REPOSITORY / "projects")
     series = projects.series[id_]
     target = catalogue.find_target(projects, series, series.targets[0])
-    service = projects.services[name].for_series(id_, catalogue.order(projects))
+    service = projects.services[name].for_series(id_, catalogue.order_series(projects))
     none = Path()
     version = series.versions[name]
     build = ServiceBuild(service, series, target, version, none, none, none, 1, 0)
@@ -337,7 +337,7 @@ def known(**sections):
 
 
 def test_an_option_that_came_to_one_other_section_has_moved():
-    found = diff.options(known(a="x y z"), known(b="x z", c="y z"))
+    found = diff.compare_options(known(a="x y z"), known(b="x z", c="y z"))
     assert found.moved == ((("a", "x"), ("b", "x")), (("a", "y"), ("c", "y")))
     # of two places nobody knows which
     assert found.removed == (("a", "z"),)
@@ -347,13 +347,13 @@ def test_an_option_that_came_to_one_other_section_has_moved():
 def test_an_old_section_alone_is_not_said_to_be_forgotten():
     """Newer samples leave such a former place out, whether it is read or not."""
     before = KnownOptions({"net": {"x": ""}}, {"DEFAULT": {"x": "[net] x"}})
-    assert diff.options(before, known(net="x")) == diff.OptionChanges()
+    assert diff.compare_options(before, known(net="x")) == diff.OptionChanges()
 
 
 def test_an_option_deprecated_under_its_old_name_is_not_newly_so():
     before = KnownOptions({"a": {"x": "d"}}, {})
     after = KnownOptions({"b": {"y": "d"}}, {"a": {"x": "[b] y"}})
-    assert diff.options(before, after).deprecated == ()
+    assert diff.compare_options(before, after).deprecated == ()
 
 
 def test_a_default_that_changes_is_said(data, tmp_path, signer):
@@ -378,9 +378,9 @@ def test_a_default_that_changes_is_said(data, tmp_path, signer):
 def test_defaults_are_compared_where_both_packages_say_them_and_under_old_names():
     bare = KnownOptions({"a": {"x": ""}}, {})
     full = KnownOptions({"b": {"y": ""}}, {"a": {"x": "[b] y"}}, {"b": {"y": "2"}})
-    assert diff.options(bare, full).defaults == ()
+    assert diff.compare_options(bare, full).defaults == ()
     before = KnownOptions({"a": {"x": ""}}, {}, {"a": {"x": "1"}})
-    assert diff.options(before, full).defaults == ((("b", "y"), "1", "2"),)
+    assert diff.compare_options(before, full).defaults == ((("b", "y"), "1", "2"),)
 
 
 def test_hundreds_of_new_options_are_told_by_their_number(data, tmp_path, signer):

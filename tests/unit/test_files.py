@@ -33,7 +33,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
 
 def test_a_directory_appears_when_its_block_ends_well(tmp_path):
     place = tmp_path / "cache/key"
-    with files.directory_atomically(place) as new:
+    with files.make_directory_atomically(place) as new:
         (new / "wheel").write_text("x")
         assert not place.exists()
     assert (place / "wheel").read_text() == "x"
@@ -44,7 +44,7 @@ def test_a_directory_whose_block_fails_is_not_there(tmp_path):
     place = tmp_path / "key"
 
     def interrupted():
-        with files.directory_atomically(place) as new:
+        with files.make_directory_atomically(place) as new:
             (new / "half").write_text("x")
             raise KeyboardInterrupt
 
@@ -55,9 +55,9 @@ def test_a_directory_whose_block_fails_is_not_there(tmp_path):
 
 def test_two_that_make_one_directory_both_end_well(tmp_path):
     place = tmp_path / "key"
-    with files.directory_atomically(place) as first:
+    with files.make_directory_atomically(place) as first:
         (first / "wheel").write_text("same")
-        with files.directory_atomically(place) as second:
+        with files.make_directory_atomically(place) as second:
             (second / "wheel").write_text("same")
     assert (place / "wheel").read_text() == "same"
     assert names(tmp_path) == ["key"]
@@ -69,7 +69,7 @@ def test_a_checksum_of_texts_knows_where_each_ends():
 
 
 def test_the_area_of_a_run_is_gone_when_it_ends(tmp_path):
-    with files.area_of_a_run(tmp_path) as area:
+    with files.open_area(tmp_path) as area:
         (area / "tree").mkdir()
         assert names(tmp_path) == [area.name]
     assert names(tmp_path) == []
@@ -77,24 +77,24 @@ def test_the_area_of_a_run_is_gone_when_it_ends(tmp_path):
 
 def test_the_area_of_a_killed_run_is_removed_by_the_next_and_a_live_one_s_is_not(tmp_path):
     code = (
-        "import os, pathlib, sys; from builder.files import area_of_a_run\n"
-        "with area_of_a_run(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+        "import os, pathlib, sys; from builder.files import open_area\n"
+        "with open_area(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
     assert len(names(tmp_path)) == 1
-    with files.area_of_a_run(tmp_path) as first, files.area_of_a_run(tmp_path) as second:
+    with files.open_area(tmp_path) as first, files.open_area(tmp_path) as second:
         assert names(tmp_path) == sorted([first.name, second.name])
 
 
 @pytest.mark.parametrize("removed", range(1, 5))
 def test_a_run_killed_as_it_removes_its_area_leaves_one_that_the_next_removes(tmp_path, removed):
     code = (
-        "import os, pathlib, sys; from builder.files import area_of_a_run\n"
+        "import os, pathlib, sys; from builder.files import open_area\n"
         "def killed(event, arguments):\n"
         "    global left\n"
         "    left -= event in {'os.remove', 'os.rmdir'}\n"
         "    if left == 0: os.kill(os.getpid(), 9)\n"
-        "with area_of_a_run(pathlib.Path(sys.argv[1])) as area:\n"
+        "with open_area(pathlib.Path(sys.argv[1])) as area:\n"
         "    (area / 'tree').mkdir(); (area / 'tree' / 'file').touch()\n"
         "    left = int(sys.argv[2]); sys.addaudithook(killed)\n"
     )

@@ -90,13 +90,16 @@ def test_a_name_that_is_no_utf_8_is_no_traceback(cloud, locales):
 
 
 def test_python_starts_again_in_utf_8_where_the_locale_is_another(locales):
-    code = "from builder import run, files; import sys; run.in_utf8(); print(sys.flags.utf8_mode)"
+    code = (
+        "from builder import run, files; import sys; run.restart_in_utf8(); "
+        "print(sys.flags.utf8_mode)"
+    )
     for name, mode in ((LATIN1, b"1"), ("C.UTF-8", b"0")):
         env = {"PATH": os.environ["PATH"], "LC_ALL": name, "LOCPATH": str(locales)}
         argv = [sys.executable, "-c", code]
         done = subprocess.run(argv, env=env, capture_output=True, check=True, cwd=REPOSITORY)
         assert done.stdout.strip() == mode
-    assert run.environment()["LC_ALL"] == "C.UTF-8"
+    assert run.make_environment()["LC_ALL"] == "C.UTF-8"
 
 
 def texts_without_encoding(path):

@@ -12,7 +12,7 @@ LONG = "a_distribution_with_a_name_that_does_not_end-" * 3 + "1.0-py3-none-any.w
 STEPS = f"""
 import sys, time
 from builder import log
-with log.waiting("2026.1 on bookworm"):
+with log.show_step("2026.1 on bookworm"):
     log.info("a plan")
     with log.step("fetch", 11) as step:
         for number in range(11):

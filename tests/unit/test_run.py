@@ -6,7 +6,7 @@ import pytest
 from wheelhouse import names
 
 from builder.errors import BuildError, MissingToolError
-from builder.run import environment, run
+from builder.run import make_environment, run
 
 
 def shell(script, **options):
@@ -28,13 +28,13 @@ def test_a_child_sees_no_secret_and_no_locale_of_the_caller(monkeypatch):
 
 def test_only_a_client_of_the_index_sees_its_settings(monkeypatch):
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://index.example.org/simple")
-    assert "UV_DEFAULT_INDEX" not in environment()
-    assert environment(index=True)["UV_DEFAULT_INDEX"] == "http://index.example.org/simple"
+    assert "UV_DEFAULT_INDEX" not in make_environment()
+    assert make_environment(index=True)["UV_DEFAULT_INDEX"] == "http://index.example.org/simple"
 
 
 def test_what_a_stage_asks_for_stands_above_all_else(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert environment({"HOME": "/nowhere", "CFLAGS": "-O2"})["HOME"] == "/nowhere"
+    assert make_environment({"HOME": "/nowhere", "CFLAGS": "-O2"})["HOME"] == "/nowhere"
 
 
 def test_a_child_cannot_wait_for_the_keyboard():

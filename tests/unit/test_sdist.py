@@ -162,24 +162,24 @@ PYPROJECT = '[build-system]\nrequires = ["pbr>=6", "setuptools"]\nbuild-backend 
     ],
 )
 def test_what_a_source_needs_to_be_built_is_read_without_running_it(tmp_path, files, expected):
-    assert sdists.pyproject_requires(sdist(tmp_path, "x", files=files)) == expected
+    assert sdists.read_build_requires(sdist(tmp_path, "x", files=files)) == expected
 
 
 def test_a_zip_tells_what_it_needs_too(tmp_path):
     path = tmp_path / "x-1.0.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x-1.0/pyproject.toml", PYPROJECT)
-    assert sdists.pyproject_requires(path) == ("pbr>=6", "setuptools")
+    assert sdists.read_build_requires(path) == ("pbr>=6", "setuptools")
 
 
 def test_a_pyproject_that_is_no_toml_is_one_error_that_names_the_archive(tmp_path):
     path = sdist(tmp_path, "x", files={"pyproject.toml": "[build-system\n"})
     with pytest.raises(BuildError, match=r"x-1\.0\.tar\.gz"):
-        sdists.pyproject_requires(path)
+        sdists.read_build_requires(path)
 
 
 def test_a_truncated_archive_tells_nothing(tmp_path):
     path = sdist(tmp_path, "x", files={"pyproject.toml": PYPROJECT})
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(BuildError, match=r"x-1\.0\.tar\.gz"):
-        sdists.pyproject_requires(path)
+        sdists.read_build_requires(path)

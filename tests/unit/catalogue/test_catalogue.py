@@ -66,7 +66,7 @@ def real():
 
 
 def test_series_are_ordered_by_age_not_by_name(root):
-    assert catalogue.order(catalogue.load(root)) == ("zed", "2026.1")
+    assert catalogue.order_series(catalogue.load(root)) == ("zed", "2026.1")
 
 
 @pytest.mark.parametrize("word", ["2026.1", "gazpacho", "Gazpacho", "GAZPACHO"])
@@ -221,20 +221,22 @@ class TestCommittedData:
         names = ["ocata", "pike", "queens", "rocky", "stein", "train"]
         names += ["ussuri", "victoria", "wallaby", "xena", "yoga", "zed"]
         years = [f"{year}.{half}" for year in range(2023, 2027) for half in (1, 2)]
-        assert list(catalogue.order(real)) == names + years
+        assert list(catalogue.order_series(real)) == names + years
 
     def test_slurp_releases(self, real):
-        slurp = [id_ for id_ in catalogue.order(real) if real.series[id_].slurp]
+        slurp = [id_ for id_ in catalogue.order_series(real) if real.series[id_].slurp]
         assert slurp == ["2023.1", "2024.1", "2025.1", "2026.1"]
 
     def test_each_series_has_a_version_of_each_of_its_services(self, real):
-        order = catalogue.order(real)
+        order = catalogue.order_series(real)
         for id_, found in real.series.items():
             existing = {n for n, s in real.services.items() if s.exists_in(id_, order)}
             assert set(found.versions) == existing
 
     def test_placement_starts_with_stein(self, real):
-        without = [i for i in catalogue.order(real) if "placement" not in real.series[i].versions]
+        without = [
+            i for i in catalogue.order_series(real) if "placement" not in real.series[i].versions
+        ]
         assert without == ["ocata", "pike", "queens", "rocky"]
 
     def test_targets(self, real):
@@ -243,7 +245,7 @@ class TestCommittedData:
             assert found.targets
 
     def test_python_of_a_target_is_one_the_series_supports(self, real):
-        order = catalogue.order(real)
+        order = catalogue.order_series(real)
         for id_ in order[order.index("2023.2") :]:
             for target in real.series[id_].targets:
                 assert real.targets[target].python_minor in real.series[id_].python

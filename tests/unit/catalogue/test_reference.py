@@ -17,16 +17,16 @@ ANEW = "regenerate it with python -m builder.catalogue.reference"
 
 def test_the_document_has_the_keys_there_are():
     text = (REPOSITORY / reference.DOCUMENT).read_text()
-    assert text == reference.with_keys(text), ANEW
+    assert text == reference.insert_keys(text), ANEW
 
 
 def test_the_schema_has_the_keys_there_are():
     assert (REPOSITORY / reference.SCHEMA).read_text() == reference.render_schema(), ANEW
 
 
-@pytest.mark.parametrize("cls", [cls for _, cls in reference.tables()])
+@pytest.mark.parametrize("cls", [cls for _, cls in reference.list_tables()])
 def test_each_key_has_a_meaning(cls):
-    said = reference.meanings(cls)
+    said = reference.parse_meanings(cls)
     assert [key for key, (field, _) in reading.fields(cls).items() if field.name not in said] == []
     assert all(len(meaning) > 3 for meaning in said.values())
 

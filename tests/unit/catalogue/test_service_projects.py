@@ -8,7 +8,7 @@ import pytest
 from builder.catalogue import load as catalogue
 
 CATALOGUE = catalogue.load(Path(__file__).parents[3] / "projects")
-ORDER = catalogue.order(CATALOGUE)
+ORDER = catalogue.order_series(CATALOGUE)
 OLD = ("ocata", "pike")  # on Python 2.7
 EVENTLET = ("2023.1", "2024.1")  # neutron's API is a server of its own
 SERIES = (*OLD, *EVENTLET, "2025.1", "2025.2", "2026.1")

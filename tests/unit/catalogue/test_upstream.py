@@ -123,7 +123,7 @@ def test_facts_come_from_upstream(root, releases):
         "versions": {"compute": "33.0.10"},
     }
     assert read(root, "ocata")["versions"] == {"compute": "15.0.0"}
-    assert catalogue.order(catalogue.load(root)) == ("ocata", "2026.10")
+    assert catalogue.order_series(catalogue.load(root)) == ("ocata", "2026.10")
 
 
 def test_a_service_has_versions_in_the_series_it_is_part_of(root, releases):

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 TEMPLATES = ROOT / "debian-templates"
 GAZPACHO = Series("2026.1", "gazpacho", "2026-04-01", "maintained", True, (), ("bookworm",), "", {})
 CATALOGUE = catalogue.load(ROOT / "projects")
-ORDER = catalogue.order(CATALOGUE)
+ORDER = catalogue.order_series(CATALOGUE)
 BOOKWORM = CATALOGUE.targets["bookworm"]
 VERSIONS = {
     "cinder": "28.0.0",

@@ -22,7 +22,7 @@ from builder.resolve import lockfile as locks
 ROOT = Path(__file__).parents[3]
 TEMPLATES = ROOT / "debian-templates"
 CATALOGUE = catalogue.load(ROOT / "projects")
-ORDER = catalogue.order(CATALOGUE)
+ORDER = catalogue.order_series(CATALOGUE)
 SUITES = [p.stem.rsplit("-", 1) for p in sorted((ROOT / "projects/locks").glob("*.json"))]
 CASES = [
     (series, target, service)

@@ -12,7 +12,7 @@ from builder.model.values import ServiceBuild
 
 ROOT = Path(__file__).parents[3]
 CATALOGUE = catalogue.load(ROOT / "projects")
-ORDER = catalogue.order(CATALOGUE)
+ORDER = catalogue.order_series(CATALOGUE)
 SERIES = ("ocata", "pike", "2023.1", "2024.1", "2025.1", "2025.2", "2026.1")
 CASES = [(name, series) for series in SERIES for name in sorted(CATALOGUE.series[series].versions)]
 NOWHERE = Path("/nowhere")

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("private_home")
 def no_waiting(monkeypatch):
     """Wait for nothing, and keep away from upstream's real site."""
     waits = []
-    monkeypatch.setattr(fetch.retried, "__defaults__", (waits.append,))
+    monkeypatch.setattr(fetch.retry, "__defaults__", (waits.append,))
     monkeypatch.setattr(fetch, "TARBALL_SITE", "http://127.0.0.1:1")
     return waits
 
@@ -63,7 +63,7 @@ def service(house):
 
 
 def get(tmp_path, *rows, **options):
-    found, failure = fetch.fetch(fetch.wanted(rows), tmp_path / "cache", **options)
+    found, failure = fetch.fetch(fetch.list_wanted(rows), tmp_path / "cache", **options)
     assert failure is None, failure.details
     return found
 
@@ -78,7 +78,7 @@ def url_of(row):
 
 def failed(tmp_path, *rows, **options):
     """Return the error of a fetch that fails, having left nothing in the cache."""
-    found, failure = fetch.fetch(fetch.wanted(rows), tmp_path / "cache", **options)
+    found, failure = fetch.fetch(fetch.list_wanted(rows), tmp_path / "cache", **options)
     assert isinstance(failure, FetchError)
     assert failure.exit_code == 5
     assert not found.files
@@ -220,7 +220,7 @@ def test_no_network_is_one_clear_error(tmp_path, monkeypatch, service):
 
 def test_one_failure_does_not_throw_the_others_away(tmp_path, index, library):
     del index
-    rows = fetch.wanted([library, distribution("absent")])
+    rows = fetch.list_wanted([library, distribution("absent")])
     found, failure = fetch.fetch(rows, tmp_path / "cache")
     assert failure.message == "cannot get 1 of 2 files"
     assert list(found.files) == [library.artifacts[0].sha256]
@@ -359,7 +359,7 @@ def test_the_first_artifact_is_the_one_a_build_wants():
     row = distribution("uWSGI", "2.0")
     source = replace(row.artifacts[0], file="uwsgi-2.0.tar.gz")
     row = replace(row, artifacts=(*row.artifacts, source))
-    assert [w.artifact.file for w in fetch.wanted([row])] == ["uWSGI-2.0-py3-none-any.whl"]
+    assert [w.artifact.file for w in fetch.list_wanted([row])] == ["uWSGI-2.0-py3-none-any.whl"]
 
 
 def test_only_whole_files_appear_under_the_cache_s_names(tmp_path, index, library):
@@ -377,7 +377,7 @@ def test_only_whole_files_appear_under_the_cache_s_names(tmp_path, index, librar
 def unlocked(service):
     """Return what the lock says of a tarball that was unavailable, and its file."""
     row, path = service
-    return fetch.wanted([replace(row, artifacts=(Artifact(path.name, "", 0),))]), path
+    return fetch.list_wanted([replace(row, artifacts=(Artifact(path.name, "", 0),))]), path
 
 
 def identified(tmp_path, files, **options):
@@ -396,7 +396,10 @@ def test_a_tarball_no_lock_knows_is_kept_under_its_own_sha256(tmp_path, site, un
     found, failure = identified(tmp_path, files)
     assert failure is None
     assert found == {path.name: artifact(path)}
-    assert fetch.cached(tmp_path / "cache", found[path.name]).read_bytes() == path.read_bytes()
+    assert (
+        fetch.locate_artifact(tmp_path / "cache", found[path.name]).read_bytes()
+        == path.read_bytes()
+    )
     # the index, where anybody may have put something, is not asked
     assert site.requests == [f"/site/keystone/{path.name}"]
 
@@ -459,7 +462,7 @@ ASC = b"-----BEGIN PGP SIGNATURE-----\n\nnot looked at here\n"
 
 
 def signatures(tmp_path, row, **options):
-    found = fetch.signatures(fetch.wanted([row]), tmp_path / "cache", **options)
+    found = fetch.fetch_signatures(fetch.list_wanted([row]), tmp_path / "cache", **options)
     return {file: (one.path.read_bytes(), one.place) for file, one in found.items()}
 
 
@@ -469,7 +472,7 @@ def test_a_signature_is_beside_the_tarball_on_upstream_s_site(tmp_path, site, se
     url = f"/site/keystone/{path.name}.asc"
     assert signatures(tmp_path, row) == {path.name: (ASC, site.base + url)}
     assert site.requests == [url]
-    kept = fetch.cached(tmp_path / "cache", row.artifacts[0]).with_name(f"{path.name}.asc")
+    kept = fetch.locate_artifact(tmp_path / "cache", row.artifacts[0]).with_name(f"{path.name}.asc")
     assert signatures(tmp_path, row, offline=True) == {path.name: (ASC, str(kept))}
     assert signatures(tmp_path, row) == {path.name: (ASC, str(kept))}
     assert site.requests == [url]
@@ -517,8 +520,8 @@ def test_who_does_not_answer_is_asked_once_a_run_and_again_in_the_next(
     monkeypatch.setattr(
         fetch.requests.Session, "get", lambda *a, **k: asked.append(a[1]) or get(*a, **k)
     )
-    rows = fetch.wanted([distribution(n, kind="service") for n in ("nova", "glance")])
-    assert fetch.signatures(rows, tmp_path / "cache") == {}
+    rows = fetch.list_wanted([distribution(n, kind="service") for n in ("nova", "glance")])
+    assert fetch.fetch_signatures(rows, tmp_path / "cache") == {}
     assert len(asked) == 1
 
 

@@ -7,7 +7,7 @@ import pytest
 from signing import Key
 
 from builder.errors import DataError, FetchError
-from builder.fetch.signatures import keyring, verify
+from builder.fetch.signatures import open_keyring, verify
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def tarball(tmp_path):
 
 def check(tarball, fingerprint, *files):
     """Verify the signature beside a tarball."""
-    with keyring(fingerprint, files) as ring:
+    with open_keyring(fingerprint, files) as ring:
         assert ring
         verify(tarball, Path(f"{tarball}.asc"), "the site", ring)
 
@@ -105,7 +105,7 @@ def test_what_is_no_signature(keys, tmp_path, tarball):
 def test_without_the_key_there_is_no_keyring(keys, tmp_path):
     key, other = keys
     for files in ([], [other.public(tmp_path / "other")]):
-        with keyring(key.fingerprint, files) as ring:
+        with open_keyring(key.fingerprint, files) as ring:
             assert ring is None
 
 
@@ -113,6 +113,6 @@ def test_a_file_without_keys_is_named(tmp_path):
     (tmp_path / "ring").write_text("nothing")
     with (
         pytest.raises(DataError, match="ring: not a keyring"),
-        keyring("0" * 40, [tmp_path / "ring"]),
+        open_keyring("0" * 40, [tmp_path / "ring"]),
     ):
         pass

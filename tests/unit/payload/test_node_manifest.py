@@ -12,7 +12,7 @@ from builder.catalogue import load as catalogue
 from builder.debs.manifest import manifest
 
 CATALOGUE = catalogue.load(Path(__file__).parents[3] / "projects")
-ORDER = catalogue.order(CATALOGUE)
+ORDER = catalogue.order_series(CATALOGUE)
 CASES = [
     (name, series)
     for name, service in sorted(CATALOGUE.services.items())

@@ -315,7 +315,9 @@ class Rows(Sqlite):
 
 def rules(service, series, **changes):
     """What the project file of a service says of its rows in a series."""
-    found = CATALOGUE.services[service].for_series(series, catalogue.order(CATALOGUE)).records
+    found = (
+        CATALOGUE.services[service].for_series(series, catalogue.order_series(CATALOGUE)).records
+    )
     return [{**_entry(rule), **changes} for rule in found]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from builder.pipeline.actions import Action, Known, decide, summary
+from builder.pipeline.actions import Action, Known, decide, summarise
 
 
 def version(revision):
@@ -67,4 +67,4 @@ def test_another_upstream_version_begins_at_revision_one():
     ],
 )
 def test_a_plan_is_told_in_a_line(verbs, text):
-    assert summary([Action("p", "1", 1, "i", verb, "why") for verb in verbs]) == text
+    assert summarise([Action("p", "1", 1, "i", verb, "why") for verb in verbs]) == text

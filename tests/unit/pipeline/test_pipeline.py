@@ -300,7 +300,7 @@ def test_a_build_that_was_killed_at_any_moment_is_finished_by_the_next(own, tmp_
 def test_a_second_build_waits_for_the_first_and_says_for_whom(own):
     cloud, repo = own
     shutil.rmtree(repo)
-    with publish.locked(repo, "building something else"):
+    with publish.lock_directory(repo, "building something else"):
         process = cloud.start("2099.1")
         line = ""
         while "waiting" not in line:

@@ -28,10 +28,10 @@ from web import web_server
 from builder.errors import PublishError
 from builder.publish import (
     Signer,
+    find_lost,
     list_packages,
-    lost,
-    published,
-    published_sources,
+    list_published,
+    list_published_sources,
     remove,
     verify,
 )
@@ -100,11 +100,11 @@ def test_source_packages_are_published_and_fetched(tmp_path, repo, debs, signer)
     apt.update()
     apt.run("apt-get", "source", "--download-only", "nova")
     assert (apt.root / "nova_33.0.2.orig.tar.gz").read_bytes() == first.files[0].read_bytes()
-    assert published_sources(repo, BOOKWORM)["nova"][0].inputs == "beef"
+    assert list_published_sources(repo, BOOKWORM)["nova"][0].inputs == "beef"
 
     second = make_source(debs, "nova", "33.0.2-1+deb12.2", inputs="cafe")  # the same orig.tar
     put(repo, signer, sources=[second])
-    assert versions(published_sources(repo, BOOKWORM)["nova"]) == [
+    assert versions(list_published_sources(repo, BOOKWORM)["nova"]) == [
         ("nova", "33.0.2-1+deb12.1"),
         ("nova", "33.0.2-1+deb12.2"),
     ]
@@ -115,7 +115,7 @@ def test_source_packages_are_published_and_fetched(tmp_path, repo, debs, signer)
 def test_older_versions_stay_installable_and_inputs_are_known(tmp_path, repo, debs, signer):
     put(repo, signer, make_deb(debs, "foo", "1.9-1", inputs="a1"))
     put(repo, signer, make_deb(debs, "foo", "1.10-1", inputs="a2"))
-    entries = published(repo, BOOKWORM)["foo"]
+    entries = list_published(repo, BOOKWORM)["foo"]
     assert [(e.version, e.inputs) for e in entries] == [("1.9-1", "a1"), ("1.10-1", "a2")]
     apt = Apt(tmp_path / "apt", repo)
     apt.update()
@@ -325,9 +325,9 @@ def test_a_client_that_is_many_publications_behind_gets_what_it_has_the_inreleas
 def test_a_lost_state_is_derived_from_the_indices(repo, debs, signer):
     deb = make_deb(debs, "foo", "1.0-1", inputs="abc")
     put(repo, signer, deb, sources=[make_source(debs, "nova", "1.0-1")])
-    known = published(repo, BOOKWORM), published_sources(repo, BOOKWORM)
+    known = list_published(repo, BOOKWORM), list_published_sources(repo, BOOKWORM)
     sh("rm", "-r", repo / ".state")
-    assert (published(repo, BOOKWORM), published_sources(repo, BOOKWORM)) == known
+    assert (list_published(repo, BOOKWORM), list_published_sources(repo, BOOKWORM)) == known
 
 
 def renumber(rows):
@@ -385,11 +385,11 @@ def test_a_pool_file_that_is_lost_comes_back_with_its_package(tmp_path, signer, 
         repo / "pool/main/n/nova/nova_1.0.orig.tar.gz",
     ):
         harm(path)
-        assert lost(repo, BOOKWORM)
+        assert find_lost(repo, BOOKWORM)
         put(repo, signer, copy, sources=[make_source(tmp_path / path.name, "nova", "1.0-1")])
         assert f"{path.name} was missing or damaged: writing it again" in capsys.readouterr().err
         assert contents(repo / "pool") == kept
-        assert lost(repo, BOOKWORM) == ()
+        assert find_lost(repo, BOOKWORM) == ()
     assert verify(repo) == ()
 
 

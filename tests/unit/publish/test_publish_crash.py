@@ -16,7 +16,7 @@ from publishing import BOOKWORM, Apt, make_deb, put, versions
 
 from builder import log
 from builder.errors import BusyError, PublishError
-from builder.publish import list_packages, locked, verify
+from builder.publish import list_packages, lock_directory, verify
 
 NAME = "bookworm-2026.1"
 SRC = Path(__file__).parents[3]
@@ -139,7 +139,7 @@ def hold(repo, seconds):
     held = threading.Event()
 
     def holder():
-        with locked(repo, "publishing trixie-2026.1"):
+        with lock_directory(repo, "publishing trixie-2026.1"):
             held.set()
             time.sleep(seconds)
 
@@ -168,7 +168,7 @@ def test_the_second_publisher_gives_up_after_its_time(repo, debs, signer):
 
 
 def test_the_lock_is_reentrant_for_a_pipeline_that_holds_it(repo, debs, signer):
-    with locked(repo, "building"):
+    with lock_directory(repo, "building"):
         put(repo, signer, make_deb(debs, "foo", "1.0-1"), wait=0)
     assert verify(repo) == ()
 

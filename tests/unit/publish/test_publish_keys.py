@@ -96,7 +96,7 @@ def test_a_lost_key_is_not_replaced_unless_asked_for(tmp_path, repo, keys, debs)
         put(repo, Signer.open(keys), deb)
     shutil.rmtree(keys)
     put(repo, choose(repo, NAME, keys, new_key=True), deb, new_key=True)
-    assert choose(repo, NAME, keys) == Signer.recorded(keys)
+    assert choose(repo, NAME, keys) == Signer.find_recorded(keys)
     Apt(tmp_path / "apt", repo).update()
 
 
@@ -134,12 +134,12 @@ def test_an_existing_key_signs(tmp_path, repo, debs):
     home = tmp_path / "gnupg"
     made = Signer.open(home)
     spaced = " ".join(made.fingerprint[i : i + 4] for i in range(0, 40, 4)).lower()
-    signer = Signer.existing(spaced, home)
+    signer = Signer.find_existing(spaced, home)
     assert signer.fingerprint == made.fingerprint
     put(repo, signer, make_deb(debs, "foo", "1.0-1"))
     assert verify(repo) == ()
     with pytest.raises(PublishError, match="no secret key 0123456789ABCDEF"):
-        Signer.existing("0123456789ABCDEF", home)
+        Signer.find_existing("0123456789ABCDEF", home)
     assert BOOKWORM.name == NAME
 
 
@@ -156,7 +156,7 @@ def test_a_key_that_cannot_sign_is_refused_with_the_reason(
     key = Key(tmp_path / "gnupg", time_made, until)
     key.stop()
     with pytest.raises(PublishError, match=message) as caught:
-        Signer.existing(key.fingerprint, key.home)
+        Signer.find_existing(key.fingerprint, key.home)
     assert hint in caught.value.hint
 
 
@@ -167,7 +167,7 @@ def test_a_key_with_a_passphrase_needs_an_agent_that_knows_it(tmp_path):
     gpg = ["gpg", "--homedir", home, "--batch", "--pinentry-mode", "loopback", "--passphrase", "x"]
     sh(*gpg, "--quick-gen-key", "theirs", "ed25519", "sign", "never")
     sh("gpgconf", "--homedir", home, "--kill", "all")
-    signer = Signer.existing("theirs", home)
+    signer = Signer.find_existing("theirs", home)
     with pytest.raises(PublishError, match="the key has a passphrase") as caught:
         signer.prove()
     assert "gpg-agent" in caught.value.hint
@@ -207,7 +207,7 @@ def test_a_key_on_a_read_only_disk_signs(tmp_path, theirs):
     try:
         shutil.copytree(theirs.home, place / "gnupg", ignore=shutil.ignore_patterns("S.*"))
         sh("mount", "-o", "remount,ro", place)
-        Signer.existing(theirs.fingerprint, place / "gnupg").prove()
+        Signer.find_existing(theirs.fingerprint, place / "gnupg").prove()
     finally:
         sh("umount", place)
 
@@ -219,7 +219,7 @@ def test_locks_that_dead_processes_left_in_a_home_stop_nobody(keys):
         (keys / name).write_text(f"{os.getpid():10d}\n{os.uname().nodename}\n")
     (keys / "trustdb.gpg").write_bytes(b"half a trust database")
     signer.prove()
-    Signer.existing(signer.fingerprint, keys).prove()
+    Signer.find_existing(signer.fingerprint, keys).prove()
     Signer.make(keys, another=True).prove()
 
 
@@ -321,7 +321,7 @@ def test_nodes_that_were_told_of_the_next_key_follow_the_change(tmp_path, repo, 
     put(repo, choose(repo, NAME, keys, key=theirs.fingerprint, new_key=True), new_key=True)
     node.update()
     assert verify(repo) == ()
-    assert (repo / f"{NAME}.asc").read_bytes() == Signer.existing(theirs.fingerprint).public
+    assert (repo / f"{NAME}.asc").read_bytes() == Signer.find_existing(theirs.fingerprint).public
 
 
 def test_what_is_no_key_is_not_given_to_nodes(repo, keys):

@@ -113,7 +113,7 @@ def test_verify_names_each_damage(repo, debs, signer):
 
 def test_the_key_is_made_once_and_kept_private(tmp_path, monkeypatch):
     home = tmp_path / "data/build-debs/keys"
-    assert Signer.recorded(home) is None
+    assert Signer.find_recorded(home) is None
     first = Signer.open(home)
     assert home.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(signer_module, "run", lambda *_, **__: pytest.fail("gpg was started"))

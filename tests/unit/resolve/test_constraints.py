@@ -126,7 +126,7 @@ def test_a_pipe_is_read_as_a_file_is(tmp_path):
 @given(st.text() | st.lists(st.sampled_from([r for r, _ in BAD])).map("\n".join))
 def test_any_text_is_a_list_or_one_error(text):
     try:
-        found = constraints.parse(constraints.decoded(text.encode(errors="replace"), "x"), "x")
+        found = constraints.parse(constraints.decode(text.encode(errors="replace"), "x"), "x")
     except DataError:
         return
     assert found

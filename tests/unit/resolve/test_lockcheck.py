@@ -180,11 +180,11 @@ def test_every_committed_lock_fits_together_and_goes_with_the_project(path):
     id_, _, suite = path.stem.rpartition("-")
     series = found.series[id_]
     target = found.targets[suite].for_series(series)
-    lock = locking.committed_lock(locate({"HOME": "/nonexistent"}), series, target)
-    wanted = locking.request(found, series, target)
+    lock = locking.read_committed_lock(locate({"HOME": "/nonexistent"}), series, target)
+    wanted = locking.make_request(found, series, target)
     services = {d: series.versions[s] for s, d in wanted.services.items()}
     others = [d.name for d in wanted.drivers]
-    assert list(lockcheck.check_for(lock, services, others, locking._loads_on(target))) == []
+    assert list(lockcheck.check_for(lock, services, others, locking._make_load_check(target))) == []
 
 
 ANYTHING = st.recursive(

@@ -24,7 +24,7 @@ class Shelf:
     def __init__(self, area):
         self.area, self.rows, self.wheels = area, {}, {}
 
-    def files(self, name):
+    def list_files(self, name):
         return self.rows.get(name, {})
 
     def add(self, path, name, version, built=None):
@@ -32,7 +32,7 @@ class Shelf:
         self.rows.setdefault(name, {}).setdefault(version, []).append(row)
         self.wheels[row.file] = built or path
 
-    def wheel(self, _name, _version, artifact):
+    def provide_wheel(self, _name, _version, artifact):
         return self.wheels[artifact.file]
 
     def release(self, name, version="1.0", requires=(), *, kind="wheel", tag="py2-none-any"):
@@ -146,8 +146,8 @@ def test_an_override_leaves_all_else_as_the_lock_has_it(shelf):
     kept = dataclasses.replace(lock.distributions[0], summary="as it was")
     lock = dataclasses.replace(lock, distributions=(kept, *lock.distributions[1:]))
     shelf.release("other", "2.1")
-    new = locked(shelf, pins.constraints(lock), ["other==2.1"])
-    moved = pins.moved(lock, new)
+    new = locked(shelf, pins.render_constraints(lock), ["other==2.1"])
+    moved = pins.keep_unchanged(lock, new)
     assert moved.distributions[0] == kept
     assert versions(moved)["other"] == "2.1"
     assert moved.inputs["request"] == lock.inputs["request"]

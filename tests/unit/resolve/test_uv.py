@@ -274,13 +274,13 @@ def test_an_override_of_a_service_is_refused(resolved):
 
 def test_the_layers_replace_pins_of_any_spelling():
     pins = "Oslo_DB===1\nzstd===2;python_version>='3.9'\nFlask===3 # why\n\n# nothing\n"
-    assert resolve.layered(pins, ["oslo.db==5", "new>=1"]) == [
+    assert resolve.apply_overrides(pins, ["oslo.db==5", "new>=1"]) == [
         "zstd===2;python_version>='3.9'",
         "Flask===3",
         "oslo.db==5",
         "new>=1",
     ]
-    assert resolve.layered("a===1", ["a==2", "A==3"]) == ["A==3"]
+    assert resolve.apply_overrides("a===1", ["a==2", "A==3"]) == ["A==3"]
 
 
 def test_an_override_file_may_have_comments(tmp_path):
@@ -338,7 +338,7 @@ def test_constraints_are_asked_of_upstream_when_none_are_named(monkeypatch, reso
 )
 def test_whatever_decides_a_lock_is_in_the_digests_of_its_request(other):
     def digests(request):
-        return request.digest(), request.asked()
+        return request.digest(), request.hash_services()
 
     assert digests(replace(request(), **other)) != digests(request())
     assert digests(request()) == digests(request())
@@ -347,11 +347,11 @@ def test_whatever_decides_a_lock_is_in_the_digests_of_its_request(other):
 def test_a_reason_may_be_reworded_without_a_new_lock():
     worded = tuple(replace(d, reason="said better") for d in request().drivers)
     assert replace(request(), drivers=worded).digest() == request().digest()
-    assert replace(request(), drivers=worded).asked() == request().asked()
+    assert replace(request(), drivers=worded).hash_services() == request().hash_services()
 
 
 def test_wheels_of_the_target_s_glibc_or_older_load_newest_first():
-    tags = [str(t) for t in resolve.supported_tags(BOOKWORM)]
+    tags = [str(t) for t in resolve.list_supported_tags(BOOKWORM)]
     assert tags[0] == "cp311-cp311-manylinux_2_36_x86_64"
     assert "cp311-cp311-manylinux_2_37_x86_64" not in tags
     assert tags.index("cp311-cp311-manylinux_2_17_x86_64") < tags.index("py3-none-any")
@@ -363,6 +363,6 @@ def test_wheels_of_the_target_s_glibc_or_older_load_newest_first():
 
 def test_markers_are_those_of_the_target_not_of_this_machine():
     trixie = replace(BOOKWORM, suite="trixie", python="3.13.5")
-    env = resolve.environment(trixie)
+    env = resolve.make_environment(trixie)
     assert (env["python_version"], env["python_full_version"]) == ("3.13", "3.13.5")
     assert env["platform_machine"] == "x86_64"
