@@ -59,23 +59,31 @@ def _down(
     service: Service, settings: ini.Settings, record: Record, states: dict[str, UnitState]
 ) -> Told:
     """Return the finding on a daemon that is down; on this node it is critical."""
-    here = settings.value("DEFAULT", "host") or socket.gethostname()
+    name = f"{record.daemon} on {record.host}"
     host, _, backend = record.host.partition("@")
-    text = silence(record)
-    if host == here:
-        state = states.get(f"{record.daemon}.service")
-        up = state and state.active in {"active", "activating"} and state.started
-        since = time.time() - state.started if state and up else None
-        if since is not None and since < FIRST * _patience(service, settings, record):
-            text = f"no report yet, {units.span(int(since))} after its start"
-            return f"{record.daemon} on {record.host}", "note", text, []
+    if host == (settings.value("DEFAULT", "host") or socket.gethostname()):
+        patience = FIRST * _patience(service, settings, record)
+        early = _excuse(states.get(f"{record.daemon}.service"), patience)
+        if early:
+            return name, "note", early, []
         log = f"see journalctl -u {record.daemon} and /var/log/{service.name}"
         hint = f"its back end {backend} is not usable: {log}" if backend else log
-        return f"{record.daemon} on {record.host}", "critical", text, [hint]
+        return name, "critical", silence(record), [hint]
     hints = [f"start {record.daemon} on {host}"]
     if record.age is None or record.age > GONE:
         hints.append(f"or, if that host is gone for good: {remedy(service, record)}")
-    return f"{record.daemon} on {record.host}", "warning", text, hints
+    return name, "warning", silence(record), hints
+
+
+def _excuse(state: UnitState | None, patience: int) -> str:
+    """Return why a daemon of this node can have made no report yet, or nothing."""
+    if state and state.pending:
+        return "no report yet, waits to be started"
+    if state and state.started and state.active in {"active", "activating"}:
+        since = time.time() - state.started
+        if since < patience:
+            return f"no report yet, {units.span(int(since))} after its start"
+    return ""
 
 
 def silence(record: Record) -> str:

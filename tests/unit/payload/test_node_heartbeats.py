@@ -58,6 +58,12 @@ def test_a_daemon_that_has_just_been_started_has_had_no_time(toy, active, second
     assert [line[1] for line in found] == [level]
 
 
+def test_a_daemon_that_systemd_is_about_to_start_is_no_alarm(toy):
+    state = system.UnitState("toy-worker.service", pending=True)
+    ((_, level, text, _),) = told(toy, record(HERE, age=999), **{state.name: state})
+    assert (level, text) == ("note", "no report yet, waits to be started")
+
+
 def test_a_daemon_elsewhere_is_a_warning_and_its_row_may_be_removed_when_it_is_gone(toy):
     ((_, level, text, hints),) = told(toy, record(age=61))
     assert (level, text) == ("warning", "no report for 61 s")
