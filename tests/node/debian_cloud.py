@@ -183,6 +183,7 @@ RequiredForOnline=no
 LinkLocalAddressing=no
 EOF
     systemctl enable systemd-networkd
+    systemctl disable systemd-networkd-wait-online  # nothing it manages is required: it waits 120 s
     systemctl restart systemd-networkd
 fi
 database neutron neutron
