@@ -339,16 +339,19 @@ def rehearse(words: list[str]) -> str:
 def install(packages: list[str], *options: str) -> None:
     """Install packages at their candidate or given versions; repair what is half done first.
 
-    Packages keep their marks as installed automatically or manually. Only what a transitional
-    package leads to has its mark: apt passes it on (APT::Move-Autobit-Sections), and without it
-    `apt autoremove` would remove what runs.
+    Packages keep their marks as installed automatically or manually. What a transitional package
+    that somebody asked for leads to becomes manual, or `apt autoremove` would remove what runs:
+    not every apt passes the mark on to what is installed already.
     """
     _wait_for_dpkg()
     _repair()
     names = [p.split("=")[0] for p in packages]
     auto = _list_automatic(names)
-    apt_get(["install", *options, *packages])
     heirs = _find_heirs([name for name in names if name not in auto])
+    # Before apt: if this is interrupted, the next run no longer names them.
+    if asked_for := [name for name in auto if name in heirs]:
+        system.output(["apt-mark", "manual", *asked_for], seconds=60)
+    apt_get(["install", *options, *packages])
     if kept := [name for name in auto if name not in heirs]:
         system.output(["apt-mark", "auto", *kept], seconds=60)
 
@@ -358,13 +361,17 @@ def _list_automatic(names: list[str]) -> list[str]:
     return system.output(["apt-mark", "showauto", *names], seconds=60).split() if names else []
 
 
-def _find_heirs(manual: list[str]) -> set[str]:
-    """Return what those of some packages depend on that were installed manually until now."""
-    passed_on = _list_automatic(manual)
-    if not passed_on:
+def _find_heirs(names: list[str]) -> set[str]:
+    """Return what those of some packages depend on whose candidates are transitional."""
+    if not names:
         return set()
-    said = system.output(["dpkg-query", "-W", "-f", "${Depends}\\n", *passed_on], seconds=60)
-    return set(re.findall(r"(?:^|[,|] *)([a-z0-9][a-z0-9.+-]+)", said, re.MULTILINE))
+    said = system.output(["apt-cache", "show", "--no-all-versions", *names], seconds=60)
+    heirs: set[str] = set()
+    for stanza in said.split("\n\n"):
+        depends = re.search(r"^Depends: (.*)$", stanza, re.MULTILINE)
+        if depends and re.search(r"^Section: (?:\S+/)?oldlibs$", stanza, re.MULTILINE):
+            heirs.update(re.findall(r"(?:^|[,|] *)([a-z0-9][a-z0-9.+-]+)", depends[1]))
+    return heirs
 
 
 def _wait_for_dpkg() -> None:

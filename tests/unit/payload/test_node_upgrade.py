@@ -584,7 +584,7 @@ def test_the_packages_of_a_service_are_installed_and_no_others(machine, tmp_path
     upgrade._install(upgrade.Move(old, service(tmp_path)), wishes())
     assert machine.installed == [["toy-api", "toy-common"]]
     # What was half done is brought to an end first, what nobody asked for stays so.
-    assert machine.order[-5:] == ["dpkg-query", "apt-mark", "install", "apt-mark", "apt-mark"]
+    assert machine.order[-5:] == ["dpkg-query", "apt-mark", "apt-cache", "install", "apt-mark"]
     assert machine.candidate("other") == "1:1.0-1"
 
 
@@ -634,26 +634,40 @@ def test_what_an_upgrade_left_broken_is_repaired_first(monkeypatch):
     ]
 
 
-def test_what_a_transitional_package_leads_to_has_its_mark(monkeypatch):
-    """Debian's toy-worker-kvm was asked for, and toy-worker came with it: apt swaps their marks."""
+SHOWN = """Package: toy-worker-kvm
+Section: oldlibs
+Depends: toy-worker (>= 2:2.0-1), other | another
+
+Package: toy-api
+Section: net
+Depends: toy-common
+"""
+
+
+def test_what_a_transitional_package_leads_to_is_not_left_to_autoremove(monkeypatch):
+    """Debian's toy-worker-kvm was asked for, and toy-worker came with it."""
     auto = {"toy-worker", "toy-common"}
+    before = []
 
     def run(argv, **_):
-        said = ""
         if argv[:2] == ["apt-mark", "showauto"]:
-            said = "\n".join(name for name in argv[2:] if name in auto)
-        elif argv[:2] == ["apt-mark", "auto"]:
+            return system.Done(0, "\n".join(name for name in argv[2:] if name in auto))
+        if argv[:2] == ["apt-mark", "auto"]:
             auto.update(argv[2:])
-        elif "${Depends}\\n" in argv:
-            said = "toy-worker (>= 2:2.0-1), other | another\n" if "toy-worker-kvm" in argv else ""
-        elif argv[-3:] == ["toy-worker-kvm", "toy-worker", "toy-common"]:
+        elif argv[:2] == ["apt-mark", "manual"]:
+            auto.difference_update(argv[2:])
+        elif argv[:2] == ["apt-cache", "show"]:
+            assert argv[3:] == ["toy-worker-kvm", "toy-api"]
+            return system.Done(0, SHOWN)
+        elif "install" in argv:
+            before.append(set(auto))
             auto.clear()  # apt takes what is named for asked for
-            auto.add("toy-worker-kvm")
-        return system.Done(0, said)
+        return system.Done(0, "")
 
     monkeypatch.setattr(system, "run", run)
-    upgrade.install(["toy-worker-kvm", "toy-worker", "toy-common"])
-    assert auto == {"toy-worker-kvm", "toy-common"}
+    upgrade.install(["toy-worker-kvm", "toy-worker", "toy-common", "toy-api"])
+    assert before == [{"toy-common"}]
+    assert auto == {"toy-common"}
 
 
 HOLD = """
