@@ -25,9 +25,15 @@ def by_name(lock: Lock) -> dict[str, Distribution]:
 
 
 def requirements(
-    distribution: Distribution, extras: Iterable[str], known: Mapping[str, Distribution]
+    distribution: Distribution,
+    extras: Iterable[str],
+    known: Mapping[str, Distribution],
+    seen: frozenset[tuple[str, str]] = frozenset(),
 ) -> Iterator[Requirement]:
-    """Yield what `distribution` requires with `extras`, and what the extras it names add."""
+    """Yield what `distribution` requires with `extras`, and what the extras it names add.
+
+    `seen`: extras that led here, as name and extra; two may name each other.
+    """
     wanted = [*distribution.requires]
     for extra in sorted(extras):
         wanted += distribution.extras.get(canonicalize_name(extra), ())
@@ -35,10 +41,11 @@ def requirements(
         needed = requirement(text)
         yield needed
         name = canonicalize_name(needed.name)
-        if needed.extras and name in known:
+        added = {(name, canonicalize_name(extra)) for extra in needed.extras} - seen
+        if added and name in known:
             # X[e] has no package of its own: what requires it depends on what e adds
             base = dataclasses.replace(known[name], requires=())
-            yield from requirements(base, needed.extras, known)
+            yield from requirements(base, {extra for _, extra in added}, known, seen | added)
 
 
 def closure(lock: Lock, roots: Iterable[str]) -> dict[str, Distribution]:

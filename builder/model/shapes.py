@@ -296,7 +296,8 @@ Identifier = Annotated[str, _shape("an identifier of letters, digits and _", r"[
 # -- places
 
 # apt, dpkg and people read it: no blanks, only ASCII, and no credentials
-_URL = r"https?://[A-Za-z0-9.:\[\]_-]+(?:[/?#][!-~]*)?"
+# RFC 3986: no quotes, braces or backslashes, which mean something else where a URL ends up
+_URL = r"https?://[A-Za-z0-9.:\[\]_-]+(?:[/?#][A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*)?"
 URL = _shape("an http or https URL", _URL)
 Url = Annotated[str, URL]
 OptionalUrl = Annotated[str, _shape("an http or https URL, or nothing", rf"(?:{_URL})?")]

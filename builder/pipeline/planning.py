@@ -341,7 +341,7 @@ def _choose_roles(work: Work) -> list[Plain]:
 
 def read_key_wish(options: Options) -> publish.KeyWish:
     """Return the key asked for, and the public keys nodes get in addition to it."""
-    trusted = options.trust_key.read_bytes() if options.trust_key else b""
+    trusted = publish.check_public_keys(options.trust_key) if options.trust_key else b""
     return {"key": options.key, "new_key": options.new_key, "trusted": trusted}
 
 

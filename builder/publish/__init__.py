@@ -24,7 +24,7 @@ from builder.publish.repository import (
     list_published_sources,
     publish,
 )
-from builder.publish.signer import Signer
+from builder.publish.signer import Signer, check_public_keys
 
 __all__ = [
     "Entry",
@@ -34,6 +34,7 @@ __all__ = [
     "Signer",
     "Suite",
     "SuiteSummary",
+    "check_public_keys",
     "choose",
     "find_lost",
     "foresee",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 from contextlib import contextmanager
@@ -33,7 +35,7 @@ def lock_directory(directory: Path, purpose: str, *, wait: float = 600.0) -> Ite
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = _open_lock(directory / ".lock")
     except OSError as error:
         raise PublishError(f"{directory} cannot be written: {error.strerror}") from error
     key = (str(directory.resolve()), os.getpid(), threading.get_ident())
@@ -51,6 +53,30 @@ def lock_directory(directory: Path, purpose: str, *, wait: float = 600.0) -> Ite
             _held.discard(key)
     finally:
         os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    """Return a descriptor of a lock; never of what a link put there leads to, which is truncated.
+
+    Raises PublishError if it is no file of its own, OSError if it cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o644)
+    except OSError as error:
+        if error.errno not in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+            raise
+        raise _not_a_lock_error(path) from error
+    found = os.fstat(descriptor)
+    # A file with a second name may be anybody's.
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        os.close(descriptor)
+        raise _not_a_lock_error(path)
+    return descriptor
+
+
+def _not_a_lock_error(path: Path) -> PublishError:
+    return PublishError(f"{path} is not a regular file of its own", hint="find out why; remove it")
 
 
 def _acquire(descriptor: int, directory: Path, wait: float) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import log
-from builder.errors import BuildError, PublishError
+from builder.errors import BuildError, DataError, PublishError
 from builder.files import open_area, open_scratch, sweep, write_atomically
 from builder.publish.locking import lock_directory
 from builder.run import run
@@ -232,6 +232,23 @@ def list_fingerprints(public: bytes) -> frozenset[str]:
         argv += ["--show-keys", "--with-colons"]
         said = run(argv, input_bytes=public, check=False).stdout.decode(errors="replace")
     return frozenset(re.findall(r"^fpr:+([0-9A-F]{40}):", said, re.MULTILINE))
+
+
+def check_public_keys(path: Path) -> bytes:
+    """Return what a user's file of public keys has, armoured or not.
+
+    Raises DataError unless it has public keys, and nothing else.
+    """
+    found = path.read_bytes()
+    with open_scratch() as home:
+        argv: list[str | Path] = ["gpg", "--homedir", home, *PLAIN, "--no-autostart"]
+        argv += ["--show-keys", "--with-colons"]
+        said = run(argv, input_bytes=found, check=False).stdout.decode(errors="replace")
+    kinds = set(re.findall(r"^(pub|sec):", said, re.MULTILINE))
+    if kinds != {"pub"}:
+        what = "has secret keys" if "sec" in kinds else "has no public key"
+        raise DataError(f"{path} {what}", hint="gpg --export makes a file of public keys")
+    return found
 
 
 def merge_keys(*publics: bytes) -> bytes:

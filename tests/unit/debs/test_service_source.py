@@ -85,6 +85,15 @@ def test_every_maintainer_script_is_valid_shell_and_swallows_nothing(name):
             assert "#DEBHELPER#" in rendered.text
 
 
+def test_a_percent_sign_of_the_home_page_is_none_of_systemd_s():
+    build = service_build("keystone")
+    page = dataclasses.replace(build.service, homepage="https://a.example/%s")
+    files = render(dataclasses.replace(build, service=page), DEPENDS, TEMPLATES)
+    assert (
+        "\nDocumentation=https://a.example/%%s\n" in files["debian/files.d/keystone.service"].text
+    )
+
+
 @pytest.mark.parametrize("name", sorted(VERSIONS))
 def test_no_unit_is_stopped_or_started_by_debhelper(name):
     """Its snippets do not ask whether the database is fit for the new code; not for a unit

@@ -14,8 +14,8 @@ import pytest
 from publishing import BOOKWORM, TRIXIE, Apt, agents, make_deb, put, sh
 from signing import Key
 
-from builder.errors import PublishError
-from builder.publish import Signer, choose, remove, verify
+from builder.errors import DataError, PublishError
+from builder.publish import Signer, check_public_keys, choose, remove, verify
 
 NAME = "bookworm-2026.1"
 SRC = Path(__file__).parents[3]
@@ -322,6 +322,22 @@ def test_nodes_that_were_told_of_the_next_key_follow_the_change(tmp_path, repo, 
     node.update()
     assert verify(repo) == ()
     assert (repo / f"{NAME}.asc").read_bytes() == Signer.find_existing(theirs.fingerprint).public
+
+
+def test_a_file_of_public_keys_is_one(tmp_path, theirs):
+    """Nodes are told of the next key before it signs: one that is not told locks them out."""
+    path = theirs.public(tmp_path / "next.gpg")
+    assert check_public_keys(path) == path.read_bytes()
+    for content, what in (
+        (b"", "no public key"),
+        (b"rubbish", "no public key"),
+        (theirs.gpg("--export-secret-keys", theirs.fingerprint), "secret keys"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=f"next.gpg has {what}") as raised:
+            check_public_keys(path)
+        assert raised.value.exit_code == 3
+    theirs.stop()
 
 
 def test_what_is_no_key_is_not_given_to_nodes(repo, keys):

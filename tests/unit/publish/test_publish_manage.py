@@ -1,5 +1,6 @@
 """The operator's verbs: list, remove, prune, verify; and the key."""
 
+import os
 import subprocess
 
 import pytest
@@ -39,6 +40,26 @@ def test_suites_are_listed(repo, debs, signer):
     ]
     assert suites[0].description == "OpenStack 2026.1 Gazpacho for Debian bookworm"
     assert suites[0].date == "Tue, 14 Nov 2023 22:13:20 UTC"
+
+
+@pytest.mark.parametrize("kind", ["link", "second name", "fifo", "directory"])
+def test_a_lock_that_leads_elsewhere_is_not_written_to(tmp_path, repo, debs, signer, kind):
+    """Who may write to the repository could have root overwrite any file."""
+    put(repo, signer, make_deb(debs, "foo", "1.0-1"))
+    lock, victim = repo / ".lock", tmp_path / "victim"
+    victim.write_text("precious")
+    lock.unlink()
+    if kind == "link":
+        lock.symlink_to(victim)
+    elif kind == "second name":
+        lock.hardlink_to(victim)
+    elif kind == "fifo":
+        os.mkfifo(lock)
+    else:
+        lock.mkdir()
+    with pytest.raises(PublishError, match=r"\.lock is not a regular file of its own"):
+        remove(repo, NAME, "foo", signer=signer)
+    assert victim.read_text() == "precious"
 
 
 def test_prune_keeps_the_newest_and_their_sources(tmp_path, repo, debs, signer):
