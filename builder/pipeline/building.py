@@ -194,16 +194,17 @@ def _fetch_files(work: Work, result: Result) -> tuple[Lock, Fetched, set[str]]:
 
 
 def _restrict_to_build(work: Work) -> Lock:
-    """Return the lock with only the distributions whose wheels this run needs."""
-    lock = work.lock
-    if any(a.verb == "build" for a in work.service_actions.values()):
-        return lock  # services' sample files are generated from the whole tree
-    wanted = {a.package for a in work.library_actions.values() if a.verb == "build"}
-    names = {p.distribution.name for p in work.libraries if p.distribution and p.name in wanted}
-    # packaged distributions are tried in the tree of their closure
-    names.update(d.name for d in graph.closure(lock, sorted(names)).values())
-    rows = tuple(d for d in lock.distributions if d.name in names)
-    return dataclasses.replace(lock, distributions=rows)
+    """Return the lock with only the distributions whose wheels this run needs.
+
+    That is all as soon as one is packaged: what needs it is tried again, a path that two of them
+    have is found, and services' sample files are generated from the whole tree.
+    """
+    built = {a.package for a in work.library_actions.values() if a.verb == "build"}
+    if any(a.verb == "build" for a in work.service_actions.values()) or any(
+        p.distribution and p.name in built for p in work.libraries
+    ):
+        return work.lock
+    return dataclasses.replace(work.lock, distributions=())
 
 
 def _make_wheels(  # noqa: PLR0917 - one value per earlier stage

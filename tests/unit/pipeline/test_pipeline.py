@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cloud import HERE, locked
 from publishing import Apt, snapshot
-from wheelhouse import body, status, wheel
+from wheelhouse import body, buildable, status, wheel
 
 from builder import publish
 
@@ -542,6 +542,42 @@ def test_a_file_that_is_not_the_same_in_two_wheels_names_both_and_can_be_left_ou
     cloud.run(*words)
     root = installed(tmp_path, *(package(tmp_path / "repo", n) for n in ("left", "right")))
     assert (root / f"usr/lib/openstack/2099.1/{said}").exists() or list(root.rglob(SHARED))
+
+
+@pytest.mark.parametrize(
+    ("major", "files", "said"),
+    [
+        (
+            6,
+            {"right.py": "answer = 42\n", "left.py": "x = 2\n"},
+            "left 6.0 and right 6.1 both have",
+        ),
+        (7, {"right.py": ""}, "module 'right' has no attribute 'answer'"),
+    ],
+    ids=["a file of another's", "a name others import"],
+)
+def test_a_library_that_is_refreshed_is_tried_with_all_that_is_kept(
+    own, tmp_path, major, files, said
+):
+    """Nodes get the new package beside the old ones."""
+    cloud, _ = own
+    repo, house, override = tmp_path / "repo", tmp_path / "house", tmp_path / "override.txt"
+    cloud.index.add(
+        wheel(house, "tinylib", f"{major}.0", {"tinylib/__init__.py": ""}, requires_dist=["left"]),
+        buildable(house, "left", f"{major}.0", {"left.py": "import right\n\nright.answer\n"},
+                  requires_dist=["right"]),
+        wheel(house, "right", f"{major}.0", {"right.py": "answer = 42\n"}),
+        wheel(house, "right", f"{major}.1", files),
+    )  # fmt: skip
+    pins = f"tinylib=={major}.0\nleft=={major}.0\n"
+    words = ("2099.1", "--override", override, "--repo", repo)
+    override.write_text(f"{pins}right=={major}.0\n")
+    cloud.run(*words)
+    before = snapshot(repo / "dists")
+    override.write_text(f"{pins}right=={major}.1\n")
+    _, err = cloud.run(*words, code=6)
+    assert said in err
+    assert snapshot(repo / "dists") == before
 
 
 def test_a_file_of_the_tree_itself_is_no_wheels(own, tmp_path):
