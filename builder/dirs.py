@@ -7,6 +7,7 @@ editable install of one, and inside it in an installed copy; BUILD_DEBS_DATA nam
 from __future__ import annotations
 
 import os
+import pwd
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,15 +117,18 @@ def _check_places(env: Mapping[str, str]) -> None:
         value = env.get(name, "")
         if value and (problem := explain_unusable(value)):
             raise UsageError(f"{name}: {problem}")
+        # Below the current directory the next run would not find it.
+        if value and not value.startswith("/"):
+            raise UsageError(f"{name}: {value!r} is not an absolute path")
     if env.get("TMPDIR") and not Path(env["TMPDIR"]).is_dir():
         raise UsageError(f"TMPDIR: {env['TMPDIR']!r} is not a directory")
 
 
 def _find_home() -> Path:
-    """Return the account's home; HOME may be unset (cron, systemd)."""
+    """Return the account's home; HOME may be unset (cron, systemd) or empty."""
     try:
-        return Path.home()
-    except RuntimeError as error:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError as error:
         raise UsageError(
             "HOME is not set, and the account has no home", hint="set HOME, or BUILD_DEBS_CACHE"
         ) from error

@@ -85,8 +85,12 @@ class BusyError(BuildDebsError):
     exit_code = 9
 
 
+FEW = 20  # names in a message
+
+
 def nearest(word: str, valid: Iterable[str], count: int = 3) -> str:
-    """Return the valid names closest to `word`, joined for a message."""
+    """Return the valid names closest to `word`, or else all or the first, joined for a message."""
     names = sorted(valid)
     close = difflib.get_close_matches(word.lower(), names, n=count, cutoff=0.5)
-    return ", ".join(close or names)
+    rest = [f"… ({len(names)} in all)"] if names[FEW:] else []
+    return ", ".join(close or [*names[:FEW], *rest])

@@ -87,7 +87,7 @@ def remove(
         stanzas = (*contents.binaries, *contents.sources)
         if len(binaries) + len(sources) == len(stanzas):
             raise UsageError(
-                f"no {package}{version and ' '}{version} in {suite}",
+                f"no {package!r}{version and ' '}{version} in {suite}",
                 hint=f"nearest: {nearest(package, {s.entry.package for s in stanzas})}",
             )
         return binaries, sources

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import stat
 import subprocess
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from cloud import BUILD_DEBS, HERE, locked
 from publishing import snapshot
+
+from builder import dirs
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,8 @@ def test_a_value_that_does_not_do_ends_with_exit_2_before_any_work(own, call, tm
         ("XDG_DATA_HOME", "/etc/passwd"),
         ("TMPDIR", "/nowhere"),
         ("HOME", "/etc/passwd"),
+        ("HOME", "home"),
+        ("XDG_CACHE_HOME", "cache"),
     ],
 )
 def test_a_variable_that_names_no_place_is_exit_2(own, call, name, value):
@@ -102,11 +107,15 @@ def test_an_empty_variable_is_one_that_is_not_set(own, call):
     assert "tiny" in out
 
 
-def test_a_build_works_without_a_home_in_the_environment(own):
+@pytest.mark.parametrize("home", [None, ""])
+def test_a_build_works_without_a_home_in_the_environment(own, home):
     env = {k: v for k, v in own.env.items() if k != "HOME"}
+    env |= {} if home is None else {"HOME": home}
     argv = [BUILD_DEBS, "2099.1", "--dry-run"]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    place = dirs.locate({k: v for k, v in env.items() if not k.startswith(("BUILD", "XDG"))})
+    assert place.cache.is_relative_to(pwd.getpwuid(os.getuid()).pw_dir)
 
 
 def test_a_report_of_a_failure_has_code_message_time_and_place(own, tmp_path):

@@ -109,7 +109,7 @@ def test_names_that_are_not_there(repo, debs, signer):
     put(repo, signer, make_deb(debs, "openstack-2026.1-nova", "1.0-1"))
     with pytest.raises(UsageError) as caught:
         remove(repo, NAME, "openstack-2026.1-nov", "1.0-1", signer=signer)
-    assert caught.value.message == f"no openstack-2026.1-nov 1.0-1 in {NAME}"
+    assert caught.value.message == f"no 'openstack-2026.1-nov' 1.0-1 in {NAME}"
     assert caught.value.hint == "nearest: openstack-2026.1-nova"
     with pytest.raises(UsageError, match="0 versions"):
         prune(repo, NAME, 0, signer=signer)
