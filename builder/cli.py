@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 EXIT_INCOMPLETE = 10
 VERB_LIKE = 0.6  # difflib ratio from which a word counts as a mistyped verb
 # Errors the user can fix: a full disk, a permission, a file where a directory belongs.
-DISK = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
-)
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+DISK = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
 class Verbs(click.Group):
@@ -659,12 +658,9 @@ def main() -> None:
         if error.errno not in DISK:
             raise
         place = f": {error.filename}" if error.filename else ""
-        _say(
-            BuildDebsError(
-                f"{error.strerror}{place}",
-                hint="free space, or move the cache or the repository (BUILD_DEBS_CACHE, --repo)",
-            )
-        )
+        elsewhere = "another place for the cache or the repository (BUILD_DEBS_CACHE, --repo)"
+        do = "free space, or choose" if error.errno in FULL else "change that, or choose"
+        _say(BuildDebsError(f"{error.strerror}{place}", hint=f"{do} {elsewhere}"))
         sys.exit(BuildDebsError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
