@@ -92,6 +92,15 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         name.replace(path)
 
 
+def clear_way(path: Path) -> None:
+    """Remove what a file cannot be renamed over: a directory, or a file in place of its own."""
+    with suppress(FileNotFoundError):
+        if not path.parent.is_dir():
+            path.parent.unlink()
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+
+
 def find_first(places: Sequence[Path]) -> Path:
     """Return the first of the places that exists, or the last."""
     return next((place for place in places if place.exists()), places[-1])
