@@ -1,18 +1,27 @@
 """Directories of a cache: sealed with the checksums of their files, checked before use.
 
 A cache is on disk for months and does not always return what was put in. A damaged directory
-counts as absent, and its content is rebuilt.
+counts as absent, and its content is rebuilt. So does anything that is not what was put in: a
+link, which may lead out of the cache, a fifo, a file in place of a directory.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from contextlib import contextmanager
+import stat
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from builder import log
-from builder.files import make_directory_atomically, open_area, sha256_file
+from builder.files import (
+    make_directory_atomically,
+    open_area,
+    read_regular_file,
+    sha256_file,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +46,8 @@ def is_sound(directory: Path, *, quiet: bool = False) -> bool:
     Additional files do not matter.
     """
     try:
-        text = (directory / SUMS).read_text(encoding="utf-8")
+        linked = directory.is_symlink()
+        text = "" if linked else read_regular_file(directory / SUMS, follow=False).decode()
     except FileNotFoundError:
         return False  # absent, or made by a version that did not seal
     except (OSError, UnicodeDecodeError):
@@ -52,7 +62,7 @@ def is_sound(directory: Path, *, quiet: bool = False) -> bool:
         and all(rows)
         and text.endswith("\n")
         and all(
-            size >= 0 and sha256_file(directory / name) == wanted[name] for name, size, _ in stats
+            size >= 0 and _hash_file(directory / name) == wanted[name] for name, size, _ in stats
         )
     )
     if good:
@@ -65,10 +75,19 @@ def is_sound(directory: Path, *, quiet: bool = False) -> bool:
 
 def _stat(directory: Path, name: str) -> tuple[str, int, int]:
     try:
-        found = (directory / name).stat()
+        found = (directory / name).lstat()
     except OSError:
         return name, -1, -1
+    if not stat.S_ISREG(found.st_mode):
+        return name, -1, -1
     return name, found.st_size, found.st_mtime_ns
+
+
+def _hash_file(path: Path) -> str:
+    try:
+        return sha256_file(path, follow=False)
+    except OSError:
+        return ""
 
 
 @contextmanager
@@ -77,18 +96,45 @@ def sealed(directory: Path) -> Iterator[Path]:
 
     An existing one that is damaged is removed.
     """
+    _clear_way(directory.parent)
     with make_directory_atomically(directory) as new:
         yield new
         seal(new)
-        if directory.exists() and not is_sound(directory, quiet=True):
+        if os.path.lexists(directory) and not is_sound(directory, quiet=True):
             discard(directory)
 
 
-def discard(directory: Path) -> None:
-    """Remove a whole directory from a cache, even if others do so at the same time."""
-    with open_area(directory.parent) as area:
+def make_room(place: Path) -> None:
+    """Make the directory of a file in a cache; remove what no file can be renamed over."""
+    _clear_way(place.parent.parent)
+    if place.parent.is_symlink():
+        place.parent.unlink(missing_ok=True)  # nothing is written out of the cache
+    _clear_way(place.parent)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.is_dir() and not place.is_symlink():
+        discard(place)
+
+
+def write(place: Path, data: bytes) -> None:
+    """Write a file of a cache, whatever stands in its place."""
+    make_room(place)
+    write_atomically(place, data)
+
+
+def _clear_way(directory: Path) -> None:
+    """Remove what stands where a directory is to be; a link to one, to another disk, may stay."""
+    if not directory.is_dir():
+        # another thread may have been first, and made it
+        with suppress(FileNotFoundError, IsADirectoryError):
+            directory.unlink()
+
+
+def discard(place: Path) -> None:
+    """Remove a whole directory, or what stands for it, even if others do so at the same time."""
+    with open_area(place.parent) as area:
         try:
-            directory.replace(area / "old")
+            place.replace(area / "old")
         except FileNotFoundError:
             return
-        shutil.rmtree(area / "old", ignore_errors=True)
+        if (area / "old").is_dir():  # rmtree would wait for a fifo; it goes with the area
+            shutil.rmtree(area / "old", ignore_errors=True)

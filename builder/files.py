@@ -17,6 +17,7 @@ from builder import start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from io import BufferedReader
 
 AREA = "build-debs-run-"
 LOCK = ".lock"
@@ -26,9 +27,29 @@ _temporary: set[Path] = set()
 NEW = ".build-debs-new-"
 
 
-def sha256_file(path: Path) -> str:
-    """Return the hex sha256 of a file."""
-    with path.open("rb") as stream:
+def open_regular_file(path: Path, *, follow: bool = True) -> BufferedReader:
+    """Open a file for reading; raise OSError for anything else of that name.
+
+    A fifo would be waited for, a device read without end. `follow` says whether a symbolic link
+    may lead to the file.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    handle = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_regular_file(path: Path, *, follow: bool = True) -> bytes:
+    """Return the bytes of a file; raise OSError for anything else, see `open_regular_file`."""
+    with open_regular_file(path, follow=follow) as stream:
+        return stream.read()
+
+
+def sha256_file(path: Path, *, follow: bool = True) -> str:
+    """Return the hex sha256 of a file; raise OSError for anything else of that name."""
+    with open_regular_file(path, follow=follow) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -69,6 +90,15 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         stream.flush()
         name.chmod(mode)
         name.replace(path)
+
+
+def clear_way(path: Path) -> None:
+    """Remove what a file cannot be renamed over: a directory, or a file in place of its own."""
+    with suppress(FileNotFoundError):
+        if not path.parent.is_dir():
+            path.parent.unlink()
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
 
 
 def find_first(places: Sequence[Path]) -> Path:

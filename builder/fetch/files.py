@@ -25,9 +25,10 @@ import requests
 from packaging.version import InvalidVersion, Version
 from urllib3.exceptions import HTTPError
 
+from builder import cache as caches
 from builder import index, log, web
 from builder.errors import FetchError
-from builder.files import open_new_file, sha256_file, write_atomically
+from builder.files import open_new_file, read_regular_file, sha256_file
 from builder.model.values import Artifact, Fetched
 
 if TYPE_CHECKING:
@@ -89,9 +90,10 @@ def is_sound(artifact: Artifact, cache: Path) -> bool:
     """Whether the cache has `artifact`, bit by bit; warns if it has something else."""
     path = locate_artifact(cache, artifact)
     try:
-        if sha256_file(path) == artifact.sha256:
+        linked = path.parent.is_symlink()
+        if not linked and sha256_file(path, follow=False) == artifact.sha256:
             return True
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return False
     except OSError:
         pass
@@ -115,13 +117,16 @@ def fetch(
     from the answer, and the error next to it names each such file and what was tried for it.
     """
     absent = find_missing(files, cache)
-    failure = None
+    failure: FetchError | None = None
+    got: dict[str, tuple[str, Artifact]] = {}
     if absent and offline:
         failure = _offline_error(absent)
     elif absent:
-        _, failure = _fetch_all(absent, cache, tarballs, jobs, quiet=quiet)
+        got, failure = _fetch_all(absent, cache, tarballs, jobs, quiet=quiet)
+    # what is damaged is still there, so that a file exists says nothing
+    lost = {w.artifact.sha256 for w in absent if w.artifact.file not in got}
     places = {w.artifact.sha256: locate_artifact(cache, w.artifact) for w in files}
-    return Fetched({s: p for s, p in places.items() if failure is None or p.exists()}), failure
+    return Fetched({s: p for s, p in places.items() if s not in lost}), failure
 
 
 def _offline_error(absent: Sequence[Wanted]) -> FetchError:
@@ -155,7 +160,7 @@ def identify(
     got, failure = _fetch_all(absent, cache, tarballs, len(files))
     for file, (place, artifact) in got.items():
         text = f"{artifact.sha256} {artifact.size} {place}\n"
-        write_atomically(cache / UNLOCKED / file, text.encode())
+        caches.write(cache / UNLOCKED / file, text.encode())
         found[file] = artifact
     return found, failure
 
@@ -165,11 +170,13 @@ def _find_local(item: Wanted, cache: Path, tarballs: str | None) -> Artifact | N
     if path := find_given(tarballs, item.artifact.file):
         return Artifact(path.name, sha256_file(path), path.stat().st_size)
     record = cache / UNLOCKED / item.artifact.file
-    if not record.exists():
+    try:
+        text = read_regular_file(record, follow=False).decode(errors="replace")
+    except FileNotFoundError:
         return None
-    row = re.fullmatch(
-        r"([0-9a-f]{64}) (\d{1,18}) (.+)\n", record.read_text(encoding="utf-8", errors="replace")
-    )
+    except OSError:
+        text = ""
+    row = re.fullmatch(r"([0-9a-f]{64}) (\d{1,18}) (.+)\n", text)
     if not row:
         log.warning(f"{record} in the cache is damaged: fetching the tarball again")
         return None
@@ -276,14 +283,17 @@ def _fetch_signature(
     tarball = locate_artifact(cache, item.artifact)
     kept = tarball.with_name(f"{tarball.name}.asc")
     if path := find_given(tarballs, kept.name):
-        write_atomically(kept, path.read_bytes())
+        caches.write(kept, path.read_bytes())
         return Signature(kept, str(path))
-    if kept.exists() or offline:
-        return Signature(kept, str(kept)) if kept.exists() else None
+    if kept.is_file() and not kept.is_symlink():
+        return Signature(kept, str(kept))
+    if offline:
+        return None
     record = tarball.with_name(f"{tarball.name}.unsigned")
-    without = (
-        record.read_text(encoding="utf-8", errors="replace").splitlines() if record.exists() else []
-    )
+    try:
+        without = read_regular_file(record, follow=False).decode(errors="replace").splitlines()
+    except OSError:
+        without = []
     bases = [
         *([tarballs.rstrip("/")] if tarballs and _is_url(tarballs) else []),
         _locate_site(item),
@@ -291,11 +301,11 @@ def _fetch_signature(
     for url in [u for base in bases if (u := f"{base}/{kept.name}") not in without]:
         answer = client.fetch_signature(url)
         if answer:
-            write_atomically(kept, answer)
+            caches.write(kept, answer)
             return Signature(kept, url)
         if answer is not None:
             without.append(url)
-            write_atomically(record, "".join(f"{u}\n" for u in without).encode())
+            caches.write(record, "".join(f"{u}\n" for u in without).encode())
     return None
 
 
@@ -501,8 +511,9 @@ def _keep(chunks: Iterable[bytes], artifact: Artifact, cache: Path) -> Artifact:
                 f"{artifact.sha256} of {artifact.size}"
             )
         name.chmod(0o644)
-        locate_artifact(cache, artifact).parent.mkdir(parents=True, exist_ok=True)
-        name.replace(locate_artifact(cache, artifact))
+        place = locate_artifact(cache, artifact)
+        caches.make_room(place)
+        name.replace(place)
         return artifact
 
 

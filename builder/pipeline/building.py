@@ -28,7 +28,6 @@ from builder.debs import library, tree
 from builder.debs.service.package import build_source_package
 from builder.errors import BuildError
 from builder.fetch import files as fetch
-from builder.files import write_atomically
 from builder.model import graph
 from builder.model.values import (
     Distribution,
@@ -160,7 +159,7 @@ def _prepare_build(
     work = _leave_out(work, result, lost) if lost else work
     if shared != work.shared:
         rows = json.dumps([dataclasses.astuple(s) for s in shared])
-        write_atomically(work.memory, rows.encode())
+        caches.write(work.memory, rows.encode())
         work = decide_actions(share_files(work, shared))
     return work, room, ready
 

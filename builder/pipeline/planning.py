@@ -20,7 +20,7 @@ from builder.debs.service import package as service_package
 from builder.debs.versions import full_version
 from builder.errors import DataError, FetchError
 from builder.fetch import files as fetch
-from builder.files import sha256_text
+from builder.files import read_regular_file, sha256_text
 from builder.model import graph
 from builder.model.service import roles_for
 from builder.pipeline.actions import Action, Known, decide
@@ -132,7 +132,7 @@ def plan(
         context, lock, _list_service_epochs(catalogue, lock), closures, clients, built
     )
     memory = _locate_memory(dirs, context, lock, libraries)
-    shared = _recall_shared(memory)
+    shared = recall_shared(memory)
     if set(options.services) != set(series.versions):
         others = [*(d.name for d in wanted.drivers if not d.services), *(s.owner for s in shared)]
         lock = _restrict_lock(lock, {n: closures[n] for n in options.services}, others)
@@ -178,12 +178,15 @@ def _locate_memory(
     return dirs.wheels / "shared" / f"{digest[:32]}.json"
 
 
-def _recall_shared(memory: Path) -> tuple[tree.Shared, ...]:
+def recall_shared(memory: Path) -> tuple[tree.Shared, ...]:
+    """Return which files are known to be shared; none if that is not known, or damaged."""
     try:
-        rows = json.loads(memory.read_text(encoding="utf-8"))
-        return tuple(tree.Shared(path, owner, tuple(others)) for path, owner, others in rows)
-    except (OSError, ValueError, TypeError):
+        rows = json.loads(read_regular_file(memory, follow=False))
+        shared = tuple(tree.Shared(path, owner, tuple(others)) for path, owner, others in rows)
+    except (OSError, ValueError, TypeError, RecursionError):
         return ()  # recomputed when the tree is laid out
+    sound = all(isinstance(word, str) for s in shared for word in (s.path, s.owner, *s.others))
+    return shared if sound else ()
 
 
 def share_files(work: Work, shared: Sequence[tree.Shared]) -> Work:

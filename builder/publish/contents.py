@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import PublishError
+from builder.files import read_regular_file
 from builder.publish.layout import SOURCE_INDEX, Layout, name_binary_index, name_by_hash
 
 if TYPE_CHECKING:
@@ -79,11 +80,16 @@ def read_release(layout: Layout) -> dict[str, Any] | None:
     from debian import deb822  # noqa: PLC0415 - slow to import
 
     try:
-        data = layout.inrelease.read_bytes()
+        data = read_regular_file(layout.inrelease)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise PublishError(
+            f"{layout.inrelease} cannot be read: {error.strerror}",
+            hint=f"restore it, or remove {layout.dists} and publish the suite again",
+        ) from error
     release = deb822.Release(data.splitlines())
-    if "SHA256" not in release or "Date" not in release:
+    if not all(field in release for field in ("SHA256", "Date", "Architectures")):
         raise PublishError(
             f"{layout.inrelease} is not a signed Release file",
             hint=f"remove {layout.dists} and publish the suite again",
@@ -93,12 +99,17 @@ def read_release(layout: Layout) -> dict[str, Any] | None:
     return fields
 
 
-def parse_date(release: Mapping[str, Any]) -> float:
-    """Return the Date of a Release, in seconds since 1970; 0 if it is not a date."""
+def read_date(release: Mapping[str, Any]) -> float | None:
+    """Return the Date of a Release, in seconds since 1970; None if it is not a date."""
     try:
         return parsedate_to_datetime(release["Date"]).timestamp()
-    except ValueError:
-        return 0.0
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def parse_date(release: Mapping[str, Any]) -> float:
+    """Return the Date of a Release, in seconds since 1970; 0 if it is not a date."""
+    return read_date(release) or 0.0
 
 
 def read(layout: Layout, known: tuple[Sequence[Entry], Sequence[Entry]] = ((), ())) -> Contents:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from builder import log
 from builder.errors import PublishError
+from builder.files import read_regular_file
 from builder.publish.layout import Layout, list_layouts
 from builder.publish.signer import RESTORE, Signer, list_fingerprints, merge_keys, read_fingerprint
 from builder.publish.state import load
@@ -30,7 +31,7 @@ def find_key(layout: Layout) -> str:
 def read_public_key(layout: Layout) -> bytes:
     """Return the suite's public key at the top of the repository; empty if it is lost."""
     try:
-        return (layout.repo / f"{layout.suite}.asc").read_bytes()
+        return read_regular_file(layout.repo / f"{layout.suite}.asc")
     except OSError:
         return b""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import PublishError, UsageError, nearest
 from builder.files import sha256_file
-from builder.publish.contents import parse_date, read, read_release
+from builder.publish.contents import read, read_date, read_release
 from builder.publish.keys import check
 from builder.publish.layout import Layout, list_layouts, name_by_hash
 from builder.publish.locking import lock_directory
@@ -188,8 +188,8 @@ def verify(repo: Path) -> tuple[str, ...]:
     problems: list[str] = []
     files: dict[str, tuple[int, str]] = {}
     for layout in layouts:
-        problems += _verify_suite(layout)
         try:
+            problems += _verify_suite(layout)
             contents = read(layout)
         except PublishError as error:
             problems.append(error.message)
@@ -208,6 +208,8 @@ def verify(repo: Path) -> tuple[str, ...]:
 
 def _verify_suite(layout: Layout) -> Iterator[str]:
     where, key = f"dists/{layout.suite}", layout.repo / f"{layout.suite}.asc"
+    # read first, which raises PublishError for what gpgv would wait for
+    release_fields = read_release(layout) or {"SHA256": {}, "Date": ""}
     if not key.is_file():
         yield f"{key.name}: missing, the signatures of {layout.suite} cannot be checked"
     else:
@@ -216,8 +218,13 @@ def _verify_suite(layout: Layout) -> Iterator[str]:
             yield f"{where}/InRelease: no good signature by {key.name}"
         if not release.is_file() or not is_signed_by(release, public, layout.dists / "Release.gpg"):
             yield f"{where}/Release.gpg: no good signature by {key.name} on Release"
-    release_fields = read_release(layout) or {"SHA256": {}, "Date": ""}
-    if parse_date(release_fields) > time.time():
+    date = read_date(release_fields)
+    if date is None:
+        yield (
+            f"{where}/InRelease: its Date is not a date, {release_fields['Date']!r}: apt refuses "
+            "it (the next build rewrites it)"
+        )
+    elif date > time.time():
         yield (
             f"{where}/InRelease: its Date is in the future, {release_fields['Date']}: apt refuses "
             "it until then (the next build rewrites it)"

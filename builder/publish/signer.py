@@ -202,6 +202,8 @@ def is_signed_by(signed: Path, public: bytes, detached: Path | None = None) -> b
 
     Uses gpgv, as apt itself does.
     """
+    if not all(path.is_file() for path in (signed, detached) if path):
+        return False  # gpgv would wait for a fifo
     with open_scratch() as home:
         ring = _dearmor(public, home)
         files: list[str | Path] = ["--output", home / "text", signed]

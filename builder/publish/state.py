@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.files import sha256_file, write_atomically
+from builder.files import clear_way, read_regular_file, sha256_file, write_atomically
 from builder.publish.contents import Entry, PoolFile, read
 from builder.publish.layout import SIGNED, SOURCE_INDEX, SUFFIXES, Layout, name_binary_index
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 FORMAT = 3
@@ -60,23 +60,43 @@ class State:
 
 def load(layout: Layout) -> State | None:
     """Return what the suite lists, or None if it was never published."""
-    try:
-        raw = json.loads(layout.state.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        raw = {}
-    if raw.get("format") == FORMAT:
-        stat, pool = ({n: (size, mtime) for n, (size, mtime) in raw[k].items()} for k in PARTS)
-        if stat["InRelease"] == _stat(layout.inrelease):
-            binaries, sources = (tuple(map(_row_to_entry, raw[k])) for k in ("binaries", "sources"))
-            return State(
-                raw["fields"], raw["date"], raw["fingerprint"], binaries, sources, stat, pool
-            )
+    if known := _recall(layout):
+        return known
     contents = read(layout)
     if not contents.fields:
         return None
     binaries = tuple(stanza.entry for stanza in contents.binaries)
     sources = tuple(stanza.entry for stanza in contents.sources)
     return State(contents.fields, contents.date, "", binaries, sources, {}, {})
+
+
+def _recall(layout: Layout) -> State | None:
+    """Return the recorded state; None if there is none, or one that does not fit the suite.
+
+    It is only a record of what the indices say: whatever is wrong with it, they are read instead.
+    """
+    try:
+        raw = json.loads(read_regular_file(layout.state))
+        if raw["format"] != FORMAT:
+            return None
+        stat, pool = ({n: (size, mtime) for n, (size, mtime) in raw[k].items()} for k in PARTS)
+        if stat["InRelease"] != _stat(layout.inrelease):
+            return None
+        binaries, sources = (tuple(map(_row_to_entry, raw[k])) for k in ("binaries", "sources"))
+        fields, date, fingerprint = raw["fields"], raw["date"], raw["fingerprint"]
+        _check_types([*fields, *fields.values(), fingerprint], str)
+        _check_types([date], int, float)
+        _check_types([n for row in (*stat.values(), *pool.values()) for n in row], int)
+    # whatever else JSON may hold: a list has no items(), a number no length
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return State(fields, date, fingerprint, binaries, sources, stat, pool)
+
+
+def _check_types(values: Iterable[object], *wanted: type) -> None:
+    """Raise TypeError unless each value is of one of these types (a bool is no int here)."""
+    if not {type(value) for value in values} <= set(wanted):
+        raise TypeError
 
 
 def save(  # noqa: PLR0917 - what a publication is
@@ -104,6 +124,7 @@ def save(  # noqa: PLR0917 - what a publication is
             for file in entry.files
         },
     }
+    clear_way(layout.state)
     write_atomically(layout.state, json.dumps(rows, separators=(",", ":")).encode())
 
 
@@ -114,6 +135,10 @@ def _entry_to_row(entry: Entry) -> list[Any]:
 
 def _row_to_entry(row: list[Any]) -> Entry:
     package, version, architecture, source, source_version, inputs, files = row
+    _check_types([*row[:-1], *(word for path, _, digest in files for word in (path, digest))], str)
+    _check_types([size for _, size, _ in files], int)
+    if not files:
+        raise ValueError("an entry without files")
     return Entry(
         package,
         version,

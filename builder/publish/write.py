@@ -61,7 +61,10 @@ class Change:
 
         The caller holds the repository's lock, so an existing directory is a dead run's.
         """
-        shutil.rmtree(layout.staging, ignore_errors=True)
+        if layout.staging.is_dir() and not layout.staging.is_symlink():
+            shutil.rmtree(layout.staging, ignore_errors=True)
+        else:
+            layout.staging.unlink(missing_ok=True)  # rmtree would wait for a fifo
         layout.staging.mkdir(parents=True)
         try:
             yield cls(layout)

@@ -1,6 +1,8 @@
 """Caches and the pool are disks: what they give back is checked, and made or fetched again."""
 
+import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from cloud import HERE, locked
 from signing import Key
 
 from builder import cache, files
+from builder.debs import tree
+from builder.pipeline import planning
 
 SUITE = f"{HERE}-2099.1"
 
@@ -76,6 +80,98 @@ def test_what_a_cache_has_lost_is_made_or_fetched_again(own, tmp_path, pattern, 
     # it is mended for good
     _, err = own.run("2099.1", "--repo", tmp_path / "third")
     assert "damaged" not in err
+
+
+def become_directory(path):
+    path.unlink()
+    path.mkdir()
+    (path / "inside").touch()
+
+
+def become_fifo(path):
+    """Put in its place what a reader waits for, for ever."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    os.mkfifo(path)
+
+
+def become_file(path):
+    shutil.rmtree(path)
+    path.touch()
+
+
+def become_link(path):
+    """Put in its place a link to the same bytes, elsewhere."""
+    elsewhere = path.parents[3] / f"elsewhere-{path.name}"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
+def become_endless(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "harm"),
+    [
+        ("debs/*/*/openstack-2099.1-tinylib_*.deb", become_directory),
+        ("debs/*/*/openstack-2099.1-tinylib_*.deb", become_fifo),
+        ("debs/*/*/openstack-2099.1-tinylib_*.deb", become_link),
+        ("debs/*/*/SHA256SUMS", become_fifo),
+        ("debs/*/*", become_fifo),
+        ("debs/*/*", become_link),
+        ("debs/*", become_file),
+        ("wheels/*/*.whl", become_directory),
+        ("wheels/*/*.whl", become_fifo),
+        ("wheels/????????????????????????????????????????????????????????????????", become_file),
+        ("downloads/*/*/*", become_directory),
+        ("downloads/*/*/*", become_fifo),
+        ("downloads/*/*/*", become_endless),
+        ("downloads/??/*", become_file),
+        ("downloads/??/*", become_fifo),
+        ("downloads/??/*", become_link),
+        ("downloads/??", become_file),
+    ],
+)
+def test_what_a_cache_has_instead_is_made_or_fetched_again(own, tmp_path, pattern, harm):
+    harmed = list(own.cache.glob(pattern))
+    assert harmed
+    for path in harmed:
+        harm(path)
+    if not pattern.startswith("debs"):
+        shutil.rmtree(own.cache / "debs")
+    _, err = own.run("2099.1", "--repo", tmp_path / "new")
+    named = harmed[0] if pattern.startswith("downloads/*") else harmed[0].parents[0]
+    assert f"{named}" in err
+    assert "in the cache is damaged" in err
+    assert same_but_for_ours(pool(tmp_path / "new"), pool(repository(own)))
+    assert not [p for p in own.cache.rglob("*") if p.is_symlink() or p.is_fifo()]
+    # it is mended for good
+    _, err = own.run("2099.1", "--repo", tmp_path / "third")
+    assert "damaged" not in err
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        become_directory,
+        become_fifo,
+        lambda path: path.write_text("5"),
+        lambda path: path.write_text('[[1, "tinylib", ["tiny-service"]]]'),
+        lambda path: path.write_text("[" * 100_000),
+    ],
+    ids=["directory", "fifo", "number", "types", "deep"],
+)
+def test_what_is_known_of_shared_files_is_worked_out_again(tmp_path, harm):
+    memory = tmp_path / "cache/wheels/shared/one.json"
+    rows = (tree.Shared("a/file", "tinylib", ("sourcelib",)),)
+    text = json.dumps([dataclasses.astuple(row) for row in rows]).encode()
+    cache.write(memory, text)
+    assert planning.recall_shared(memory) == rows
+    harm(memory)
+    assert planning.recall_shared(memory) == ()
+    cache.write(memory, text)
+    assert planning.recall_shared(memory) == rows
 
 
 def test_offline_a_damaged_download_is_missing(own, tmp_path):
