@@ -11,15 +11,17 @@ import os
 import re
 import shutil
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder import log
 from builder.files import (
+    clear_way_for_directory,
     make_directory_atomically,
     open_area,
     read_regular_file,
     sha256_file,
+    sha256_if_readable,
     write_atomically,
 )
 
@@ -61,9 +63,7 @@ def is_sound(directory: Path, *, quiet: bool = False) -> bool:
         bool(rows)
         and all(rows)
         and text.endswith("\n")
-        and all(
-            size >= 0 and _hash_file(directory / name) == wanted[name] for name, size, _ in stats
-        )
+        and all(sha256_if_readable(directory / n, follow=False) == s for n, s in wanted.items())
     )
     if good:
         _sound[directory] = stats
@@ -83,20 +83,13 @@ def _stat(directory: Path, name: str) -> tuple[str, int, int]:
     return name, found.st_size, found.st_mtime_ns
 
 
-def _hash_file(path: Path) -> str:
-    try:
-        return sha256_file(path, follow=False)
-    except OSError:
-        return ""
-
-
 @contextmanager
 def sealed(directory: Path) -> Iterator[Path]:
     """Yield a new directory that is sealed and becomes `directory` when the block succeeds.
 
     An existing one that is damaged is removed.
     """
-    _clear_way(directory.parent)
+    clear_way_for_directory(directory.parent)
     with make_directory_atomically(directory) as new:
         yield new
         seal(new)
@@ -106,10 +99,10 @@ def sealed(directory: Path) -> Iterator[Path]:
 
 def make_room(place: Path) -> None:
     """Make the directory of a file in a cache; remove what no file can be renamed over."""
-    _clear_way(place.parent.parent)
+    clear_way_for_directory(place.parent.parent)
     if place.parent.is_symlink():
         place.parent.unlink(missing_ok=True)  # nothing is written out of the cache
-    _clear_way(place.parent)
+    clear_way_for_directory(place.parent)
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.is_dir() and not place.is_symlink():
         discard(place)
@@ -119,14 +112,6 @@ def write(place: Path, data: bytes) -> None:
     """Write a file of a cache, whatever stands in its place."""
     make_room(place)
     write_atomically(place, data)
-
-
-def _clear_way(directory: Path) -> None:
-    """Remove what stands where a directory is to be; a link to one, to another disk, may stay."""
-    if not directory.is_dir():
-        # another thread may have been first, and made it
-        with suppress(FileNotFoundError, IsADirectoryError):
-            directory.unlink()
 
 
 def discard(place: Path) -> None:

@@ -53,6 +53,14 @@ def sha256_file(path: Path, *, follow: bool = True) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sha256_if_readable(path: Path, *, follow: bool = True) -> str:
+    """Return the hex sha256 of a file, or nothing for what cannot be read as one."""
+    try:
+        return sha256_file(path, follow=follow)
+    except OSError:
+        return ""
+
+
 def sha256_text(*texts: str) -> str:
     """Return the hex sha256 of texts, each terminated by a NUL."""
     digest = hashlib.sha256()
@@ -92,12 +100,19 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         name.replace(path)
 
 
-def clear_way(path: Path) -> None:
+def clear_way_for_directory(path: Path) -> None:
+    """Remove what stands where a directory is to be; a link to one, to another disk, may stay."""
+    if not path.is_dir():
+        # another thread may have been first, and made it
+        with suppress(FileNotFoundError, IsADirectoryError):
+            path.unlink()
+
+
+def clear_way_for_file(path: Path) -> None:
     """Remove what a file cannot be renamed over: a directory, or a file in place of its own."""
-    with suppress(FileNotFoundError):
-        if not path.parent.is_dir():
-            path.parent.unlink()
-        elif path.is_dir() and not path.is_symlink():
+    clear_way_for_directory(path.parent)
+    if path.is_dir() and not path.is_symlink():
+        with suppress(FileNotFoundError):
             shutil.rmtree(path)
 
 

@@ -139,6 +139,7 @@ def plan(
         libraries = _restrict_packages(
             context, libraries, lock, set(closures) - set(options.services)
         )
+    wish = _read_key_wish(options)
     work = Work(
         options=options,
         dirs=dirs,
@@ -154,9 +155,8 @@ def plan(
         memory=memory,
         plain=libraries,
         plain_services=services,
-        public=publish.foresee(
-            options.repo, name_suite(options).name, dirs.keys, **read_key_wish(options)
-        ),
+        wish=wish,
+        public=publish.foresee(options.repo, name_suite(options).name, dirs.keys, **wish),
     )
     return decide_actions(share_files(work, shared))
 
@@ -342,7 +342,7 @@ def _choose_roles(work: Work) -> list[Plain]:
     )
 
 
-def read_key_wish(options: Options) -> publish.KeyWish:
+def _read_key_wish(options: Options) -> publish.KeyWish:
     """Return the key asked for, and the public keys nodes get in addition to it."""
     trusted = publish.check_public_keys(options.trust_key) if options.trust_key else b""
     return {"key": options.key, "new_key": options.new_key, "trusted": trusted}

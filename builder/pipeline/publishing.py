@@ -13,7 +13,6 @@ from builder.files import (
     sha256_file,
 )
 from builder.model.values import SourcePackage
-from builder.pipeline.planning import read_key_wish
 from builder.pipeline.values import Result, Row, Work, locate_package, name_suite
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def choose_signer(work: Work) -> publish.Signer:
     """Return the signer of the suite, with the key it has, or the one the options name."""
     options = work.options
     suite = name_suite(options).name
-    return publish.choose(options.repo, suite, work.dirs.keys, **read_key_wish(options))
+    return publish.choose(options.repo, suite, work.dirs.keys, **work.wish)
 
 
 def publish_suite(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Target,
     )
     from builder.pipeline.actions import Action, Outcome
+    from builder.publish import KeyWish
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,8 @@ class Work:
     plain: tuple[library.Package, ...]
     """The libraries, and in `plain_services` the services, as if nothing was shared."""
     plain_services: Mapping[str, Service]
+    wish: KeyWish
+    """The key asked for, and the public keys nodes get in addition to it."""
     shared: tuple[tree.Shared, ...] = ()
     """The files known to be shared."""
     public: bytes = b""

@@ -229,11 +229,7 @@ def read_fingerprint(signed: Path, public: bytes) -> str:
 
 def list_fingerprints(public: bytes) -> frozenset[str]:
     """Return the fingerprints of a key (armoured): the primary key's and each subkey's."""
-    with open_scratch() as home:
-        argv: list[str | Path] = ["gpg", "--homedir", home, *PLAIN]
-        argv += ["--show-keys", "--with-colons"]
-        said = run(argv, input_bytes=public, check=False).stdout.decode(errors="replace")
-    return frozenset(re.findall(r"^fpr:+([0-9A-F]{40}):", said, re.MULTILINE))
+    return frozenset(re.findall(r"^fpr:+([0-9A-F]{40}):", _show_keys(public), re.MULTILINE))
 
 
 def check_public_keys(path: Path) -> bytes:
@@ -242,15 +238,19 @@ def check_public_keys(path: Path) -> bytes:
     Raises DataError unless it has public keys, and nothing else.
     """
     found = path.read_bytes()
-    with open_scratch() as home:
-        argv: list[str | Path] = ["gpg", "--homedir", home, *PLAIN, "--no-autostart"]
-        argv += ["--show-keys", "--with-colons"]
-        said = run(argv, input_bytes=found, check=False).stdout.decode(errors="replace")
-    kinds = set(re.findall(r"^(pub|sec):", said, re.MULTILINE))
+    kinds = set(re.findall(r"^(pub|sec):", _show_keys(found), re.MULTILINE))
     if kinds != {"pub"}:
         what = "has secret keys" if "sec" in kinds else "has no public key"
         raise DataError(f"{path} {what}", hint="gpg --export makes a file of public keys")
     return found
+
+
+def _show_keys(keys: bytes) -> str:
+    """Return gpg's listing of keys, with colons; it starts no agent, which secret keys would."""
+    with open_scratch() as home:
+        argv: list[str | Path] = ["gpg", "--homedir", home, *PLAIN, "--no-autostart"]
+        argv += ["--show-keys", "--with-colons"]
+        return run(argv, input_bytes=keys, check=False).stdout.decode(errors="replace")
 
 
 def merge_keys(*publics: bytes) -> bytes:

@@ -12,7 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.files import clear_way, read_regular_file, sha256_file, write_atomically
+from builder.files import (
+    clear_way_for_file,
+    read_regular_file,
+    sha256_if_readable,
+    write_atomically,
+)
 from builder.publish.contents import Entry, PoolFile, read
 from builder.publish.layout import SIGNED, SOURCE_INDEX, SUFFIXES, Layout, name_binary_index
 
@@ -124,7 +129,7 @@ def save(  # noqa: PLR0917 - what a publication is
             for file in entry.files
         },
     }
-    clear_way(layout.state)
+    clear_way_for_file(layout.state)
     write_atomically(layout.state, json.dumps(rows, separators=(",", ":")).encode())
 
 
@@ -161,7 +166,7 @@ def find_unsound(layout: Layout, state: State) -> dict[str, str]:
     bad = {path: "missing" for path in files if found[path][0] < 0}
     doubtful = [p for p in files if p not in bad and state.pool.get(p) != found[p]]
     with ThreadPoolExecutor() as threads:
-        sums = threads.map(lambda path: _hash_file(layout.repo / path), doubtful)
+        sums = threads.map(lambda path: sha256_if_readable(layout.repo / path), doubtful)
         pairs = zip(doubtful, sums, strict=True)
         bad |= {path: "damaged" for path, digest in pairs if digest != files[path].sha256}
     return bad
@@ -170,13 +175,6 @@ def find_unsound(layout: Layout, state: State) -> dict[str, str]:
 def read_stamp(layout: Layout) -> Stamp:
     """Return what changes with each publication of a suite."""
     return _stat(layout.inrelease), _stat(layout.state)
-
-
-def _hash_file(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError:
-        return ""
 
 
 def _stat(path: Path | str) -> tuple[int, int]:

@@ -69,12 +69,12 @@ def _service(name: str, row: Mapping[str, Any], theirs: list[list[str]]) -> Serv
             "packages": sorted(packages),
             "directory": row["directory"],
             "without": without,
-            "unread": _set_something(row.get("unread", [])),
+            "unread": _find_set_files(row.get("unread", [])),
         },
     )
 
 
-def _set_something(directories: Iterable[str]) -> list[str]:
+def _find_set_files(directories: Iterable[str]) -> list[str]:
     """Return the files of options in some directories that set any."""
     files = (file for name in directories for file in sorted(Path(name).glob("*.conf")))
     return [str(file) for file in files if ini.read(str(file))[0]]

@@ -12,16 +12,16 @@ from builder.catalogue import reference
 from builder.model import reading
 
 SERVICES = sorted((REPOSITORY / "projects/services").glob("*.toml"))
-ANEW = "regenerate it with python -m builder.catalogue.reference"
+REGENERATE = "regenerate it with python -m builder.catalogue.reference"
 
 
 def test_the_document_has_the_keys_there_are():
     text = (REPOSITORY / reference.DOCUMENT).read_text()
-    assert text == reference.insert_keys(text), ANEW
+    assert text == reference.insert_keys(text), REGENERATE
 
 
 def test_the_schema_has_the_keys_there_are():
-    assert (REPOSITORY / reference.SCHEMA).read_text() == reference.render_schema(), ANEW
+    assert (REPOSITORY / reference.SCHEMA).read_text() == reference.render_schema(), REGENERATE
 
 
 @pytest.mark.parametrize("cls", [cls for _, cls in reference.list_tables()])
