@@ -35,6 +35,9 @@ INDEX_PREFIXES = (
     "UV_CACHE_DIR",
     "NETRC",
 )
+# No step of a build takes this long, on a slow machine either; one that does waits for something
+# that will not come, such as the output of a daemon that a setup.py left behind.
+LIMIT_SECONDS = 2 * 3600.0
 _FINDING_UV = threading.Lock()
 Done = subprocess.CompletedProcess[bytes]
 
@@ -120,7 +123,8 @@ def run(
     """Run `argv` and return the result; stdout and stderr are captured, or appended to `log`.
 
     Raises BuildError with the last lines of the output when it exits non-zero and
-    `check` is set. A caller that can say more catches it and raises its own error.
+    `check` is set, and when it does not end (LIMIT_SECONDS). A caller that can say more
+    catches it and raises its own error.
     """
     words = [find(str(argv[0])), *(str(a) for a in argv[1:])]
     options: dict[str, Any] = {"cwd": cwd, "env": make_environment(env, index=index)}
@@ -128,14 +132,12 @@ def run(
         options["stdin"] = subprocess.DEVNULL
     else:
         options["input"] = input_bytes
-    if log is None:
-        done = subprocess.run(words, capture_output=True, check=False, **options)
-    else:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as out:
-            out.write(("$ " + " ".join(words) + "\n").encode())
-            out.flush()
-            done = subprocess.run(words, stdout=out, stderr=out, check=False, **options)
+    try:
+        done = _run(words, log, options)
+    except subprocess.TimeoutExpired as error:
+        message = f"{argv[0]} did not end within {LIMIT_SECONDS / 3600:g} hours and was stopped"
+        hint = f"full log: {log}" if log else ""
+        raise BuildError(message, details=[message], hint=hint, log=log) from error
     if check and done.returncode != 0:
         raise BuildError(
             f"{argv[0]} failed with status {done.returncode}",
@@ -146,6 +148,18 @@ def run(
             log=log,
         )
     return done
+
+
+def _run(words: list[str], log: Path | None, options: dict[str, Any]) -> Done:
+    """Run a command to its end; TimeoutExpired once it is killed for taking too long."""
+    options = {"timeout": LIMIT_SECONDS, **options}
+    if log is None:
+        return subprocess.run(words, check=False, capture_output=True, **options)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out:
+        out.write(("$ " + " ".join(words) + "\n").encode())
+        out.flush()
+        return subprocess.run(words, check=False, stdout=out, stderr=out, **options)
 
 
 def read_tail(

@@ -86,5 +86,18 @@ def test_a_caller_can_look_at_a_failure_itself():
     assert shell("exit 4", check=False).returncode == 4
 
 
+def test_a_child_that_leaves_its_output_open_does_not_hold_a_build_up_for_ever(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr("builder.run.LIMIT_SECONDS", 0.5)
+    log = tmp_path / "log"
+    with pytest.raises(BuildError, match="did not end within") as raised:
+        # What pip does: it reads the output of a setup.py until nobody has it open.
+        shell("sleep 5 & wait", log=log)
+    assert str(log) in raised.value.hint
+    with pytest.raises(BuildError, match="sh did not end within"):
+        shell("sleep 5 & echo left")
+
+
 def test_input_reaches_the_child():
     assert run(["cat"], input_bytes=b"signed").stdout == b"signed"
