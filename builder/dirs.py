@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Dirs:
-    """The directory layout; only `projects` and `templates` need to exist.
+    """The directory layout; only the first four need to exist.
 
+    `share` has the manual page and completions, `program` is the `builder` package.
     `installed`: those two are an installed copy's, where nothing is written.
 
     `cache` holds what can be rebuilt (`downloads`, `wheels` and `debs`, each keyed by
@@ -33,6 +34,8 @@ class Dirs:
 
     projects: Path
     templates: Path
+    share: Path
+    program: Path
     cache: Path
     downloads: Path
     wheels: Path
@@ -86,6 +89,8 @@ def locate(env: Mapping[str, str] = os.environ, overlays: Sequence[Path] = ()) -
     return Dirs(
         projects=data / "projects",
         templates=data / "debian-templates",
+        share=find_first([own / "data/share", own.parent / "docs/share"]),
+        program=own,
         cache=cache,
         downloads=cache / "downloads",
         wheels=cache / "wheels",

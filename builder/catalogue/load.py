@@ -337,9 +337,19 @@ def drivers_for(catalogue: Catalogue, series: Series) -> tuple[Driver, ...]:
     found: dict[str, Driver] = {}
     for row in rows:
         first = found.setdefault(str(canonicalize_name(row.name)), row)
-        services = tuple(dict.fromkeys([*first.services, *row.services]))
-        found[str(canonicalize_name(row.name))] = dataclasses.replace(first, services=services)
+        found[str(canonicalize_name(row.name))] = dataclasses.replace(
+            first,
+            services=tuple(dict.fromkeys([*first.services, *row.services])),
+            client=first.client or row.client,
+            builder=first.builder and row.builder,
+        )
     return tuple(found.values())
+
+
+def builders_for(catalogue: Catalogue, series: Series) -> tuple[str, ...]:
+    """Return the names of the distributions that build-debs imports, if `series` packages it."""
+    names = order_series(catalogue)
+    return tuple(d.name for d in catalogue.drivers if d.builder and holds(d, series.id, names))
 
 
 def recipes_for(catalogue: Catalogue, series: Series) -> dict[str, Recipe]:

@@ -165,6 +165,13 @@ def depends(
     return tuple(rows)
 
 
+def depends_on_members(context: Context, members: Iterable[Distribution]) -> tuple[str, ...]:
+    """Return the relations to distributions at least at their locked version."""
+    return tuple(
+        f"{package_name(context, d.name)} (>= {debian_version(d.version)})" for d in members
+    )
+
+
 def plan(  # noqa: PLR0917 - what a lock leaves open
     context: Context,
     lock: Lock,
@@ -371,9 +378,7 @@ def _client(context: Context, members: Sequence[Distribution], other: str) -> Pa
             f"OpenStack {context.series.id}.",
         ),
         relations={
-            "Depends": tuple(
-                f"{package_name(context, d.name)} (>= {debian_version(d.version)})" for d in members
-            ),
+            "Depends": depends_on_members(context, members),
             "Breaks": (other,),
             "Replaces": (other,),
         },

@@ -29,7 +29,8 @@ class Plain:
     `templates`: a directory of `debian-templates/` with control.j2, changelog.j2, copyright.j2
     and lintian-overrides.j2. `files`: what it installs, and maintainer scripts as
     `DEBIAN/<name>`; `executable` names those of mode 0755, and files below etc/ are
-    conffiles. `values`: what the templates see in addition to `common_values`.
+    conffiles. `values`: what the templates see in addition to `common_values`. `upstream`: its
+    version without ours, if that is not the series' number.
     """
 
     name: str
@@ -39,10 +40,12 @@ class Plain:
     files: Mapping[str, bytes]
     values: Mapping[str, object]
     executable: frozenset[str] = frozenset()
+    upstream: str = ""
 
     def version(self, revision: int) -> str:
-        """Return the version: the series' number and our revision."""
-        return f"{self.series.number}-1+deb{self.target.release}.{revision}"
+        """Return the version: the series' number, or `upstream`, and our revision."""
+        upstream = self.upstream or self.series.number
+        return f"{upstream}-1+deb{self.target.release}.{revision}"
 
     def inputs(self) -> str:
         """Return the digest of everything the package is made from, except its version."""

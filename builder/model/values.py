@@ -150,7 +150,8 @@ class Driver:
     """A distribution upstream leaves to the operator, and why it is included.
 
     It joins the closure of `services`, or with `every` that of all; drivers for one service are in
-    that service's file. `client` adds it to the command line client's.
+    that service's file. `client` adds it to the command line client's. `builder`: it is there for
+    build-debs itself, which is a package of every suite with all services of its series.
     """
 
     name: DistributionName
@@ -158,6 +159,7 @@ class Driver:
     services: tuple[ServiceName, ...] = ()
     every: bool = False
     client: bool = False
+    builder: bool = False
     since: SeriesBound = ""
     until: SeriesBound = ""
 

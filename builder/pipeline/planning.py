@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from builder import cache as caches
 from builder import log, publish
 from builder.catalogue import load as catalogues
-from builder.debs import archive, debian, library, node, tree
+from builder.debs import archive, debian, library, node, tool, tree
 from builder.debs.roles import role_packages
 from builder.debs.service import package as service_package
 from builder.debs.versions import full_version
@@ -133,8 +133,9 @@ def plan(
     )
     memory = _locate_memory(dirs, context, lock, libraries)
     shared = recall_shared(memory)
-    if set(options.services) != set(series.versions):
-        others = [*(d.name for d in wanted.drivers if not d.services), *(s.owner for s in shared)]
+    if is_partial(options):
+        others = [d.name for d in wanted.drivers if not d.services and not d.builder]
+        others += [s.owner for s in shared]
         lock = _restrict_lock(lock, {n: closures[n] for n in options.services}, others)
         libraries = _restrict_packages(
             context, libraries, lock, set(closures) - set(options.services)
@@ -311,6 +312,7 @@ def _plan_own(work: Work, published: Mapping[str, Sequence[Known]]) -> Work:
         ),
         node.node_package(series, target, templates, _describe_debian(work)),
         *_choose_roles(work),
+        *_choose_tool(work),
     )
     actions = (
         decide(p.name, p.inputs(), p.version, published.get(p.name, []), lambda *_: False)
@@ -340,6 +342,21 @@ def _choose_roles(work: Work) -> list[Plain]:
     return role_packages(
         roles, options.series, options.target, work.dirs.templates, ours=ours, built=built
     )
+
+
+def _choose_tool(work: Work) -> list[Plain]:
+    """Return the package of build-debs, if the whole series is built and has what it imports."""
+    needed = catalogues.builders_for(work.catalogue, work.options.series)
+    if not needed or is_partial(work.options):
+        return []
+    known = graph.by_name(work.lock)
+    members = [known[canonicalize_name(name)] for name in needed]
+    return [tool.tool_package(work.context, work.dirs, members)]
+
+
+def is_partial(options: Options) -> bool:
+    """Tell whether services of the series are left out."""
+    return set(options.services) != set(options.series.versions)
 
 
 def _read_key_wish(options: Options) -> publish.KeyWish:

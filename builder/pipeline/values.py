@@ -119,7 +119,7 @@ class Work:
     public: bytes = b""
     """The public key nodes get, armoured; empty if it is still to be made."""
     own: tuple[Plain, ...] = ()
-    """The packages that are not part of a release: archive, node and roles."""
+    """The packages that are not part of a release: archive, node, roles, and build-debs."""
     own_actions: Mapping[str, Action] = field(default_factory=dict)
     failures: tuple[BuildDebsError, ...] = ()
     """What could not be fetched before the plan (--keep-going)."""

@@ -32,3 +32,14 @@ def test_source_builds_into_the_same_packages(node: Node, repository: Repository
         contents = "dpkg-deb -c {} | tr -s ' ' | cut -d ' ' -f 1,2,6-"
         here = node.out(contents.format(f"/build/{name}"))
         assert here == node.out(contents.format(f"/srv/repo/{published}"))
+
+
+def test_build_debs_runs_from_its_package(node: Node, repository: Repository) -> None:
+    node.run("apt-get install -y --no-install-recommends build-debs")
+    assert node.out("build-debs --version").startswith("build-debs, version ")
+    plan = node.out("cd /root && build-debs 2026.1 --dry-run").splitlines()
+    planned = {row.split("\t")[1] for row in plan}
+    libraries = {name for name in repository.stanzas if name.startswith("openstack-2026.1-")}
+    assert {"keystone", "build-debs", *libraries} <= planned
+    node.run("apt-get purge -y build-debs")
+    node.run("test ! -e /usr/lib/openstack/2026.1/lib/python3*/site-packages/builder")
