@@ -13,7 +13,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from builder.debs.pack import Plain, common_values
+from builder.debs.plain import Plain, common_values
 from builder.errors import UsageError
 from builder.templates import render
 

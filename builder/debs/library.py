@@ -7,11 +7,8 @@ A package is laid out in a directory and packed by dpkg-deb.
 from __future__ import annotations
 
 import gzip
-import hashlib
-import os
 import re
 import shlex
-import stat
 import tempfile
 import textwrap
 from dataclasses import dataclass, field, replace
@@ -21,17 +18,16 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from builder.debs import elf, licences, tree
+from builder.debs import elf, licences, pack, tree
 from builder.debs.debian import is_lower, transition
 from builder.debs.versions import debian_version, full_version, relations
 from builder.files import sha256_text
 from builder.model import graph
 from builder.model.values import LintianOverride
-from builder.run import run
 from builder.templates import MAINTAINER, date_822, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from packaging.requirements import Requirement
 
@@ -424,7 +420,8 @@ def build(
         architecture = context.target.architecture if binaries else "all"
         version = package.version.split(":", 1)[-1]
         deb = output / f"{package.name}_{version}_{architecture}.deb"
-        _pack(context, root, deb)
+        options = (f"-Z{context.target.compression}", f"-z{context.target.compression_level}")
+        pack.pack(root, deb, compression=options, epoch_seconds=context.epoch_seconds)
     return deb
 
 
@@ -478,7 +475,7 @@ def _control(  # noqa: PLR0917 - the parts of one package
     shared: Sequence[str],
     compiled: bool,
 ) -> None:
-    files = _files(root)
+    files = pack.list_files(root)
     needed = {**package.relations}
     needed["Depends"] = (*needed.get("Depends", ()), *shared)
     text = render(
@@ -488,7 +485,7 @@ def _control(  # noqa: PLR0917 - the parts of one package
         version=package.version,
         architecture=context.target.architecture if compiled else "all",
         maintainer=MAINTAINER,
-        installed_size=_installed_size(root, files),
+        installed_size=pack.measure_installed_size(root, files),
         relations=needed,
         section=package.section,
         homepage=package.homepage,
@@ -499,30 +496,7 @@ def _control(  # noqa: PLR0917 - the parts of one package
     (root / "DEBIAN/control").write_text(text, encoding="utf-8")
     if wheel is not None:
         _prerm(context, root)
-    _md5sums(root, files)
-
-
-def _files(root: Path) -> list[str]:
-    """Return the files and symlinks the package installs, sorted, relative to `root`."""
-    found = []
-    for parent, names, files in os.walk(root):
-        if parent == str(root):
-            names.remove("DEBIAN")
-        found += [os.path.relpath(os.path.join(parent, name), root) for name in files]  # noqa: PTH118 - thousands of them
-    return sorted(found)
-
-
-def _installed_size(root: Path, files: Sequence[str]) -> int:
-    """Return KiB as deb-substvars(5) counts them: each file rounded up, 1 for anything else."""
-    sizes = (os.lstat(f"{root}/{name}") for name in files)
-    directories = {parent for name in files for parent in _parents(name)}
-    regular = sum(-(-s.st_size // 1024) if stat.S_ISREG(s.st_mode) else 1 for s in sizes)
-    return regular + len(directories)
-
-
-def _parents(name: str) -> Iterator[str]:
-    while name := name.rpartition("/")[0]:
-        yield name
+    pack.write_md5sums(root, files)
 
 
 def _prerm(context: Context, root: Path) -> None:
@@ -550,21 +524,3 @@ def _prerm(context: Context, root: Path) -> None:
         encoding="utf-8",
     )
     script.chmod(0o755)
-
-
-def _md5sums(root: Path, files: Sequence[str]) -> None:
-    rows = []
-    for name in files:
-        path = f"{root}/{name}"
-        if not os.path.islink(path):  # noqa: PTH114 - thousands of them
-            with open(path, "rb") as stream:  # noqa: PTH123
-                rows.append(f"{hashlib.file_digest(stream, 'md5').hexdigest()}  {name}\n")
-    (root / "DEBIAN/md5sums").write_text("".join(rows), encoding="utf-8")
-
-
-def _pack(context: Context, root: Path, deb: Path) -> None:
-    for parent, _, _ in os.walk(root):
-        Path(parent).chmod(0o755)
-    options = [f"-Z{context.target.compression}", f"-z{context.target.compression_level}"]
-    environment = {"SOURCE_DATE_EPOCH": str(context.epoch_seconds)}
-    run(["dpkg-deb", "--root-owner-group", *options, "--build", root, deb], env=environment)

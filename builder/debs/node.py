@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.debs.pack import Plain
+from builder.debs.plain import Plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,160 +1,67 @@
-"""Small packages of ours without a source package: files in, a reproducible .deb out."""
+"""Pack a binary package: a directory laid out as it will be installed becomes a .deb.
+
+The directory has the control files in `DEBIAN/`, as dpkg-deb(1) wants it.
+"""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import re
-import tempfile
-import textwrap
-from dataclasses import dataclass
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import BuildError
-from builder.files import sha256_text
 from builder.run import run
-from builder.templates import MAINTAINER, date_822, render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from builder.model.values import Series, Target
+    from collections.abc import Collection, Iterator, Sequence
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
-    """A package of ours before it has a version.
+def list_files(root: Path) -> list[str]:
+    """Return the files and symlinks the package installs, sorted, relative to `root`."""
+    found = []
+    for parent, names, files in os.walk(root):
+        if parent == str(root):
+            names.remove("DEBIAN")
+        found += [os.path.relpath(os.path.join(parent, name), root) for name in files]  # noqa: PTH118 - thousands of them
+    return sorted(found)
 
-    `templates`: a directory of `debian-templates/` with control.j2, changelog.j2, copyright.j2
-    and lintian-overrides.j2. `files`: what it installs, and maintainer scripts as
-    `DEBIAN/<name>`; `executable` names those of mode 0755, and files below etc/ are
-    conffiles. `values`: what the templates see in addition to `common_values`. `upstream`: its
-    version without ours, if that is not the series' number.
+
+def measure_installed_size(root: Path, files: Sequence[str]) -> int:
+    """Return KiB as deb-substvars(5) counts them: each file rounded up, 1 for anything else."""
+    sizes = (os.lstat(f"{root}/{name}") for name in files)
+    directories = {parent for name in files for parent in _list_parents(name)}
+    regular = sum(-(-s.st_size // 1024) if stat.S_ISREG(s.st_mode) else 1 for s in sizes)
+    return regular + len(directories)
+
+
+def _list_parents(name: str) -> Iterator[str]:
+    while name := name.rpartition("/")[0]:
+        yield name
+
+
+def write_md5sums(root: Path, files: Sequence[str], conffiles: Collection[str] = ()) -> None:
+    """Write md5sums as dh_md5sums does: without conffiles, which dpkg tracks itself."""
+    rows = []
+    for name in files:
+        path = f"{root}/{name}"
+        if name not in conffiles and not os.path.islink(path):  # noqa: PTH114 - thousands of them
+            with open(path, "rb") as stream:  # noqa: PTH123
+                rows.append(f"{hashlib.file_digest(stream, 'md5').hexdigest()}  {name}\n")
+    (root / "DEBIAN/md5sums").write_text("".join(rows), encoding="utf-8")
+
+
+def pack(root: Path, deb: Path, *, compression: Sequence[str], epoch_seconds: int) -> None:
+    """Write the .deb of `root`, with everything owned by root.
+
+    `compression` are options of dpkg-deb(1). The same directory gives the same bits, whenever
+    and by whom it was laid out. Raises BuildError.
     """
-
-    name: str
-    templates: Path
-    series: Series
-    target: Target
-    files: Mapping[str, bytes]
-    values: Mapping[str, object]
-    executable: frozenset[str] = frozenset()
-    upstream: str = ""
-
-    def version(self, revision: int) -> str:
-        """Return the version: the series' number, or `upstream`, and our revision."""
-        upstream = self.upstream or self.series.number
-        return f"{upstream}-1+deb{self.target.release}.{revision}"
-
-    def inputs(self) -> str:
-        """Return the digest of everything the package is made from, except its version."""
-        files = [
-            n + "\0" + hashlib.sha256(data).hexdigest()
-            for n, data in sorted(self._all_files().items())
-        ]
-        return sha256_text(*files, self._control("", "", 0))
-
-    def build(self, output: Path, *, revision: int, epoch_seconds: int) -> Path:
-        """Build the package into the directory `output`, and return its path."""
-        version = self.version(revision)
-        files = self._all_files()
-        change = self._render("changelog.j2", version=version, date=date_822(epoch_seconds))
-        changelog = f"usr/share/doc/{self.name}/changelog.Debian.gz"
-        files[changelog] = gzip.compress(change.encode(), 9, mtime=0)
-        control = self._control(version, self.inputs(), _installed_size(files))
-        if conffiles := sorted(path for path in files if path.startswith("etc/")):
-            files["DEBIAN/conffiles"] = "".join(f"/{path}\n" for path in conffiles).encode()
-        files["DEBIAN/control"] = control.encode()
-        files["DEBIAN/md5sums"] = _md5sums(files)
-        deb = output / f"{self.name}_{version}_all.deb"
-        return _pack(files, deb, epoch_seconds, self.executable)
-
-    def _all_files(self) -> dict[str, bytes]:
-        """Return all files except the changelog, which contains the version."""
-        found = dict(self.files)
-        found[f"usr/share/doc/{self.name}/copyright"] = self._render("copyright.j2").encode()
-        overrides = f"usr/share/lintian/overrides/{self.name}"
-        found[overrides] = self._render("lintian-overrides.j2").encode()
-        return found
-
-    def _control(self, version: str, inputs: str, size: int) -> str:
-        return self._render("control.j2", version=version, inputs=inputs, installed_size=size)
-
-    def _render(self, template: str, **values: object) -> str:
-        return render(
-            self.templates,
-            template,
-            package=self.name,
-            **common_values(self.series, self.target),
-            **self.values,
-            **values,
-        )
-
-
-def common_values(series: Series, target: Target) -> dict[str, object]:
-    """Return what the templates of all packages of ours see."""
-    return {
-        "series": series.id,
-        "title": series.name.title(),
-        "year": series.date[:4],
-        "target": target.suite,
-        "architecture": target.architecture,
-        "suite": f"{target.suite}-{series.id}",
-        "maintainer": MAINTAINER,
-    }
-
-
-def paragraphs(*texts: str) -> tuple[str, ...]:
-    """Return paragraphs as the lines of an extended description (policy 5.6.13), unindented."""
-    lines: list[str] = []
-    for text in filter(None, (t.strip() for t in texts)):
-        for paragraph in re.split(r"\n\s*\n", text):
-            words = " ".join(paragraph.split())
-            lines += [*([] if not lines else ["."]), *textwrap.wrap(words, 78)]
-    return tuple(lines)
-
-
-def _installed_size(files: Mapping[str, bytes]) -> int:
-    """Return KiB as dpkg-gencontrol counts: each file rounded up, 1 for each directory."""
-    installed = {path: data for path, data in files.items() if not path.startswith("DEBIAN/")}
-    parents = {str(parent) for path in installed for parent in Path(path).parents}
-    return sum(-(-len(data) // 1024) for data in installed.values()) + len(parents)
-
-
-def _md5sums(files: Mapping[str, bytes]) -> bytes:
-    """Return md5sums as dh_md5sums writes it: without conffiles, which dpkg tracks itself."""
-    listed = sorted(path for path in files if path.startswith("usr/"))
-    rows = (f"{hashlib.md5(files[p], usedforsecurity=False).hexdigest()}  {p}\n" for p in listed)
-    return "".join(rows).encode()
-
-
-def _pack(
-    files: Mapping[str, bytes],
-    deb: Path,
-    epoch_seconds: int,
-    executable: frozenset[str],
-) -> Path:
-    """Write the .deb of `files` (paths below the root, and `DEBIAN/`): owned by root, mode 0644.
-
-    `executable` are those of mode 0755. The same arguments produce the same bytes.
-    """
-    deb.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=deb.parent, prefix=f".{deb.name}.") as name:
-        root = Path(name) / "root"
-        for path, data in files.items():
-            file = root / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-            file.chmod(0o755 if path in executable else 0o644)
-        for directory in (root, *(p for p in root.rglob("*") if p.is_dir())):
-            directory.chmod(0o755)
-        made = Path(name) / deb.name
-        # Two KiB gain nothing from zstd, and every dpkg reads xz.
-        argv = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(made)]
-        try:
-            run(argv, env={"SOURCE_DATE_EPOCH": str(epoch_seconds)})
-        except BuildError as error:
-            raise BuildError(f"{deb.name}: {error.message}", details=error.details) from error
-        made.replace(deb)
-    return deb
+    for parent, _, _ in os.walk(root):
+        Path(parent).chmod(0o755)
+    environment = {"SOURCE_DATE_EPOCH": str(epoch_seconds)}
+    try:
+        run(["dpkg-deb", "--root-owner-group", *compression, "--build", root, deb], env=environment)
+    except BuildError as error:
+        raise BuildError(f"{deb.name}: {error.message}", details=error.details) from error

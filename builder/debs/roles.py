@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.debs.pack import Plain, paragraphs
+from builder.debs.plain import Plain, paragraphs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from builder import __version__
 from builder.debs.library import depends_on_members
-from builder.debs.pack import Plain
+from builder.debs.plain import Plain
 from builder.templates import render
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-    from builder.debs.pack import Plain
+    from builder.debs.plain import Plain
     from builder.dirs import Dirs
     from builder.model.service import Service
     from builder.model.values import (

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.debs import library, tree
-    from builder.debs.pack import Plain
+    from builder.debs.plain import Plain
     from builder.dirs import Dirs
     from builder.errors import BuildDebsError
     from builder.model.service import Service

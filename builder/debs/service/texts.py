@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from builder import patches
 from builder import templates as jinja
 from builder.debs.node import INTERFACE
-from builder.debs.pack import paragraphs
+from builder.debs.plain import paragraphs
 from builder.debs.service.assembly import plan_assembly, write_manifest
 from builder.debs.service.files import daemon_files, log_path, rootwraps, shared_files
 from builder.debs.service.view import Binary, Rendered, View, list_configs
