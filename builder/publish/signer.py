@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from builder import log
 from builder.errors import BuildError, DataError, PublishError
 from builder.files import open_area, open_scratch, sweep, write_atomically
+from builder.model import reading
 from builder.publish.locking import lock_directory
 from builder.run import run
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 USER_ID = "build-debs repository"
+LARGEST = 64 << 20  # bytes of a file of public keys; Debian's own has a tenth of them
 # The public key, kept next to the secret one so that a run that signs nothing starts no gpg.
 PUBLIC = "build-debs.asc"
 FINGERPRINT = "build-debs.fingerprint"
@@ -237,7 +239,7 @@ def check_public_keys(path: Path) -> bytes:
 
     Raises DataError unless it has public keys, and nothing else.
     """
-    found = path.read_bytes()
+    found = reading.read_given(path, LARGEST)
     kinds = set(re.findall(r"^(pub|sec):", _show_keys(found), re.MULTILINE))
     if kinds != {"pub"}:
         what = "has secret keys" if "sec" in kinds else "has no public key"

@@ -141,6 +141,34 @@ def test_a_signature_that_is_not_the_series_keys_publishes_nothing(  # noqa: PLR
     assert f"warning: {FILE}: hash-locked (no signature found)" in err
 
 
+def test_a_keyring_of_no_use_is_an_error_even_where_nothing_is_signed(own, key, tmp_path):
+    """Whoever names one counts on it; it is read before any work."""
+    ring = tmp_path / "ring"
+    ring.write_text("a page that says: not found")
+    _, err = own.run("2099.1", "--keyring", ring, "--dry-run", code=3)
+    assert err.startswith(f"error: {ring} has no public key\nhint: ")
+    other = Key(tmp_path / "o")
+    other.public(ring)
+    other.stop()
+    for words in ((), ("--constraints", own.constraints), ("--keep-going",)):
+        _, err = own.run("2099.1", "-q", "--keyring", ring, *words, code=3)
+        assert f"error: {ring} lacks the key that signs the tarballs of 2099.1" in err
+        assert key.fingerprint in err
+    assert not (data(own) / "repo/dists").exists()
+
+
+def test_a_signature_by_any_key_of_the_keyring_is_not_enough(own, given, key, tmp_path):
+    """Somebody else's key in the keyring must not vouch for a release."""
+    other = Key(tmp_path / "o")
+    other.sign(given / FILE)
+    ring = tmp_path / "ring"
+    both = key.public(ring).read_bytes() + other.public(tmp_path / "theirs").read_bytes()
+    ring.write_bytes(both)
+    other.stop()
+    _, err = own.run("2099.1", "--tarballs", given, "--keyring", ring, code=5)
+    assert f"error: {FILE} is not signed with its series' key" in err
+
+
 def test_a_lock_made_now_vouches_for_nothing(own):
     table, _ = reported(own, "2099.1", "--constraints", own.constraints)
     assert table["tarballs"]["tiny-service"]["check"] == "neither"
