@@ -239,6 +239,33 @@ def test_without_the_tarball_all_that_was_tried_is_said_and_nothing_published(se
     assert not (data(second) / "repo/dists").exists()
 
 
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_site_that_refuses_its_tarballs_is_not_passed_over(own, tmp_path, code):
+    """The index has the same file, but the user named where it comes from."""
+    site = f"{own.index.base}/mine"
+    fresh = own.with_env(BUILD_DEBS_CACHE=tmp_path / "fresh")
+    for more in ((), ("--keep-going",)):
+        own.index.answers[f"/mine/{FILE}"] = [status(code)]
+        _, err = fresh.run("2099.1", "-q", "--tarballs", site, *more, code=5)
+        error, hint = err.splitlines()
+        assert error.startswith(f"error: --tarballs {site}: {FILE}: {code} Client Error")
+        assert "user and password" in hint
+    assert not (data(own) / "repo/dists").exists()
+
+
+def test_a_site_that_refuses_a_signature_is_not_taken_to_have_none(own):
+    """The tarball is in the cache; whether it is signed is known only once the site says so."""
+    site = f"{own.index.base}/mine"
+    shutil.rmtree(own.cache / "debs")
+    answers = own.index.answers[f"/mine/{FILE}.asc"] = [status(401), status(403)]
+    _, err = own.run("2099.1", "-q", "--tarballs", site, code=5)
+    assert f"error: --tarballs {site}: {FILE}.asc: 401 Client Error" in err
+    # some stores answer so for what they do not have: it is asked for again the next time
+    own.run("2099.1", "-q", "--tarballs", site)
+    assert not answers
+    assert not list(own.cache.rglob("*.unsigned"))
+
+
 def test_keep_going_leaves_its_service_out_and_says_so(second):
     table, err = reported(second, "2099.2", "--keep-going", code=10)
     assert table["missing"] == ["tiny", "tiny-service"]
