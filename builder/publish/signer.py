@@ -55,9 +55,9 @@ shift 2
 "$@" --output "${release%/*}/InRelease" --clearsign "$release"
 "$@" --output "${release%/*}/Release.gpg" --detach-sign "$release"
 """
+CHANGE = "build-debs RELEASE --new-key"  # the verbs of `repo` sign too, but cannot change the key
 RESTORE = (
-    "restore the key from your copy; or sign with another (--new-key), which you must then "
-    "give to nodes"
+    f"restore the key from your copy; or change it with {CHANGE}, and give nodes the new public key"
 )
 # A pattern in gpg's output, the cause and what to do. The first match is reported.
 CAUSES = (
@@ -457,7 +457,7 @@ def _check_usable(listing: str, fingerprint: str, home: Path) -> None:
         )
     if validity in {"r", "d"}:
         state = {"r": "revoked", "d": "disabled"}[validity]
-        raise PublishError(f"{key} is {state}", hint="sign with another: --key ID --new-key")
+        raise PublishError(f"{key} is {state}", hint=f"sign with another: {CHANGE} --key ID")
     if "S" not in can:
         raise PublishError(f"{key} cannot sign", hint="name one that has a key for signing")
 
