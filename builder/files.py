@@ -90,6 +90,20 @@ def explain_unusable(text: str, *, file: bool = False) -> str:
     return f"{text!r}: no permission" if file and not os.access(there, os.W_OK) else ""
 
 
+def explain_unreadable(text: str, *, directory: bool = False) -> str:
+    """Return why a path cannot be read as a file, or as a directory; empty if it can.
+
+    A file may be a pipe (a shell's `<(...)`).
+    """
+    path = Path(text)
+    try:
+        if directory != stat.S_ISDIR(path.stat().st_mode):
+            return f"{text!r} is {'not a' if directory else 'a'} directory"
+    except OSError as error:
+        return f"{text!r}: {error.strerror}"
+    return "" if os.access(path, os.R_OK) else f"{text!r}: no permission"
+
+
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write `data` under a temporary name in the same directory, then rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
