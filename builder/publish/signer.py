@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING
 
 from builder import log
 from builder.errors import BuildError, DataError, PublishError
-from builder.files import open_area, open_scratch, sweep, write_atomically
+from builder.files import (
+    open_area,
+    open_scratch,
+    read_regular_file,
+    sweep,
+    write_atomically,
+)
 from builder.model import reading
 from builder.publish.locking import lock_directory
 from builder.run import run
@@ -111,9 +117,9 @@ class Signer:
     def find_recorded(cls, home: Path, fingerprint: str = "") -> Signer | None:
         """Return the signer of a key we made in `home`: the newest, or that with `fingerprint`."""
         try:
-            newest = (home / FINGERPRINT).read_text(encoding="utf-8").strip()
+            newest = read_regular_file(home / FINGERPRINT).decode().strip()
             known = fingerprint or newest
-            public = (home / (PUBLIC if known == newest else f"{known}.asc")).read_bytes()
+            public = read_regular_file(home / (PUBLIC if known == newest else f"{known}.asc"))
         except (OSError, UnicodeDecodeError):
             return None
         whole = re.fullmatch("[0-9A-F]{40}", known) and b"PUBLIC KEY BLOCK" in public
