@@ -316,13 +316,7 @@ def _fetch_signature(
         _locate_site(item),
     ]
     for url in [u for base in bases if (u := f"{base}/{kept.name}") not in without]:
-        try:
-            answer = client.fetch_signature(url)
-        except _UnavailableError as error:
-            # a store of objects has 403 for one it does not have
-            if tarballs and url.startswith(f"{bases[0]}/") and not str(error).startswith("403"):
-                raise _refused_error(tarballs, kept.name, error) from error
-            continue
+        answer = _ask_for_signature(url, client, tarballs)
         if answer:
             caches.write(kept, answer)
             return Signature(kept, url)
@@ -330,6 +324,18 @@ def _fetch_signature(
             without.append(url)
             caches.write(record, "".join(f"{u}\n" for u in without).encode())
     return None
+
+
+def _ask_for_signature(url: str, client: Client, tarballs: str | None) -> bytes | None:
+    """Return the answer of `Client.fetch_signature`; FetchError if the user's site refuses."""
+    try:
+        return client.fetch_signature(url)
+    except _UnavailableError as error:
+        ours = tarballs and _is_url(tarballs) and url.startswith(tarballs.rstrip("/"))
+        # a store of objects has 403 for one it does not have
+        if ours and not str(error).startswith("403"):
+            raise _refused_error(str(tarballs), url.rpartition("/")[2], error) from error
+        return None
 
 
 class _UnavailableError(Exception):

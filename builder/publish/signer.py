@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 USER_ID = "build-debs repository"
-LARGEST = 64 << 20  # bytes of a file of public keys; Debian's own has a tenth of them
+LARGEST = 64 << 20  # bytes of a file of public keys
 # The public key, kept next to the secret one so that a run that signs nothing starts no gpg.
 PUBLIC = "build-debs.asc"
 FINGERPRINT = "build-debs.fingerprint"
