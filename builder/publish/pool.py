@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from builder import log
 from builder.errors import PublishError
-from builder.files import sha256_file, sha256_if_readable
+from builder.files import sha256_file
 from builder.publish.contents import move_stanza, parse_packages, parse_sources
 from builder.publish.layout import list_layouts, name_pool_directory
 from builder.publish.state import load
@@ -174,13 +174,12 @@ class Moves:
         if other and other[1].sha256 != file.sha256:
             raise conflict_error(file.path, given)
         pooled = self.repo / file.path
-        there = sha256_if_readable(pooled)
-        if there == file.sha256:
+        if pooled.exists() and sha256_file(pooled) == file.sha256:
             return
         listed = self._listed.get(file.path)
         if listed and listed != file.sha256:
-            intact = there == listed
-            raise conflict_error(file.path, given) if intact else changed_error(file.path, given)
+            there = pooled.exists() and sha256_file(pooled) == listed
+            raise conflict_error(file.path, given) if there else changed_error(file.path, given)
         if listed:
             log.warning(f"{file.path} was missing or damaged: writing it again")
         elif pooled.exists():
