@@ -225,7 +225,28 @@ def open_tar(path: Path, kind: str) -> Iterator[tuple[tarfile.TarFile, list[tarf
             check_name(path, member.name)
             tally.add(member.name, member.size)
             members.append(member)
+        _check_end(path, stream)
         yield archive, members
+
+
+def _check_end(path: Path, stream: IO[bytes]) -> None:
+    """Raise BuildError unless the compressed data ends with the file: GNU tar refuses the rest.
+
+    Zeros may follow, as from a tape.
+    """
+    left = LARGEST
+    try:
+        while chunk := stream.read(LARGEST_HEADER):
+            left -= len(chunk)
+            if left < 0:
+                raise BuildError(f"{path.name}: more than {LARGEST >> 20} MiB follow its members")
+    except gzip.BadGzipFile as error:
+        if "CRC" in str(error) or "length" in str(error):
+            raise
+        raise BuildError(
+            f"{path.name}: something else follows the end of its compressed data",
+            hint="it was damaged or changed on its way: fetch the release again",
+        ) from error
 
 
 def _decompress(raw: IO[bytes]) -> IO[bytes]:

@@ -26,7 +26,7 @@ from builder.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 SUMS = "SHA256SUMS"
@@ -45,7 +45,7 @@ def seal(directory: Path) -> None:
 def is_sound(directory: Path, *, quiet: bool = False) -> bool:
     """Whether a sealed directory has all it was sealed with, bit by bit; warns if not.
 
-    Additional files do not matter.
+    An additional file does not matter, unless it may be taken for one of them: another wheel.
     """
     try:
         linked = directory.is_symlink()
@@ -56,13 +56,14 @@ def is_sound(directory: Path, *, quiet: bool = False) -> bool:
         text = ""
     rows = [LINE.fullmatch(line) for line in text.splitlines()]
     wanted = {row[2]: row[1] for row in rows if row}
-    stats = [_stat(directory, name) for name in wanted]
+    stats = [_stat(directory, name) for name in (*wanted, *_list_strays(directory, wanted))]
     if _sound.get(directory) == stats:
         return True
     good = (
         bool(rows)
         and all(rows)
         and text.endswith("\n")
+        and len(stats) == len(wanted)
         and all(sha256_if_readable(directory / n, follow=False) == s for n, s in wanted.items())
     )
     if good:
@@ -71,6 +72,16 @@ def is_sound(directory: Path, *, quiet: bool = False) -> bool:
         _told.add(directory)
         log.warning(f"{directory} in the cache is damaged: rebuilding it")
     return good
+
+
+def _list_strays(directory: Path, wanted: Collection[str]) -> list[str]:
+    """Return the files that the seal does not name, but that end like some that it does."""
+    ends = {name.rpartition(".")[2] for name in wanted}
+    try:
+        names = os.listdir(directory)  # noqa: PTH208 - names alone
+    except OSError:
+        return []
+    return [n for n in names if n not in wanted and n.rpartition(".")[2] in ends]
 
 
 def _stat(directory: Path, name: str) -> tuple[str, int, int]:

@@ -90,6 +90,20 @@ def explain_unusable(text: str, *, file: bool = False) -> str:
     return f"{text!r}: no permission" if file and not os.access(there, os.W_OK) else ""
 
 
+def explain_unreadable(text: str, *, directory: bool = False) -> str:
+    """Return why a path cannot be read as a file, or as a directory; empty if it can.
+
+    A file may be a pipe (a shell's `<(...)`).
+    """
+    path = Path(text)
+    try:
+        if directory != stat.S_ISDIR(path.stat().st_mode):
+            return f"{text!r} is {'not a' if directory else 'a'} directory"
+    except OSError as error:
+        return f"{text!r}: {error.strerror}"
+    return "" if os.access(path, os.R_OK) else f"{text!r}: no permission"
+
+
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write `data` under a temporary name in the same directory, then rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +128,14 @@ def clear_way_for_file(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         with suppress(FileNotFoundError):
             shutil.rmtree(path)
+
+
+def discard_unless_file(path: Path) -> None:
+    """Remove what is not a file of that name: a directory, a fifo, a link, which may lead out."""
+    clear_way_for_file(path)
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
 
 
 def find_first(places: Sequence[Path]) -> Path:
@@ -171,17 +193,29 @@ def sweep(parent: Path) -> None:
     Those of active runs are locked (`open_area`, `open_new_file`) and are kept.
     """
     for left in filter(_is_ours, parent.glob(f"{AREA}*")):
-        with suppress(OSError), (left / LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError), _lock_left(left / LOCK):
             _remove_area(left)
         # left by a run killed before it had a lock, or while removing it; a run about to lock
         # it makes another (`_lock_new_area`)
         with suppress(OSError):
             left.rmdir()
     for left in parent.glob(f"{NEW}*"):
-        with suppress(OSError), left.open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError), _lock_left(left):
             left.unlink()
+
+
+@contextmanager
+def _lock_left(path: Path) -> Iterator[None]:
+    """Lock what a run has left; raise OSError if it is an active run's.
+
+    Nothing is waited for, as the writer of a fifo would be, and no link is followed.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _is_ours(path: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import UsageError
-from builder.files import explain_unusable
+from builder.files import explain_unreadable, explain_unusable
 from builder.index import strip_credentials
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def make_writable_check(
 def make_source_check(
     *, directory: bool = False
 ) -> Callable[[object, Option, str | None], str | None]:
-    """Return a check of a source to read: a non-empty path or an http(s) URL.
+    """Return a check of a source to read: the path of a file or an http(s) URL.
 
-    With `directory` the path must be a directory. A URL is returned without its user and
+    With `directory` it is the path of a directory. A URL is returned without its user and
     password (see `index.strip_credentials`).
     """
 
@@ -58,9 +58,12 @@ def make_source_check(
         if "://" in value:
             if not re.fullmatch(r"https?://[^/?#\s]+[!-~]*", value):
                 raise _option_error(option, "expected an http or https URL without blanks")
-            return strip_credentials(value)
-        if directory and not Path(value).is_dir():
-            raise _option_error(option, f"{value!r} is not a directory")
+            try:
+                return strip_credentials(value)
+            except UsageError as error:
+                raise _option_error(option, error.message) from error
+        if problem := explain_unreadable(value, directory=directory):
+            raise _option_error(option, problem)
         return value
 
     return check

@@ -82,14 +82,24 @@ def _read_pip_files() -> tuple[str, str]:
 def _parse_index(text: str, origin: str) -> Index:
     named = origin.startswith("UV") and "=" in text.partition("://")[0]  # uv: `name=URL`
     name, address = text.split("=", 1) if named else ("", text)
-    url, user, password = split(address)
-    if not re.match(r"(https?|file)://", url):
+    if not _is_url(address):
         raise UsageError(f"{origin}: not a URL: {mask_secrets(text)!r}")
+    url, user, password = split(address)
     if name:
         stem = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
         user = os.environ.get(f"{stem}_USERNAME") or user
         password = os.environ.get(f"{stem}_PASSWORD") or password
     return Index(url, user, password, name)
+
+
+def _is_url(text: str) -> bool:
+    """Whether a text is a URL of an index: with a host, and a port that is one."""
+    try:
+        parts = urlsplit(text)
+        whole = parts.scheme == "file" or (bool(parts.hostname) and parts.port != 0)
+    except ValueError:  # an unmatched bracket, a port that is no number
+        return False
+    return whole and re.match(r"(https?|file)://", text) is not None
 
 
 def split(url: str) -> tuple[str, str, str]:

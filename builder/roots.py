@@ -19,9 +19,14 @@ from typing import TYPE_CHECKING, Literal
 from builder import log
 from builder.errors import BuildError, MissingToolError
 from builder.files import (
+    clear_way_for_directory,
+    clear_way_for_file,
+    discard_unless_file,
     open_area,
     open_scratch,
+    read_regular_file,
     sha256_file,
+    sha256_if_readable,
     sha256_text,
     write_atomically,
 )
@@ -196,9 +201,12 @@ def _provide_archive(
     """Return the tarball of a root; if several processes need it, one makes it."""
     found = find_sources(suite, machine)
     digest = sha256_text(suite, *packages, repr(found), *LEFT_OUT)[:12]
+    clear_way_for_directory(cache)
     cache.mkdir(parents=True, exist_ok=True)
     archive = cache / f"{suite}-{digest}.tar.zst"
-    with (cache / f"{archive.name}.lock").open("wb") as lock:
+    place = cache / f"{archive.name}.lock"
+    discard_unless_file(place)  # a fifo would be waited for
+    with place.open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -218,8 +226,7 @@ def _provide_archive(
                 return archive
             for old in cache.glob(f"{suite}-*.tar.zst"):
                 if is_old(old, days):
-                    old.unlink()
-                    _locate_checksum(old).unlink(missing_ok=True)
+                    _remove(old)
     return archive
 
 
@@ -228,20 +235,29 @@ def _locate_checksum(archive: Path) -> Path:
     return archive.with_name(f"{archive.name}.sha256")
 
 
+def _remove(archive: Path) -> None:
+    """Remove a root's tarball and its checksum file, whatever stands in their place."""
+    for path in (archive, _locate_checksum(archive)):
+        clear_way_for_file(path)
+        path.unlink(missing_ok=True)
+
+
 def _read_state(archive: Path) -> Literal["absent", "unknown", "damaged", "sound"]:
     """Return the state of a cached root; `unknown` means without a checksum."""
-    if not archive.is_file():
+    if not os.path.lexists(archive):
         return "absent"
     try:
-        wanted = _locate_checksum(archive).read_text(encoding="utf-8", errors="replace").strip()
+        wanted = read_regular_file(_locate_checksum(archive)).decode(errors="replace").strip()
     except FileNotFoundError:
-        return "unknown"
-    return "sound" if sha256_file(archive) == wanted else "damaged"
+        return "unknown" if archive.is_file() else "damaged"
+    except OSError:
+        return "damaged"
+    return "sound" if wanted and sha256_if_readable(archive) == wanted else "damaged"
 
 
 def is_old(archive: Path, days: float) -> bool:
     """Whether the tarball of a root is older than `days`."""
-    return time.time() - archive.stat().st_mtime > days * SECONDS_PER_DAY
+    return time.time() - archive.lstat().st_mtime > days * SECONDS_PER_DAY
 
 
 def _bootstrap(suite: str, packages: list[str], found: list[Source], archive: Path) -> None:
@@ -275,6 +291,8 @@ def _bootstrap(suite: str, packages: list[str], found: list[Source], archive: Pa
                 hint=f"by hand: {shlex.join(argv)} {suite} ROOT.tar",
             ) from error
         digest = sha256_file(new)
+        clear_way_for_file(archive)
+        clear_way_for_file(_locate_checksum(archive))
         _locate_checksum(archive).unlink(missing_ok=True)
         new.replace(archive)
         write_atomically(_locate_checksum(archive), f"{digest}\n".encode())

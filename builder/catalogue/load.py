@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from builder.catalogue.layers import Layers, read, read_rows
 from builder.errors import DataError, UsageError, nearest
 from builder.files import find_first
+from builder.model import reading
 from builder.model.service import Package, Service, Successor, holds
 from builder.model.values import (
     Catalogue,
@@ -123,6 +124,12 @@ def _find_file(catalogue: Catalogue, room: str, name: str = "") -> Path:
     ends = [f"{room}/{name}.toml", f"{room}/{name}"] if name else [f"{room}.toml"]
     roots = (*catalogue.overlays[::-1], catalogue.root)
     return find_first([root / end for root in roots for end in ends])
+
+
+def find_service_file(catalogue: Catalogue, service: str, key: str) -> Path:
+    """Return the file, of the last layer that has one, with the value of a service's key."""
+    paths = Layers((catalogue.root, *catalogue.overlays)).list_files("services")[service]
+    return next((path for path in reversed(paths) if key in reading.parse(path)), paths[-1])
 
 
 def _check(catalogue: Catalogue) -> None:

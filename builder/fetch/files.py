@@ -210,6 +210,8 @@ def _fetch_all(
                 try:
                     got[item.artifact.file] = name, place(cache)
                 except _UnavailableError as error:
+                    if name == tarballs and _is_refusal(str(error)):
+                        raise _refused_error(name, item.artifact.file, error) from error
                     tried.append((name, str(error)))
                 else:
                     step.advance(item.artifact.file, item.artifact.size)
@@ -234,8 +236,23 @@ def _fetch_all(
 
 def _choose_hint(reasons: Iterable[str], otherwise: str) -> str:
     """Return what to do: about credentials if a server asked for them (RFC 9110, 15.5)."""
-    refused = any(re.match(r"40[137] Client Error", reason) for reason in reasons)
-    return index.HINT if refused else otherwise
+    return index.HINT if any(map(_is_refusal, reasons)) else otherwise
+
+
+def _is_refusal(reason: str) -> bool:
+    return re.match(r"40[137] Client Error", reason) is not None
+
+
+def _refused_error(tarballs: str, file: str, reason: Exception) -> FetchError:
+    """Return the error for a site the user named that wants other credentials.
+
+    The file may be elsewhere too, but the user wants it from there.
+    """
+    return FetchError(
+        f"--tarballs {tarballs}: {file}: {reason}",
+        hint="put the user and password into that URL or into a netrc file, or leave the option "
+        "out",
+    )
 
 
 def _describe_problems(problems: Mapping[str, tuple[tuple[str, str], ...]]) -> list[str]:
@@ -299,7 +316,7 @@ def _fetch_signature(
         _locate_site(item),
     ]
     for url in [u for base in bases if (u := f"{base}/{kept.name}") not in without]:
-        answer = client.fetch_signature(url)
+        answer = _ask_for_signature(url, client, tarballs)
         if answer:
             caches.write(kept, answer)
             return Signature(kept, url)
@@ -307,6 +324,18 @@ def _fetch_signature(
             without.append(url)
             caches.write(record, "".join(f"{u}\n" for u in without).encode())
     return None
+
+
+def _ask_for_signature(url: str, client: Client, tarballs: str | None) -> bytes | None:
+    """Return the answer of `Client.fetch_signature`; FetchError if the user's site refuses."""
+    try:
+        return client.fetch_signature(url)
+    except _UnavailableError as error:
+        ours = tarballs and _is_url(tarballs) and url.startswith(tarballs.rstrip("/"))
+        # a store of objects has 403 for one it does not have
+        if ours and not str(error).startswith("403"):
+            raise _refused_error(str(tarballs), url.rpartition("/")[2], error) from error
+        return None
 
 
 class _UnavailableError(Exception):
@@ -421,6 +450,7 @@ class Client:
         """Return the signature at `url`, empty if there is none, None if nobody answers.
 
         There is one try with a short timeout, and no further one for a host that does not answer.
+        Raises _UnavailableError if it asks for other credentials: nothing is known then.
         """
         host = urlsplit(url).netloc
         if host in self._silent:
@@ -430,6 +460,8 @@ class Client:
         except requests.RequestException:
             self._silent.add(host)
             return None
+        if answer.status_code in web.REFUSED:
+            raise _UnavailableError(f"{answer.status_code} Client Error: {answer.reason}")
         if answer.status_code >= 500 or answer.status_code in PASSING:
             return None
         # a page that says there is no such file is not a signature

@@ -30,21 +30,22 @@ class Keyring:
 
 
 @contextmanager
-def open_keyring(fingerprint: str, files: Iterable[Path]) -> Iterator[Keyring | None]:
-    """Yield a keyring with the key of `fingerprint` from `files`, armoured or binary.
+def open_keyring(fingerprint: str, keys: Iterable[bytes]) -> Iterator[Keyring | None]:
+    """Yield a keyring with the key of `fingerprint` from public keys, armoured or binary.
 
-    None if none of them has it. Raises DataError for a file without any key.
+    None if none of them is that key. Raises DataError for what gpg does not import.
     """
     with open_scratch() as area:
         home, path = area / "home", area / "key.gpg"
         home.mkdir(mode=0o700)
         gpg = ["gpg", "--homedir", str(home), "--batch", "--no-tty", "--quiet", "--no-autostart"]
-        known = list(files)
-        for file in known:
+        known = list(keys)
+        for public in known:
             try:
-                run([*gpg, "--import", file])
+                run([*gpg, "--import"], input_bytes=public)
             except BuildError as error:
-                raise DataError(f"{file}: not a keyring", details=error.details) from error
+                what = "a key to check signatures with cannot be imported"
+                raise DataError(what, details=error.details) from error
         if known:
             path.write_bytes(run([*gpg, "--export", fingerprint]).stdout)
         found = known and path.stat().st_size

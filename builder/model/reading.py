@@ -68,6 +68,21 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
         raise DataError(f"{str(path)!r}: {error}") from error
 
 
+def read_given(path: Path, largest: int) -> bytes:
+    """Return the content of what the user named: a file, or a pipe (a shell's `<(...)`).
+
+    Raises DataError if it cannot be read, or has more than `largest` bytes.
+    """
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(largest + 1)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {getattr(error, 'strerror', '') or error}") from error
+    if len(raw) > largest:
+        raise DataError(f"{path}: more than {largest} bytes")
+    return raw
+
+
 def build(raw: Any, cls: Any, file: str, where: Where = None) -> Any:  # noqa: ANN401 - untyped
     """Turn a value from TOML or JSON into `cls`: a dataclass, a tuple, a mapping, a scalar.
 

@@ -37,6 +37,7 @@ from builder.model.values import (
     SourcePackage,
     Wheel,
 )
+from builder.pipeline.checking import check_sources
 from builder.pipeline.locking import make_request, open_root
 from builder.pipeline.planning import (
     decide_actions,
@@ -150,6 +151,7 @@ def _prepare_build(
     options = work.options
     here = not wheels.needs_root(options.target, suite_of_machine)
     lock, fetched, lost = _fetch_files(work, result)
+    check_sources(work, fetched)
     room = Room(area)
     if not here:
         root = open_root(work.dirs, options.target, work.recipes, area, options.root_days)

@@ -32,6 +32,7 @@ from builder.pipeline.locking import (
     read_lock,
 )
 from builder.pipeline.values import Options, Work, locate_package, name_suite
+from builder.pipeline.vouching import read_keys
 from builder.wheels import build as wheels
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options, *, look: bool = 
     A package's inputs decide whether it is built, so tarballs whose sha256 no lock has are needed
     before the plan: they are fetched, or with `look` (a dry run) only looked for.
     """
+    keys, wish = read_keys(catalogue, options), _read_key_wish(options)  # before any work
     lock = read_lock(catalogue, dirs, options)
     unlocked = find_unlocked(catalogue, lock, options.services)
     known, failure = fetch.identify(
@@ -65,8 +67,8 @@ def prepare(catalogue: Catalogue, dirs: Dirs, options: Options, *, look: bool = 
     if failure is not None and not options.keep_going:
         left = [w for w in unlocked if w.artifact.file not in known]
         raise explain_failure(failure, catalogue, options, left)
-    work = plan(catalogue, dirs, options, fill_artifacts(lock, known), unlocked)
-    return dataclasses.replace(work, failures=(failure,) if failure else ())
+    work = plan(catalogue, dirs, options, fill_artifacts(lock, known), unlocked, wish)
+    return dataclasses.replace(work, keys=keys, failures=(failure,) if failure else ())
 
 
 def explain_failure(
@@ -87,12 +89,13 @@ def explain_failure(
     return FetchError(message, details=failure.details, hint=hint)
 
 
-def plan(
+def plan(  # noqa: PLR0917 - one value per thing read before
     catalogue: Catalogue,
     dirs: Dirs,
     options: Options,
     lock: Lock,
     unlocked: Sequence[fetch.Wanted],
+    wish: publish.KeyWish,
 ) -> Work:
     """Return all a run knows before it changes anything; `unlocked` is from `find_unlocked`."""
     series, target = options.series, options.target
@@ -140,7 +143,6 @@ def plan(
         libraries = _restrict_packages(
             context, libraries, lock, set(closures) - set(options.services)
         )
-    wish = _read_key_wish(options)
     work = Work(
         options=options,
         dirs=dirs,

@@ -114,6 +114,8 @@ class Work:
     plain_services: Mapping[str, Service]
     wish: KeyWish
     """The key asked for, and the public keys nodes get in addition to it."""
+    keys: tuple[bytes, ...] = ()
+    """The public keys with which signatures of release tarballs are checked."""
     shared: tuple[tree.Shared, ...] = ()
     """The files known to be shared."""
     public: bytes = b""

@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
-from builder import log
-from builder.errors import FetchError
+from typing import TYPE_CHECKING
+
+from builder import log, publish
+from builder.errors import DataError, FetchError
 from builder.fetch import files as fetch
 from builder.fetch import signatures
-from builder.pipeline.values import Check, Tarball, Work
+from builder.pipeline.values import Check, Options, Tarball, Work
+
+if TYPE_CHECKING:
+    from builder.model.values import Catalogue
+
+
+def read_keys(catalogue: Catalogue, options: Options) -> tuple[bytes, ...]:
+    """Return the public keys to check signatures with: the project's own, and those of --keyring.
+
+    Raises DataError for a file without public keys, and for a keyring that cannot tell a good
+    signature from a bad one because it lacks the key of the series.
+    """
+    series = options.series
+    own = catalogue.root / "keys" / f"{series.signing_key}.asc"
+    files = [*([own] if own.exists() else []), *([options.keyring] if options.keyring else [])]
+    keys = tuple(publish.check_public_keys(file) for file in files)
+    known = {fingerprint for public in keys for fingerprint in publish.list_fingerprints(public)}
+    if options.keyring and series.signing_key.upper() not in known:
+        raise DataError(
+            f"{options.keyring} lacks the key that signs the tarballs of {series.id}: "
+            f"{series.signing_key}",
+            hint="add that key to the file, or leave out --keyring: tarballs are then checked "
+            "against the lock alone",
+        )
+    return keys
 
 
 def vouch(work: Work, *, offline: bool) -> tuple[Tarball, ...]:
@@ -22,10 +48,8 @@ def vouch(work: Work, *, offline: bool) -> tuple[Tarball, ...]:
     found = fetch.fetch_signatures(here, cache, tarballs=options.tarballs, offline=offline)
     for file in [f for f in found if not fetch.is_sound(files[f].artifact, cache)]:
         del found[file]  # a damaged file is not a bad signature
-    own = work.catalogue.root / "keys" / f"{options.series.signing_key}.asc"
-    keys = [p for p in (own, options.keyring) if p and (p == options.keyring or p.exists())]
     tarballs = []
-    with signatures.open_keyring(options.series.signing_key, keys if found else ()) as ring:
+    with signatures.open_keyring(options.series.signing_key, work.keys if found else ()) as ring:
         for file, item in files.items():
             check, note = _vouch_for(work, item, found.get(file), ring)
             artifact = item.artifact

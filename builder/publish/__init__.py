@@ -24,7 +24,7 @@ from builder.publish.repository import (
     list_published_sources,
     publish,
 )
-from builder.publish.signer import Signer, check_public_keys
+from builder.publish.signer import Signer, check_public_keys, list_fingerprints
 
 __all__ = [
     "Entry",
@@ -38,6 +38,7 @@ __all__ = [
     "choose",
     "find_lost",
     "foresee",
+    "list_fingerprints",
     "list_packages",
     "list_published",
     "list_published_sources",

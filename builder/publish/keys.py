@@ -13,7 +13,14 @@ from builder import log
 from builder.errors import PublishError
 from builder.files import read_regular_file
 from builder.publish.layout import Layout, list_layouts
-from builder.publish.signer import RESTORE, Signer, list_fingerprints, merge_keys, read_fingerprint
+from builder.publish.signer import (
+    CHANGE,
+    RESTORE,
+    Signer,
+    list_fingerprints,
+    merge_keys,
+    read_fingerprint,
+)
 from builder.publish.state import load
 
 if TYPE_CHECKING:
@@ -150,6 +157,6 @@ def check(repo: Path, suite: str, signer: Signer, *, new_key: bool, quiet: bool 
     raise PublishError(
         f"{what} signed with {', '.join(known)}, not with {signer.fingerprint}: nodes would "
         "refuse it",
-        hint="sign with the key they know, or change it with --new-key and give them the new "
+        hint=f"sign with the key they know; or change it with {CHANGE}, and give them the new "
         f"{suite}.asc",
     )

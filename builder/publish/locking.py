@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 POLL_SECONDS = 0.1
+KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a fifo"),
+    (stat.S_ISREG, "another name of a file"),
+)
 
 # What this process holds, so that a function that locks can be called under the lock.
 # The thread and the process are in the key: neither a second thread nor a forked
@@ -37,7 +43,7 @@ def lock_directory(directory: Path, purpose: str, *, wait: float = 600.0) -> Ite
         directory.mkdir(parents=True, exist_ok=True)
         descriptor = _open_lock(directory / ".lock")
     except OSError as error:
-        raise PublishError(f"{directory} cannot be written: {error.strerror}") from error
+        raise _unusable_error(directory, error) from error
     key = (str(directory.resolve()), os.getpid(), threading.get_ident())
     try:
         if key in _held:
@@ -55,6 +61,18 @@ def lock_directory(directory: Path, purpose: str, *, wait: float = 600.0) -> Ite
         os.close(descriptor)
 
 
+def _unusable_error(directory: Path, error: OSError) -> PublishError:
+    """Return the error for a directory that cannot be made, or not written to."""
+    elsewhere = "choose another place (--repo, or XDG_DATA_HOME for the keys)"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        places = (directory, *directory.parents)
+        file = next((p for p in places if os.path.lexists(p) and not p.is_dir()), directory)
+        return PublishError(f"{file} is not a directory", hint=f"move it away, or {elsewhere}")
+    return PublishError(
+        f"{directory} cannot be written: {error.strerror}", hint=f"change that, or {elsewhere}"
+    )
+
+
 def _open_lock(path: Path) -> int:
     """Return a descriptor of a lock; never of what a link put there leads to, which is truncated.
 
@@ -66,17 +84,22 @@ def _open_lock(path: Path) -> int:
     except OSError as error:
         if error.errno not in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
             raise
-        raise _not_a_lock_error(path) from error
+        raise _not_a_lock_error(path, path.lstat()) from error
     found = os.fstat(descriptor)
     # A file with a second name may be anybody's.
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         os.close(descriptor)
-        raise _not_a_lock_error(path)
+        raise _not_a_lock_error(path, found)
     return descriptor
 
 
-def _not_a_lock_error(path: Path) -> PublishError:
-    return PublishError(f"{path} is not a regular file of its own", hint="find out why; remove it")
+def _not_a_lock_error(path: Path, found: os.stat_result) -> PublishError:
+    kind = next((what for is_one, what in KINDS if is_one(found.st_mode)), "a special file")
+    return PublishError(
+        f"{path} is not a regular file of its own, but {kind}",
+        hint="nothing writes through it: find out who put it there, and remove it; the next run "
+        "makes a new one",
+    )
 
 
 def _acquire(descriptor: int, directory: Path, wait: float) -> None:

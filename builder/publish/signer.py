@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING
 
 from builder import log
 from builder.errors import BuildError, DataError, PublishError
-from builder.files import open_area, open_scratch, sweep, write_atomically
+from builder.files import (
+    open_area,
+    open_scratch,
+    read_regular_file,
+    sweep,
+    write_atomically,
+)
+from builder.model import reading
 from builder.publish.locking import lock_directory
 from builder.run import run
 
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 USER_ID = "build-debs repository"
+LARGEST = 64 << 20  # bytes of a file of public keys
 # The public key, kept next to the secret one so that a run that signs nothing starts no gpg.
 PUBLIC = "build-debs.asc"
 FINGERPRINT = "build-debs.fingerprint"
@@ -53,9 +61,9 @@ shift 2
 "$@" --output "${release%/*}/InRelease" --clearsign "$release"
 "$@" --output "${release%/*}/Release.gpg" --detach-sign "$release"
 """
+CHANGE = "build-debs RELEASE --new-key"  # the verbs of `repo` sign too, but cannot change the key
 RESTORE = (
-    "restore the key from your copy; or sign with another (--new-key), which you must then "
-    "give to nodes"
+    f"restore the key from your copy; or change it with {CHANGE}, and give nodes the new public key"
 )
 # A pattern in gpg's output, the cause and what to do. The first match is reported.
 CAUSES = (
@@ -109,9 +117,9 @@ class Signer:
     def find_recorded(cls, home: Path, fingerprint: str = "") -> Signer | None:
         """Return the signer of a key we made in `home`: the newest, or that with `fingerprint`."""
         try:
-            newest = (home / FINGERPRINT).read_text(encoding="utf-8").strip()
+            newest = read_regular_file(home / FINGERPRINT).decode().strip()
             known = fingerprint or newest
-            public = (home / (PUBLIC if known == newest else f"{known}.asc")).read_bytes()
+            public = read_regular_file(home / (PUBLIC if known == newest else f"{known}.asc"))
         except (OSError, UnicodeDecodeError):
             return None
         whole = re.fullmatch("[0-9A-F]{40}", known) and b"PUBLIC KEY BLOCK" in public
@@ -237,7 +245,7 @@ def check_public_keys(path: Path) -> bytes:
 
     Raises DataError unless it has public keys, and nothing else.
     """
-    found = path.read_bytes()
+    found = reading.read_given(path, LARGEST)
     kinds = set(re.findall(r"^(pub|sec):", _show_keys(found), re.MULTILINE))
     if kinds != {"pub"}:
         what = "has secret keys" if "sec" in kinds else "has no public key"
@@ -455,7 +463,7 @@ def _check_usable(listing: str, fingerprint: str, home: Path) -> None:
         )
     if validity in {"r", "d"}:
         state = {"r": "revoked", "d": "disabled"}[validity]
-        raise PublishError(f"{key} is {state}", hint="sign with another: --key ID --new-key")
+        raise PublishError(f"{key} is {state}", hint=f"sign with another: {CHANGE} --key ID")
     if "S" not in can:
         raise PublishError(f"{key} cannot sign", hint="name one that has a key for signing")
 

@@ -18,6 +18,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import PublishError
+from builder.files import clear_way_for_file
 from builder.publish.contents import parse_date, read_release, render
 from builder.publish.layout import (
     SIGNED,
@@ -101,6 +102,7 @@ class Change:
                 os.utime(target)
         for staged, target in self._renames:
             make_public_directory(target.parent)
+            clear_way_for_file(target)
             staged.chmod(0o644)
             staged.replace(target)
 
@@ -221,7 +223,9 @@ def _expire(layout: Layout, current: Mapping[str, str]) -> None:
     """
     keep, now = set(current.values()), time.time()
     for directory in layout.dists.glob("*/*/by-hash/SHA256"):
-        times = {p: p.stat().st_mtime for p in directory.iterdir() if p.name not in keep}
+        # anything but a file is nobody's index, and not ours to delete
+        old = [p for p in directory.iterdir() if p.name not in keep and p.is_file()]
+        times = {p: p.stat().st_mtime for p in old}
         for path in [p for p, seconds in times.items() if seconds > now]:
             os.utime(path)  # from a wrong clock; it would be kept until that day
         files = sorted(times, key=lambda path: times[path], reverse=True)

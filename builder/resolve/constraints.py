@@ -42,22 +42,10 @@ def read(source: str, what: str) -> str:
                 hint=web.choose_hint(error.status, "name a copy with --constraints FILE"),
             ) from error
     else:
-        raw = read_file(Path(where))
+        raw = reading.read_given(Path(where), LARGEST)
     text = decode(raw, where)
     parse(text, where)
     return text
-
-
-def read_file(path: Path) -> bytes:
-    """Return the content of a file or a pipe (a shell's `<(...)`)."""
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(LARGEST + 1)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {getattr(error, 'strerror', '') or error}") from error
-    if len(raw) > LARGEST:
-        raise DataError(f"{path}: more than {LARGEST} bytes")
-    return raw
 
 
 def decode(raw: bytes, where: str) -> str:

@@ -23,6 +23,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from builder import index, web
 from builder.errors import BuildError, DataError, FetchError, ResolveError, nearest
 from builder.files import open_scratch, sha256_file, sha256_text
+from builder.model import reading
 from builder.model.shapes import URL, one_line
 from builder.model.values import Artifact, Distribution, Lock
 from builder.resolve import constraints as constraint_files
@@ -104,7 +105,8 @@ def apply_overrides(constraints: str, overrides: Iterable[str]) -> list[str]:
 
 def read_overrides(path: Path) -> tuple[str, ...]:
     """Read a user's `--override` file: one PEP 508 requirement per line, `#` begins a comment."""
-    text = constraint_files.decode(constraint_files.read_file(path), str(path))
+    raw = reading.read_given(path, constraint_files.LARGEST)
+    text = constraint_files.decode(raw, str(path))
     return tuple(constraint_files.parse(text, str(path)))
 
 

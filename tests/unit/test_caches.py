@@ -174,6 +174,27 @@ def test_what_is_known_of_shared_files_is_worked_out_again(tmp_path, harm):
     assert planning.recall_shared(memory) == rows
 
 
+@pytest.mark.parametrize(
+    ("pattern", "more"),
+    [
+        ("debs/*/*/openstack-2099.1-tinylib_*.deb", "another_1_all.deb"),
+        ("debs/*/*/tiny_*.dsc", "another.dsc"),
+        ("wheels/*/*.whl", "another-1-py3-none-any.whl"),
+    ],
+)
+def test_a_file_a_cache_has_in_addition_is_not_taken(own, tmp_path, pattern, more):
+    """Nobody knows which of two packages is meant, so it is made again."""
+    harmed = [p.with_name(more) for p in own.cache.glob(pattern)]
+    for path in harmed:
+        path.write_bytes(b"not ours")
+    if not pattern.startswith("debs"):
+        shutil.rmtree(own.cache / "debs")
+    _, err = own.run("2099.1", "--repo", tmp_path / "new")
+    assert f"{harmed[0].parent} in the cache is damaged" in err
+    assert same_but_for_ours(pool(tmp_path / "new"), pool(repository(own)))
+    assert not any(path.exists() for path in harmed)
+
+
 def test_offline_a_damaged_download_is_missing(own, tmp_path):
     (path,) = own.cache.glob("downloads/*/*/tinylib-1.0-py3-none-any.whl")
     flip(path)
@@ -248,7 +269,7 @@ def test_a_repository_built_with_a_key_of_the_user_s_own(own, tmp_path):
     words = ("repo", "remove", SUITE, "openstackclient", "--repo", repo)
     _, err = elsewhere.run(*words, code=7)
     assert key.fingerprint.upper() in err
-    assert "--new-key" in err
+    assert "build-debs RELEASE --new-key" in err  # this verb has no such option
     _, err = elsewhere.run("2099.1", "--repo", repo, code=7)
     _, err = elsewhere.run(*words, "--key", key.fingerprint, code=7)
     assert "no secret key" in err
@@ -290,6 +311,10 @@ def test_what_killed_runs_left_is_swept_and_what_live_ones_have_is_not(tmp_path)
     dead.mkdir()
     (dead / ".lock").touch()
     (dead / "half").write_bytes(b"")
+    # a reader of these would wait for ever
+    os.mkfifo(tmp_path / f"{files.NEW}fifo")
+    (tmp_path / f"{files.AREA}fifo").mkdir()
+    os.mkfifo(tmp_path / f"{files.AREA}fifo/.lock")
     with files.open_new_file(tmp_path) as (_, name), files.open_area(tmp_path) as area:
         files.sweep(tmp_path)
         assert {p.name for p in tmp_path.iterdir()} == {name.name, area.name}

@@ -1,5 +1,7 @@
 """The package index asked is the one the machine's own clients are set up for."""
 
+import re
+
 import pytest
 
 from builder import index
@@ -76,6 +78,20 @@ def test_further_indexes_come_before_it_in_uv_s_order(monkeypatch):
 def test_a_password_with_signs_of_an_address_in_it_is_hidden_whole(monkeypatch, variable, name):
     monkeypatch.setenv(variable, f"{name}https://me:s3cr3t@w%41rd:more@vendor.example.org/simple")
     assert index.mask_secrets("refused: s3cr3t@wArd:more") == "refused: ****"
+
+
+@pytest.mark.parametrize("url", ["http://[bad/", "https://h:port/simple", "https:///simple", "h"])
+@pytest.mark.parametrize("variable", ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"])
+def test_an_index_that_is_no_url_is_named_with_its_variable(monkeypatch, variable, url):
+    monkeypatch.setenv(variable, url)
+    with pytest.raises(UsageError, match=f"{variable}: not a URL: '{re.escape(url)}'"):
+        index.list_urls("")
+
+
+def test_an_index_of_a_file_that_is_no_url_is_named_with_the_file(private_home):
+    write_pip_conf(private_home / ".config/pip/pip.conf", "http://[bad/")
+    with pytest.raises(UsageError, match=r"pip\.conf: not a URL: 'http://\[bad/'"):
+        index.list_urls("")
 
 
 def test_a_further_index_that_is_no_url_is_named(monkeypatch):

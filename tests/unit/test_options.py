@@ -48,8 +48,12 @@ def own(cloud, tmp_path):
         ("--tarballs", "/etc/passwd"),
         ("--tarballs", "ftp://example.org/x"),
         ("--tarballs", "http://"),
+        ("--tarballs", "http://[bad"),
         ("--constraints", ""),
         ("--constraints", " "),
+        ("--constraints", "/etc"),
+        ("--constraints", "/nowhere"),
+        ("--constraints", "http://[bad"),
         ("--constraints", "ftp://example.org/x"),
         ("--constraints", "http://example.org/a b"),
         ("--key", ""),
@@ -57,8 +61,15 @@ def own(cloud, tmp_path):
         ("--key", "a\nb"),
         ("--keyring", "/etc"),
         ("--keyring", ""),
+        ("--keyring", "/nowhere"),
+        ("--trust-key", "/etc"),
+        ("--trust-key", ""),
+        ("--trust-key", "/nowhere"),
+        ("--overlay", "/etc/passwd"),
+        ("--overlay", "/nowhere"),
         ("--override", "/etc"),
         ("--override", ""),
+        ("--override", "/nowhere"),
         ("--url", ""),
         ("--url", "http://a\nb"),
         ("--url", "http://a b"),
@@ -77,6 +88,7 @@ def test_a_value_that_does_not_do_ends_with_exit_2_before_any_work(own, call, tm
     assert (code, out) == (2, "")
     assert "Traceback" not in err
     assert "secret" not in err
+    assert words[0] in err or words[0] in {"--url", "--target", "--project"}
     assert snapshot(tmp_path) == before
     assert len(own.index.requests) == asked
 

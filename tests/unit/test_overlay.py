@@ -172,6 +172,45 @@ def test_what_does_not_fit_is_named_with_its_layer(cloud, site, name, text, said
     assert said in err
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        ("x.conf", "from", "nosuch"),
+        ("x.conf", "config-generator", "etc/nosuch.conf"),
+        ("/usr/share/tiny/x/", "from", "tiny_service/*.json"),
+    ],
+)
+def test_a_file_no_tarball_has_is_named_with_its_layer(cloud, site, tmp_path, row):
+    path, key, word = row
+    text = f'[[files]]\npath = "{path}"\n{key} = "{word}"\n'
+    own = write(site, "services/tiny.toml", text)
+    # one above that says nothing of files is not at fault
+    write(tmp_path / "above", "services/tiny.toml", 'title = "Tiny"\n')
+    layers = ("--overlay", site, "--overlay", tmp_path / "above")
+    _, err = cloud.run("2099.1", "-q", *layers, "--repo", tmp_path / "repo", code=3)
+    tarball = "tiny_service-1.0.0.tar.gz"
+    error, hint = err.splitlines()
+    assert error == f"error: {own}: files ({path}): {key}: {tarball} has no '{word}'"
+    assert hint.startswith("hint: nearest: ")
+
+
+def test_files_of_the_tarball_and_of_a_patch_are_taken(cloud, site, tmp_path):
+    write(site, "patches/2099.1/tiny-service/series", "ours.patch\n")
+    added = "--- /dev/null\n+++ b/etc/ours.ini\n@@ -0,0 +1 @@\n+[ours]\n"
+    write(site, "patches/2099.1/tiny-service/ours.patch", f"Description: ours\n{added}")
+    rows = (
+        '[[files]]\npath = "ours.ini"\nfrom = "etc/ours.ini"\n',
+        '[[files]]\npath = "/usr/share/tiny/x/"\nfrom = "tiny_service/*.py"\n',
+    )
+    write(site, "services/tiny.toml", "\n".join(rows))
+    cloud.run("2099.1", "-q", "--overlay", site, "--repo", tmp_path / "repo")
+    (deb,) = tmp_path.glob("repo/pool/**/tiny_*.deb")
+    argv = ["dpkg-deb", "-c", deb]
+    listing = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    assert "usr/share/tiny/x/__init__.py" in listing
+    assert "ours.ini" in listing
+
+
 def test_two_layers_have_no_patch_of_one_name(cloud, site, tmp_path):
     for overlay in (site, tmp_path / "second"):
         write(overlay, "patches/2099.1/tiny-service/series", "ours.patch\n")

@@ -156,8 +156,20 @@ def test_ended_at_any_moment_it_says_no_traceback_and_leaves_nothing(cloud, tmp_
     assert leftovers(own) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_ended_while_it_is_still_being_imported_it_says_nothing(cloud, tmp_path, number):
+    """It is met in the first module that start.py imports, which waits."""
+    waiting = "import os, time\nos.write(1, b'here')\ntime.sleep(60)\n"
+    (tmp_path / "ctypes.py").write_text(waiting)
+    process = cloud.with_env(PYTHONPATH=tmp_path).start("list")
+    assert process.stdout.read(4) == "here"
+    os.kill(process.pid, number)
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == -number  # for a shell 130 and 143
+
+
 def forked(pid):
-    """Whether the command has begun: before, an interrupt is Python's own affair."""
+    """Whether the command has begun: before, an interrupt may be Python's own affair."""
     try:
         return Path(f"/proc/{pid}/task/{pid}/children").read_text() != ""
     except FileNotFoundError:

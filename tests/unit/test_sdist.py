@@ -139,6 +139,21 @@ def test_a_damaged_compression_is_refused(tmp_path):
     refused(path, tmp_path / "into")
 
 
+def test_what_follows_the_compressed_data_is_refused_as_tar_does(tmp_path):
+    path = tarball(tmp_path / "pkg-1.0.tar.gz", {"pkg-1.0/setup.py": ""})
+    with path.open("ab") as stream:
+        stream.write(bytes(512))
+    sdists.unpack(path, tmp_path / "padded")
+    with path.open("ab") as stream:
+        stream.write(b"<html>")
+    with pytest.raises(BuildError) as raised:
+        sdists.unpack(path, tmp_path / "more")
+    assert raised.value.message == (
+        "pkg-1.0.tar.gz: something else follows the end of its compressed data"
+    )
+    assert list((tmp_path / "more").iterdir()) == []
+
+
 def test_a_full_disk_is_not_taken_for_a_bad_archive(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")

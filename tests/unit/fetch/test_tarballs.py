@@ -141,6 +141,34 @@ def test_a_signature_that_is_not_the_series_keys_publishes_nothing(  # noqa: PLR
     assert f"warning: {FILE}: hash-locked (no signature found)" in err
 
 
+def test_a_keyring_of_no_use_is_an_error_even_where_nothing_is_signed(own, key, tmp_path):
+    """Whoever names one counts on it; it is read before any work."""
+    ring = tmp_path / "ring"
+    ring.write_text("a page that says: not found")
+    _, err = own.run("2099.1", "--keyring", ring, "--dry-run", code=3)
+    assert err.startswith(f"error: {ring} has no public key\nhint: ")
+    other = Key(tmp_path / "o")
+    other.public(ring)
+    other.stop()
+    for words in ((), ("--constraints", own.constraints), ("--keep-going",)):
+        _, err = own.run("2099.1", "-q", "--keyring", ring, *words, code=3)
+        assert f"error: {ring} lacks the key that signs the tarballs of 2099.1" in err
+        assert key.fingerprint in err
+    assert not (data(own) / "repo/dists").exists()
+
+
+def test_a_signature_by_any_key_of_the_keyring_is_not_enough(own, given, key, tmp_path):
+    """Somebody else's key in the keyring must not vouch for a release."""
+    other = Key(tmp_path / "o")
+    other.sign(given / FILE)
+    ring = tmp_path / "ring"
+    both = key.public(ring).read_bytes() + other.public(tmp_path / "theirs").read_bytes()
+    ring.write_bytes(both)
+    other.stop()
+    _, err = own.run("2099.1", "--tarballs", given, "--keyring", ring, code=5)
+    assert f"error: {FILE} is not signed with its series' key" in err
+
+
 def test_a_lock_made_now_vouches_for_nothing(own):
     table, _ = reported(own, "2099.1", "--constraints", own.constraints)
     assert table["tarballs"]["tiny-service"]["check"] == "neither"
@@ -209,6 +237,33 @@ def test_without_the_tarball_all_that_was_tried_is_said_and_nothing_published(se
     _, err = second.run("2099.2", "-q", "--offline", code=5)
     assert f"  {FILE} (sha256 not locked)\nhint: run once without --offline\n" in err
     assert not (data(second) / "repo/dists").exists()
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_site_that_refuses_its_tarballs_is_not_passed_over(own, tmp_path, code):
+    """The index has the same file, but the user named where it comes from."""
+    site = f"{own.index.base}/mine"
+    fresh = own.with_env(BUILD_DEBS_CACHE=tmp_path / "fresh")
+    for more in ((), ("--keep-going",)):
+        own.index.answers[f"/mine/{FILE}"] = [status(code)]
+        _, err = fresh.run("2099.1", "-q", "--tarballs", site, *more, code=5)
+        error, hint = err.splitlines()
+        assert error.startswith(f"error: --tarballs {site}: {FILE}: {code} Client Error")
+        assert "user and password" in hint
+    assert not (data(own) / "repo/dists").exists()
+
+
+def test_a_site_that_refuses_a_signature_is_not_taken_to_have_none(own):
+    """The tarball is in the cache; whether it is signed is known only once the site says so."""
+    site = f"{own.index.base}/mine"
+    shutil.rmtree(own.cache / "debs")
+    answers = own.index.answers[f"/mine/{FILE}.asc"] = [status(401), status(403)]
+    _, err = own.run("2099.1", "-q", "--tarballs", site, code=5)
+    assert f"error: --tarballs {site}: {FILE}.asc: 401 Client Error" in err
+    # some stores answer so for what they do not have: it is asked for again the next time
+    own.run("2099.1", "-q", "--tarballs", site)
+    assert not answers
+    assert not list(own.cache.rglob("*.unsigned"))
 
 
 def test_keep_going_leaves_its_service_out_and_says_so(second):

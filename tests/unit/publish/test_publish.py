@@ -291,6 +291,30 @@ def test_indices_of_the_last_day_and_of_the_last_publications_stay_fetchable_by_
     assert made[6] <= {path.name for path in by_hash.iterdir()}
 
 
+def test_what_is_no_index_in_a_folder_of_indices_stops_nothing(repo, debs, signer):
+    for minor in range(6):
+        put(repo, signer, make_deb(debs, "foo", f"1.{minor}-1"))
+    by_hash = repo / f"dists/{BOOKWORM.name}/main/binary-amd64/by-hash/SHA256"
+    (by_hash / "notes").mkdir()
+    (by_hash / "notes/mine").write_text("mine")
+    os.mkfifo(by_hash / "fifo")
+    grow_older(repo, 25)
+    (by_hash / "link").symlink_to("nowhere")
+    put(repo, signer, make_deb(debs, "foo", "1.6-1"))
+    assert len(list(by_hash.iterdir())) == 4 * 3 + 3
+    assert (by_hash / "notes/mine").read_text() == "mine"
+    assert verify(repo) == ()
+
+
+def test_a_directory_in_place_of_an_index_gives_way(repo, debs, signer):
+    put(repo, signer, make_deb(debs, "foo", "1.0-1"))
+    index = repo / f"dists/{BOOKWORM.name}/main/source/Sources.gz"
+    become_directory(index)
+    assert verify(repo)
+    put(repo, signer, make_deb(debs, "foo", "1.1-1"))
+    assert verify(repo) == ()
+
+
 def test_a_client_that_is_many_publications_behind_gets_what_it_has_the_inrelease_of(
     tmp_path, repo, debs, signer
 ):
@@ -368,6 +392,12 @@ def damage(path):
     data[len(data) // 2] ^= 1
     path.unlink()  # not in its other links
     path.write_bytes(data)
+
+
+def become_directory(path):
+    path.unlink()
+    path.mkdir()
+    (path / "inside").touch()
 
 
 @pytest.mark.parametrize("harm", [damage, Path.unlink, lambda path: path.write_bytes(b"")])

@@ -241,6 +241,15 @@ def test_a_key_that_was_not_written_down_is_found_again(keys, kept):
     made.prove()
 
 
+@pytest.mark.parametrize("name", ["build-debs.fingerprint", "build-debs.asc"])
+def test_a_fifo_where_a_key_is_written_down_is_not_waited_for(keys, name):
+    made = Signer.open(keys)
+    (keys / name).unlink()
+    os.mkfifo(keys / name)
+    assert Signer.open(keys) == made
+    assert (keys / name).is_file()
+
+
 @pytest.mark.parametrize("kept", [("private-keys-v1.d",), ("pubring.kbx",), ("trustdb.gpg",)])
 def test_what_is_no_whole_key_is_made_again(keys, kept):
     Signer.open(keys)

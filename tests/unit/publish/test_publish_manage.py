@@ -42,22 +42,33 @@ def test_suites_are_listed(repo, debs, signer):
     assert suites[0].date == "Tue, 14 Nov 2023 22:13:20 UTC"
 
 
-@pytest.mark.parametrize("kind", ["link", "second name", "fifo", "directory"])
-def test_a_lock_that_leads_elsewhere_is_not_written_to(tmp_path, repo, debs, signer, kind):
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("link", "a symbolic link"),
+        ("link to itself", "a symbolic link"),
+        ("second name", "another name of a file"),
+        ("fifo", "a fifo"),
+        ("directory", "a directory"),
+    ],
+)
+def test_a_lock_that_leads_elsewhere_is_not_written_to(  # noqa: PLR0917
+    tmp_path, repo, debs, signer, kind, said
+):
     """Who may write to the repository could have root overwrite any file."""
     put(repo, signer, make_deb(debs, "foo", "1.0-1"))
     lock, victim = repo / ".lock", tmp_path / "victim"
     victim.write_text("precious")
     lock.unlink()
-    if kind == "link":
-        lock.symlink_to(victim)
+    if kind.startswith("link"):
+        lock.symlink_to(victim if kind == "link" else lock)
     elif kind == "second name":
         lock.hardlink_to(victim)
     elif kind == "fifo":
         os.mkfifo(lock)
     else:
         lock.mkdir()
-    with pytest.raises(PublishError, match=r"\.lock is not a regular file of its own"):
+    with pytest.raises(PublishError, match=rf"\.lock is not a regular file of its own, but {said}"):
         remove(repo, NAME, "foo", signer=signer)
     assert victim.read_text() == "precious"
 
@@ -139,6 +150,16 @@ def test_the_key_is_made_once_and_kept_private(tmp_path, monkeypatch):
     assert home.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(signer_module, "run", lambda *_, **__: pytest.fail("gpg was started"))
     assert Signer.open(home) == first
+
+
+@pytest.mark.parametrize("below", ["", "keys"])
+def test_a_file_where_the_keys_belong_is_named_with_what_to_do(tmp_path, below):
+    (tmp_path / "home").write_text("mine")
+    with pytest.raises(PublishError, match=r"/home is not a directory") as raised:
+        Signer.open(tmp_path / "home" / below)
+    assert "move it away" in raised.value.hint
+    assert "XDG_DATA_HOME" in raised.value.hint
+    assert (tmp_path / "home").read_text() == "mine"
 
 
 def test_a_home_with_a_long_path_signs_and_leaves_no_agent(tmp_path, repo, debs, monkeypatch):
