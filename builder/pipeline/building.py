@@ -309,7 +309,7 @@ def _leave_out(work: Work, result: Result, lost: AbstractSet[str]) -> Work:
     needed = {n: sorted(closures[n].keys() & lost) for n in closures}
     gone = {n for n in needed if needed[n] and work.service_actions[n].verb != "keep"}
     result.missing = tuple(sorted({*result.missing, *gone, *lost}))
-    out = {library.package_name(work.context, n) for n in lost}
+    out = {library.name_package(work.context, n) for n in lost}
     out |= {f"{work.context.prefix}closure-{n}" for n in gone}
     for package in work.libraries:  # closure-common comes before the closures that need it
         needs = {text.split(" ")[0] for text in package.relations.get("Depends", ())}
@@ -371,7 +371,7 @@ def _build_libraries(
                 failed.add(str(canonicalize_name(package.distribution.name)))
             step.advance(f"{package.name} {package.version}")
             result.rows.append(row)
-    lost = {library.package_name(work.context, n) for n in failed}
+    lost = {library.name_package(work.context, n) for n in failed}
     return _collect_libraries(work, lost), failed
 
 

@@ -15,9 +15,9 @@ from builder import cache as caches
 from builder import log, publish
 from builder.catalogue import load as catalogues
 from builder.debs import archive, debian, library, node, tool, tree
-from builder.debs.roles import role_packages
+from builder.debs.roles import make_role_packages
 from builder.debs.service import package as service_package
-from builder.debs.versions import full_version
+from builder.debs.versions import make_full_version
 from builder.errors import DataError, FetchError
 from builder.fetch import files as fetch
 from builder.files import read_regular_file, sha256_text
@@ -111,7 +111,7 @@ def plan(
     for service in services.values():
         name = str(canonicalize_name(service.distribution))
         exclude[name] = (*exclude.get(name, ()), *service.exclude)
-    leading_on = debian.held(catalogue.successors, series, target, order)
+    leading_on = debian.select_successors(catalogue.successors, series, target, order)
     context = library.Context(
         series,
         target,
@@ -166,7 +166,7 @@ def narrow_service(catalogue: Catalogue, name: str, series: Series, target: Targ
     """Return a service as it is in a series, on a target."""
     order = catalogues.order_series(catalogue)
     narrowed = catalogue.services[name].for_series(series.id, order)
-    return debian.on_target(narrowed, catalogue.successors, series, target, order)
+    return debian.adapt_to_target(narrowed, catalogue.successors, series, target, order)
 
 
 def _locate_memory(
@@ -203,7 +203,9 @@ def share_files(work: Work, shared: Sequence[tree.Shared]) -> Work:
         exclude = (*service.exclude, *(e for path in lost if (e := glob.escape(path))))
         services[name] = dataclasses.replace(service, exclude=exclude)
     here = {p.name for p in work.libraries}
-    libraries = tuple(library.shared(work.context, p, shared) for p in work.plain if p.name in here)
+    libraries = tuple(
+        library.add_shared_relations(work.context, p, shared) for p in work.plain if p.name in here
+    )
     return dataclasses.replace(work, services=services, libraries=libraries, shared=shared)
 
 
@@ -265,14 +267,14 @@ def decide_actions(work: Work) -> Work:
 
     def decide_package(package: library.Package) -> Action:
         known = binaries.get(package.name, [])
-        return decide(package.name, package.inputs, package.at, known, is_cached)
+        return decide(package.name, package.inputs, package.make_version, known, is_cached)
 
     with ThreadPoolExecutor() as threads:  # cached files are read in full
         library_actions = {a.package: a for a in threads.map(decide_package, work.libraries)}
     service_actions = {}
     for name, service in work.services.items():
         version = partial(
-            full_version,
+            make_full_version,
             options.series.versions[name],
             options.target.release,
             epoch=service.epoch,
@@ -307,15 +309,15 @@ def _plan_own(work: Work, published: Mapping[str, Sequence[Known]]) -> Work:
     series, target = options.series, options.target
     upgrade = catalogues.describe_upgrade(work.catalogue, series)
     own = (
-        archive.archive_package(
+        archive.make_archive_package(
             series, target, work.public, options.url, templates, upgrade=upgrade
         ),
-        node.node_package(series, target, templates, _describe_debian(work)),
+        node.make_node_package(series, target, templates, _describe_debian(work)),
         *_choose_roles(work),
         *_choose_tool(work),
     )
     actions = (
-        decide(p.name, p.inputs(), p.version, published.get(p.name, []), lambda *_: False)
+        decide(p.name, p.hash_inputs(), p.make_version, published.get(p.name, []), lambda *_: False)
         for p in own
     )
     return dataclasses.replace(work, own=own, own_actions={a.package: a for a in actions})
@@ -326,7 +328,7 @@ def _describe_debian(work: Work) -> Mapping[str, object]:
     catalogue, series, target = work.catalogue, work.options.series, work.options.target
     services = [work.plain_services[name] for name in series.versions]
     versions = {id_: each.versions for id_, each in catalogue.series.items()}
-    return debian.known(services, catalogue.successors, versions, target)
+    return debian.describe_services(services, catalogue.successors, versions, target)
 
 
 def _choose_roles(work: Work) -> list[Plain]:
@@ -339,7 +341,7 @@ def _choose_roles(work: Work) -> list[Plain]:
     series, order = options.series, catalogues.order_series(catalogue)
     services = [work.plain_services[name] for name in series.versions]
     roles = roles_for(catalogue.roles, series.id, order, services)
-    return role_packages(
+    return make_role_packages(
         roles, options.series, options.target, work.dirs.templates, ours=ours, built=built
     )
 
@@ -351,7 +353,7 @@ def _choose_tool(work: Work) -> list[Plain]:
         return []
     known = graph.by_name(work.lock)
     members = [known[canonicalize_name(name)] for name in needed]
-    return [tool.tool_package(work.context, work.dirs, members)]
+    return [tool.make_tool_package(work.context, work.dirs, members)]
 
 
 def is_partial(options: Options) -> bool:
@@ -403,8 +405,8 @@ def list_depends(
     known = graph.by_name(lock)
     name = canonicalize_name(service.distribution)
     needed = graph.requirements(known[name], (), known)
-    rows = library.depends(context, needed, _list_service_epochs(catalogue, lock))
-    owners = [library.package_name(context, s.owner) for s in shared if name in s.others]
+    rows = library.translate_requirements(context, needed, _list_service_epochs(catalogue, lock))
+    owners = [library.name_package(context, s.owner) for s in shared if name in s.others]
     named = {row.split(" ")[0] for row in rows}
     return (context.base, *rows, *dict.fromkeys(o for o in owners if o not in named))
 

@@ -6,7 +6,7 @@ import json
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from builder.debs.manifest import OPTIONS, SERVICES, manifest
+from builder.debs.manifest import OPTIONS, SERVICES, make_manifest
 from builder.debs.service.files import rootwraps
 from builder.debs.service.view import Binary, View, absolute
 
@@ -62,7 +62,7 @@ def plan_assembly(view: View, binaries: Sequence[Binary]) -> str:
 def write_manifest(view: View) -> str:
     """Return the manifest that `openstack-node` reads for the service."""
     pristine = {c.destination: c.pristine for c in view.configs}
-    text = manifest(
+    text = make_manifest(
         view.service,
         view.build.series,
         site=view.site,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from builder.debs.service.texts import render
 from builder.debs.service.view import View
-from builder.debs.versions import debian_version
+from builder.debs.versions import translate_version
 from builder.errors import BuildError
 from builder.model.values import ServiceBuild, SourcePackage
 from builder.roots import BUILD
@@ -101,7 +101,7 @@ def _source_files(name: str, version: str) -> tuple[str, str, str]:
 
 def _unpack(build: ServiceBuild, work: Path, log: Path) -> Path:
     """Put the tarball next to its unpacked tree, under the names dpkg-source expects."""
-    upstream = debian_version(build.version)
+    upstream = translate_version(build.version)
     work.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(build.tarball, work / f"{build.service.name}_{upstream}.orig.tar.gz")
     source = work / f"{build.service.name}-{upstream}"

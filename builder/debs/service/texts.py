@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from builder import patches
 from builder import templates as jinja
 from builder.debs.node import INTERFACE
-from builder.debs.plain import paragraphs
+from builder.debs.plain import wrap_paragraphs
 from builder.debs.service.assembly import plan_assembly, write_manifest
 from builder.debs.service.files import daemon_files, log_path, rootwraps, shared_files
 from builder.debs.service.view import Binary, Rendered, View, list_configs
@@ -121,7 +121,7 @@ def _binaries(view: View, library_depends: Sequence[str]) -> list[Binary]:
     code = Binary(
         name=view.code,
         summary=f"{service.title} - Python code for OpenStack {series.id}",
-        description=paragraphs(
+        description=wrap_paragraphs(
             f"This package contains the Python code of {service.name}, in the tree {series.tree} "
             f"that all of OpenStack {series.id} shares.",
             service.description,
@@ -162,7 +162,7 @@ def _binary(view: View, package: Package) -> Binary:
     return Binary(
         name=package.name,
         summary=package.summary,
-        description=paragraphs(package.description, service.description),
+        description=wrap_paragraphs(package.description, service.description),
         section="oldlibs" if package.transitional else "net",
         relations={k: v for k, v in relations.items() if v},
         groups=package.groups,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from builder.debs.stdeb_adapter import binary_name
-from builder.debs.versions import full_version
+from builder.debs.stdeb_adapter import name_binary
+from builder.debs.versions import make_full_version
 from builder.model.service import Daemon, Directory, File, Service
 from builder.model.values import Footprint, ServiceBuild
 
@@ -81,14 +81,14 @@ class View:
     @property
     def code(self) -> str:
         """The package with the Python code."""
-        return f"openstack-{self.build.series.id}-{binary_name(self.service.distribution)}"
+        return f"openstack-{self.build.series.id}-{name_binary(self.service.distribution)}"
 
     @property
     def version(self) -> str:
         """The Debian version of its packages."""
         b = self.build
         layers = (patch.layer for patch in b.patches)
-        return full_version(b.version, b.target.release, b.revision, b.service.epoch, layers)
+        return make_full_version(b.version, b.target.release, b.revision, b.service.epoch, layers)
 
     @property
     def home(self) -> str:

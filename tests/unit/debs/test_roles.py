@@ -34,7 +34,7 @@ def names_of(series):
 
 def packages(series="2026.1", built=None):
     ours = {p.name for s in CATALOGUE.services.values() for p in s.packages}
-    return roles.role_packages(
+    return roles.make_role_packages(
         roles_for(CATALOGUE.roles, series, ORDER),
         GAZPACHO,
         BOOKWORM,
@@ -107,15 +107,15 @@ def test_a_role_is_left_out_where_one_of_its_parts_is_not_built():
 
 
 def test_the_same_arguments_give_the_same_bits(tmp_path):
-    for package in (*packages(), node.node_package(GAZPACHO, BOOKWORM, TEMPLATES, {})):
+    for package in (*packages(), node.make_node_package(GAZPACHO, BOOKWORM, TEMPLATES, {})):
         debs = [build(package, tmp_path / name) for name in "ab"]
         assert len({hashlib.sha256(d.read_bytes()).hexdigest() for d in debs}) == 1
         stated = sh("dpkg-deb", "-f", debs[0], "Build-Inputs").strip()
-        assert stated == package.inputs()
+        assert stated == package.hash_inputs()
 
 
 def test_the_nodes_command_is_whole(tmp_path):
-    deb = build(node.node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}), tmp_path, revision=3)
+    deb = build(node.make_node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}), tmp_path, revision=3)
     assert sh("dpkg-deb", "-f", deb, "Version").strip() == "2026.1-1+deb12.3"
     listing = sh("dpkg-deb", "-c", deb)
     assert re.search(r"^-rwxr-xr-x root/root .* \./usr/sbin/openstack-node$", listing, re.MULTILINE)
@@ -137,11 +137,13 @@ def test_the_nodes_command_is_whole(tmp_path):
 def test_its_inputs_change_with_a_module(tmp_path):
     modules = tmp_path / "openstack_node"
     sh("cp", "-r", NODE, modules)
-    before = node.node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}, modules).inputs()
-    assert before == node.node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}).inputs()
+    before = node.make_node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}, modules).hash_inputs()
+    assert before == node.make_node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}).hash_inputs()
     with (modules / "cli.py").open("a") as module:
         module.write("# more\n")
-    assert node.node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}, modules).inputs() != before
+    assert (
+        node.make_node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}, modules).hash_inputs() != before
+    )
 
 
 @pytest.mark.parametrize("path", sorted(NODE.glob("*.py")), ids=lambda p: p.name)

@@ -35,7 +35,7 @@ def deb(tmp_path_factory):
     known = graph.by_name(LOCK)
     members = [known[canonicalize_name(n)] for n in catalogue.builders_for(CATALOGUE, SERIES)]
     context = library.Context(SERIES, TARGET, DIRS.templates, 1700000000)
-    package = tool.tool_package(context, DIRS, members)
+    package = tool.make_tool_package(context, DIRS, members)
     return package.build(tmp_path_factory.mktemp("tool"), revision=1, epoch_seconds=1700000000)
 
 

@@ -239,7 +239,7 @@ def test_a_changed_lock_is_refused_or_can_be_planned(tmp_path_factory, raw):
     packages = library.plan(context, lock, {}, {"all": [d.name for d in lock.distributions]}, [])
     names = {p.name for p in packages}
     code = {
-        library.package_name(context, d.name) for d in lock.distributions if d.kind == "service"
+        library.name_package(context, d.name) for d in lock.distributions if d.kind == "service"
     }
     for package in packages:
         for relation in package.relations["Depends"]:
