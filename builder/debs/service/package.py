@@ -64,7 +64,7 @@ def build_source_package(
         target.write_text(rendered.text, encoding="utf-8")
         target.chmod(rendered.mode)
     version = View(build).version
-    _, *tarballs = _source_files(build.service.name, version)
+    _, *tarballs = _name_source_files(build.service.name, version)
     argv = ["sh", "-c", COMMANDS, "sh", source.name, *tarballs]
     env = {
         "SOURCE_DATE_EPOCH": str(build.epoch_seconds),
@@ -91,7 +91,7 @@ def build_source_package(
     return _collect(build, version, work, output)
 
 
-def _source_files(name: str, version: str) -> tuple[str, str, str]:
+def _name_source_files(name: str, version: str) -> tuple[str, str, str]:
     """Return the names dpkg-source uses for a format 3.0 source package: .dsc, tarballs."""
     of_files = version.split(":", 1)[-1]
     upstream = of_files.rsplit("-", 1)[0]
@@ -115,7 +115,7 @@ def _collect(build: ServiceBuild, version: str, work: Path, output: Path) -> Sou
     """Move the source package and the binary packages into `output`."""
     name = build.service.name
     output.mkdir(parents=True, exist_ok=True)
-    dsc, *sources = _source_files(name, version)
+    dsc, *sources = _name_source_files(name, version)
     debs = sorted(p.name for p in work.glob("*.deb"))
     for file in (dsc, *sources, *debs):
         shutil.move(work / file, output / file)

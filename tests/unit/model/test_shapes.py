@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wheelhouse import REPOSITORY
 
 from builder.catalogue import load as catalogue
-from builder.debs.service.files import _assignment
+from builder.debs.service.files import _quote_assignment
 from builder.errors import DataError
 from builder.model import reading, service, shapes
 from builder.model import values as model
@@ -232,7 +232,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cf", "Co", "Cn", 
 
 @given(WORDS)
 def test_a_value_of_the_environment_is_read_back_by_systemd_as_it_was(value):
-    assert read_by_systemd(_assignment("NAME", value)) == f"NAME={value}"
+    assert read_by_systemd(_quote_assignment("NAME", value)) == f"NAME={value}"
 
 
 def read_by_systemd(line):
@@ -251,7 +251,7 @@ def read_by_systemd(line):
 def test_systemd_itself_reads_such_an_environment(tmp_path):
     value = """two words; 100% "quoted" it's \\ done"""
     unit = tmp_path / "tiny-check.service"
-    line = f"Environment={_assignment('NAME', value)}"
+    line = f"Environment={_quote_assignment('NAME', value)}"
     unit.write_text(f"[Service]\n{line}\nExecStart=/bin/true\n")
     assert shutil.which("systemd-analyze")
     done = subprocess.run(
