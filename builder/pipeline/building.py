@@ -219,7 +219,7 @@ def _make_wheels(  # noqa: PLR0917 - one value per earlier stage
     Something may be missing only with --keep-going.
     """
     options = work.options
-    made, failures = wheels.wheels(
+    made, failures = wheels.provide_wheels(
         lock,
         fetched,
         options.target,
@@ -414,7 +414,7 @@ def _try_wheels(work: Work, ready: Mapping[str, Ready], result: Result, room: Ro
     """
     options = work.options
     prefix = f"{options.series.tree.lstrip('/')}/"
-    subjects = smoke.untried(
+    subjects = smoke.select_untried(
         work.lock,
         [r.wheel for r in ready.values()],
         installed={n: _list_installed(r.laid, prefix) for n, r in ready.items()},
@@ -435,7 +435,7 @@ def _try_wheels(work: Work, ready: Mapping[str, Ready], result: Result, room: Ro
     with log.step(f"smoke tests of {len(subjects)} wheels"):
         failures = smoke.check(subjects, place, options.jobs)
     if failures and not options.keep_going:
-        raise smoke.all_of(failures)
+        raise smoke.combine_failures(failures)
     result.failures += [f.error for f in failures]
     return {f.distribution for f in failures}
 

@@ -360,7 +360,7 @@ class _Source:
             return fetched.files[artifact.sha256]
         row = Distribution(name, version, "library", (), {}, (artifact,), ())
         files = Fetched({**self.builder.fetched.files, **fetched.files})
-        return dataclasses.replace(self.builder, fetched=files).wheel(row).path
+        return dataclasses.replace(self.builder, fetched=files).provide_wheel(row).path
 
 
 def open_root(
@@ -369,7 +369,7 @@ def open_root(
     """Return a build root of `target` for a run, with the packages that recipes name."""
     return roots.open_root(
         target.suite,
-        wheels.every_build_package(target, recipes),
+        wheels.list_root_packages(target, recipes),
         machine=catalogues.machine_suite(),
         cache=dirs.roots,
         area=area,

@@ -124,7 +124,7 @@ def plan(
     )
     clients = [d.name for d in wanted.drivers if d.client]
     built = {
-        d.name: wheels.cache_key(d, lock, target, recipes.get(n), patches.get(n, ()))
+        d.name: wheels.hash_inputs(d, lock, target, recipes.get(n), patches.get(n, ()))
         for n, d in graph.by_name(lock).items()
         if not d.artifacts[0].is_wheel
     }
@@ -432,7 +432,7 @@ def _hash_service_inputs(work: Work, service: Service) -> str:
     target = work.context.target
     room = sorted((work.context.templates / "service").iterdir())
     return sha256_text(
-        wheels.cache_key(distribution, work.lock, target, recipe, patches),
+        wheels.hash_inputs(distribution, work.lock, target, recipe, patches),
         repr(service),
         *list_depends(work.context, work.catalogue, work.lock, service, work.shared),
         *generators,
