@@ -185,14 +185,14 @@ def plan(  # noqa: PLR0917 - what a lock leaves open
     the command line client depends on. The code of a service comes from its source package.
     `built` has, for each wheel built here, a checksum of what decides its bits.
     """
-    known = graph.by_name(lock)
+    known = graph.index_by_name(lock)
     rows = [_make_base(context)]
     for distribution in lock.distributions:
         if distribution.kind != "service":
-            needed = graph.requirements(distribution, (), known)
+            needed = graph.expand_requirements(distribution, (), known)
             depends = translate_requirements(context, needed, epochs)
             rows.append(_make_library(context, distribution, depends))
-    members = {service: graph.closure(lock, roots) for service, roots in closures.items()}
+    members = {service: graph.find_closure(lock, roots) for service, roots in closures.items()}
     rows += _make_closures(context, members, epochs)
     if members_of_client := [known[canonicalize_name(c)] for c in clients]:
         rows += _make_clients(context, members_of_client)

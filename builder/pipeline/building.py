@@ -276,11 +276,11 @@ def _stage_tree(
 
 def _choose_owner(lock: Lock, names: Collection[str]) -> str:
     """Return which distribution gets a file that is the same in each: the one the others need."""
-    known = graph.by_name(lock)
+    known = graph.index_by_name(lock)
 
     def key(name: str) -> tuple[bool, int, str]:
         here = name in known
-        needs = graph.closure(lock, [name]).keys() & set(names) if here else ()
+        needs = graph.find_closure(lock, [name]).keys() & set(names) if here else ()
         return here and known[name].kind == "service", len(needs), name
 
     return min(names, key=key)
@@ -305,7 +305,7 @@ def _leave_out(work: Work, result: Result, lost: AbstractSet[str]) -> Work:
     roots = list_closure_roots(
         make_request(work.catalogue, work.options.series, work.options.target), work.lock
     )
-    closures = {n: graph.closure(work.lock, roots[n]) for n in work.services}
+    closures = {n: graph.find_closure(work.lock, roots[n]) for n in work.services}
     needed = {n: sorted(closures[n].keys() & lost) for n in closures}
     gone = {n for n in needed if needed[n] and work.service_actions[n].verb != "keep"}
     result.missing = tuple(sorted({*result.missing, *gone, *lost}))

@@ -22,7 +22,7 @@ from builder.errors import DataError, FetchError
 from builder.fetch import files as fetch
 from builder.files import read_regular_file, sha256_text
 from builder.model import graph
-from builder.model.service import roles_for
+from builder.model.service import narrow_roles
 from builder.pipeline.actions import Action, Known, decide
 from builder.pipeline.locking import (
     compute_epoch,
@@ -125,7 +125,7 @@ def plan(
     clients = [d.name for d in wanted.drivers if d.client]
     built = {
         d.name: wheels.hash_inputs(d, lock, target, recipes.get(n), patches.get(n, ()))
-        for n, d in graph.by_name(lock).items()
+        for n, d in graph.index_by_name(lock).items()
         if not d.artifacts[0].is_wheel
     }
     libraries = library.plan(
@@ -165,7 +165,7 @@ def plan(
 def narrow_service(catalogue: Catalogue, name: str, series: Series, target: Target) -> Service:
     """Return a service as it is in a series, on a target."""
     order = catalogues.order_series(catalogue)
-    narrowed = catalogue.services[name].for_series(series.id, order)
+    narrowed = catalogue.services[name].narrow_to_series(series.id, order)
     return debian.adapt_to_target(narrowed, catalogue.successors, series, target, order)
 
 
@@ -193,7 +193,7 @@ def recall_shared(memory: Path) -> tuple[tree.Shared, ...]:
 def share_files(work: Work, shared: Sequence[tree.Shared]) -> Work:
     """Put each file that wheels share into one package, on which the others depend."""
     prefix = f"{work.options.series.tree.lstrip('/')}/"
-    names = graph.by_name(work.lock)
+    names = graph.index_by_name(work.lock)
     shared = tuple(s for s in shared if s.owner in names)
     services = {}
     for name in work.services:
@@ -211,7 +211,7 @@ def share_files(work: Work, shared: Sequence[tree.Shared]) -> Work:
 
 def check_patched(lock: Lock, patches: Mapping[str, Sequence[Patch]]) -> None:
     """Raise DataError if a patched distribution is locked as a wheel, which cannot be patched."""
-    known = graph.by_name(lock)
+    known = graph.index_by_name(lock)
     for name in patches:
         if name not in known:
             log.warning(f"{lock.series} has patches for {name}, which is not in its lock")
@@ -224,7 +224,7 @@ def check_patched(lock: Lock, patches: Mapping[str, Sequence[Patch]]) -> None:
 
 def list_closure_roots(wanted: resolve.Request, lock: Lock) -> dict[str, list[str]]:
     """Return the roots of each locked service's closure: its distribution, and its drivers."""
-    locked = graph.by_name(lock)
+    locked = graph.index_by_name(lock)
     roots = {
         name: [distribution, *(d.name for d in wanted.drivers if name in d.services)]
         for name, distribution in wanted.services.items()
@@ -241,7 +241,7 @@ def _restrict_packages(
     left_out: Collection[str],
 ) -> tuple[library.Package, ...]:
     """Return the packages of the distributions a restricted lock still has."""
-    names = graph.by_name(lock)
+    names = graph.index_by_name(lock)
     closures = {f"{context.prefix}closure-{service}" for service in left_out}
     return tuple(
         p
@@ -340,7 +340,7 @@ def _choose_roles(work: Work) -> list[Plain]:
     ours |= {"openstackclient", node.NAME}
     series, order = options.series, catalogues.order_series(catalogue)
     services = [work.plain_services[name] for name in series.versions]
-    roles = roles_for(catalogue.roles, series.id, order, services)
+    roles = narrow_roles(catalogue.roles, series.id, order, services)
     return make_role_packages(
         roles, options.series, options.target, work.dirs.templates, ours=ours, built=built
     )
@@ -351,7 +351,7 @@ def _choose_tool(work: Work) -> list[Plain]:
     needed = catalogues.builders_for(work.catalogue, work.options.series)
     if not needed or is_partial(work.options):
         return []
-    known = graph.by_name(work.lock)
+    known = graph.index_by_name(work.lock)
     members = [known[canonicalize_name(name)] for name in needed]
     return [tool.make_tool_package(work.context, work.dirs, members)]
 
@@ -389,7 +389,7 @@ def _restrict_lock(
 ) -> Lock:
     """Return the lock without what only left-out services need."""
     roots = [r for names in closures.values() for r in names]
-    kept = graph.closure(lock, [*roots, *others])
+    kept = graph.find_closure(lock, [*roots, *others])
     rows = tuple(d for d in lock.distributions if canonicalize_name(d.name) in kept)
     return dataclasses.replace(lock, distributions=rows)
 
@@ -402,9 +402,9 @@ def list_depends(
     shared: Sequence[tree.Shared] = (),
 ) -> tuple[str, ...]:
     """Return the Depends of the package that holds a service's Python code."""
-    known = graph.by_name(lock)
+    known = graph.index_by_name(lock)
     name = canonicalize_name(service.distribution)
-    needed = graph.requirements(known[name], (), known)
+    needed = graph.expand_requirements(known[name], (), known)
     rows = library.translate_requirements(context, needed, _list_service_epochs(catalogue, lock))
     owners = [library.name_package(context, s.owner) for s in shared if name in s.others]
     named = {row.split(" ")[0] for row in rows}
@@ -422,11 +422,11 @@ def _hash_service_inputs(work: Work, service: Service) -> str:
     options or policies.
     """
     name = canonicalize_name(service.distribution)
-    distribution, recipe = graph.by_name(work.lock)[name], work.recipes.get(name)
+    distribution, recipe = graph.index_by_name(work.lock)[name], work.recipes.get(name)
     patches = _find_patches(work, service)
     generators = [
         d.artifacts[0].sha256
-        for d in graph.closure(work.lock, [service.distribution]).values()
+        for d in graph.find_closure(work.lock, [service.distribution]).values()
         if d.options and d.kind != "service"
     ]
     target = work.context.target

@@ -173,7 +173,7 @@ def select_untried(
     text, found = SCRIPT.read_text(encoding="utf-8"), []
     for wheel in ready:
         name = str(canonicalize_name(wheel.distribution.name))
-        closure = graph.closure(lock, [name])
+        closure = graph.find_closure(lock, [name])
         if bits.keys() >= closure.keys():
             recipe = recipes.get(name)
             subject = _make_subject(

@@ -315,7 +315,7 @@ def test_what_is_said_of_a_service_is_what_its_packages_have(name, id_):
     projects = catalogue.load(REPOSITORY / "projects")
     series = projects.series[id_]
     target = catalogue.find_target(projects, series, series.targets[0])
-    service = projects.services[name].for_series(id_, catalogue.order_series(projects))
+    service = projects.services[name].narrow_to_series(id_, catalogue.order_series(projects))
     none = Path()
     version = series.versions[name]
     build = ServiceBuild(service, series, target, version, none, none, none, 1, 0)

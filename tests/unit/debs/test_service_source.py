@@ -45,7 +45,7 @@ def service_build(name, tmp_path=Path("/nowhere"), series=GAZPACHO):
     service = load(ROOT / f"projects/services/{name}.toml", Service)
     return ServiceBuild(
         service=debian.adapt_to_target(
-            service.for_series(series.id, ORDER),
+            service.narrow_to_series(series.id, ORDER),
             CATALOGUE.successors,
             dataclasses.replace(series, versions=VERSIONS),
             BOOKWORM,

@@ -33,7 +33,7 @@ CASES = [
 
 def adapt_to_target(service, series, target, successors=CATALOGUE.successors):
     return debian.adapt_to_target(
-        CATALOGUE.services[service].for_series(series, ORDER),
+        CATALOGUE.services[service].narrow_to_series(series, ORDER),
         successors,
         CATALOGUE.series[series],
         CATALOGUE.targets[target],

@@ -197,7 +197,7 @@ def dataclasses_read():
         cls = todo.pop()
         if cls not in found:
             found.append(cls)
-            for _, hint in reading.fields(cls).values():
+            for _, hint in reading.list_fields(cls).values():
                 todo += [t for t in leaves(hint) if dataclasses.is_dataclass(t)]
     return found
 
@@ -211,7 +211,7 @@ def leaves(hint):
 @pytest.mark.parametrize("value", ["a\nb", "a\x00", "a\x1b[0m", "\ud800", "a\u2028b"])
 def test_no_text_of_a_file_is_without_a_rule(value):
     for cls in dataclasses_read():
-        for key, (_, hint) in reading.fields(cls).items():
+        for key, (_, hint) in reading.list_fields(cls).items():
             for leaf in leaves(hint):
                 if leaf is str or typing.get_args(leaf)[:1] == (str,):
                     if shapes.Text == leaf and value == "a\nb":
@@ -262,4 +262,4 @@ def test_systemd_itself_reads_such_an_environment(tmp_path):
 
 @given(st.text())
 def test_one_line_is_always_a_line(text):
-    assert shapes.LINE.fits(shapes.one_line(text))
+    assert shapes.LINE.fits(shapes.make_line(text))

@@ -30,7 +30,7 @@ class Anywhere(dict):
 
 
 def made(name, series):
-    service = CATALOGUE.services[name].for_series(series, ORDER)
+    service = CATALOGUE.services[name].narrow_to_series(series, ORDER)
     text = make_manifest(
         service,
         CATALOGUE.series[series],

@@ -315,9 +315,8 @@ class Rows(Sqlite):
 
 def rules(service, series, **changes):
     """What the project file of a service says of its rows in a series."""
-    found = (
-        CATALOGUE.services[service].for_series(series, catalogue.order_series(CATALOGUE)).records
-    )
+    order = catalogue.order_series(CATALOGUE)
+    found = CATALOGUE.services[service].narrow_to_series(series, order).records
     return [{**_make_table(rule), **changes} for rule in found]
 
 

@@ -179,7 +179,7 @@ def test_every_committed_lock_fits_together_and_goes_with_the_project(path):
     found = catalogues.load(REPOSITORY / "projects")
     id_, _, suite = path.stem.rpartition("-")
     series = found.series[id_]
-    target = found.targets[suite].for_series(series)
+    target = found.targets[suite].narrow_to_series(series)
     lock = locking.read_committed_lock(locate({"HOME": "/nonexistent"}), series, target)
     wanted = locking.make_request(found, series, target)
     services = {d: series.versions[s] for s, d in wanted.services.items()}
