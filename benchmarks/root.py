@@ -65,7 +65,7 @@ def starts(area):
     place = dirs.locate()
     known = catalogue.load(place.projects)
     series = known.series["ocata"]
-    packages = wheels.every_build_package(
+    packages = wheels.list_root_packages(
         catalogue.find_target(known, series, SUITE), catalogue.recipes_for(known, series)
     )
     machine = catalogue.machine_suite()

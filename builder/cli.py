@@ -443,7 +443,7 @@ def why(release: str, distribution: str, target: str | None) -> None:
     dirs, catalogue = load_setting()
     series, suite = choose_series(catalogue, release, target)
     locked = locking.read_committed_lock(dirs, series, suite)
-    known = graph.by_name(locked)
+    known = graph.index_by_name(locked)
     row = known.get(canonicalize_name(distribution))
     if row is None:
         raise UsageError(
@@ -458,7 +458,7 @@ def why(release: str, distribution: str, target: str | None) -> None:
     }
     release = "the release" if row.kind == "service" else "upper-constraints"
     click.echo(f"pinned by: {pins.get(canonicalize_name(row.name), release)}")
-    for parent, text in graph.required_by(locked, row.name):
+    for parent, text in graph.find_dependents(locked, row.name):
         click.echo(f"required by {parent.name} {parent.version}: {text}")
 
 

@@ -291,7 +291,7 @@ def find_target(
         raise UsageError(
             f"{suite} is not a target of {series.id} ({series.name}), whose targets are: {names}"
         )
-    return catalogue.targets[suite].for_series(series)
+    return catalogue.targets[suite].narrow_to_series(series)
 
 
 def find_shared_target(

@@ -56,7 +56,7 @@ def _replace_names(text: str) -> str:
 def list_tables(cls: type = Service, name: str = "") -> list[tuple[str, type]]:
     """Return the tables of a file, the file itself first: how each is written, and its type."""
     found = [(name, cls)]
-    for key, (_, hint) in reading.fields(cls).items():
+    for key, (_, hint) in reading.list_fields(cls).items():
         inner, many = _find_table(hint)
         if inner is not None:
             path = f"{name.strip('[]')}.{key}" if name else key
@@ -114,7 +114,7 @@ def render_keys() -> str:
         said = parse_meanings(cls)
         rows = [
             f"| `{key}` | {describe(hint)} | {_describe_default(field)} | {said[field.name]} |\n"
-            for key, (field, hint) in reading.fields(cls).items()
+            for key, (field, hint) in reading.list_fields(cls).items()
             if field.name not in hidden
         ]
         parts.append(
@@ -157,7 +157,7 @@ def _make_rule_schema(rule: Shape | Between) -> dict[str, Any]:
 
 
 def _make_object_schema(cls: type) -> dict[str, Any]:
-    said, rows = parse_meanings(cls), reading.fields(cls)
+    said, rows = parse_meanings(cls), reading.list_fields(cls)
     required = [k for k, (f, _) in rows.items() if _describe_default(f) == "**required**"]
     properties = {
         key: make_schema(hint) | {"description": said[field.name]}

@@ -165,7 +165,7 @@ def _parse_row(raw: Mapping[str, Any]) -> _Row:
             raise TypeError(f"{key} is not a string")
     identity = raw.get("release-id", raw["name"])
     if not SERIES_ID.fits(identity) or not SERIES_ID.fits(raw["name"]):
-        raise ValueError(f"{reading.shown(identity)} is not a series id")
+        raise ValueError(f"{reading.describe_value(identity)} is not a series id")
     return _Row(
         id=identity,
         name=raw["name"],

@@ -13,7 +13,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from builder.debs.plain import Plain, common_values
+from builder.debs.plain import Plain, make_common_values
 from builder.errors import UsageError
 from builder.templates import render
 
@@ -49,7 +49,9 @@ def check_url(url: str) -> None:
         )
 
 
-def bootstrap(series: Series, target: Target, key: bytes, base_url: str, templates: Path) -> bytes:
+def render_bootstrap(
+    series: Series, target: Target, key: bytes, base_url: str, templates: Path
+) -> bytes:
     """Return the script, for the top of the repository, that makes a node's apt use the suite.
 
     `key` is the armoured public key of the repository. `base_url` is where nodes find it unless
@@ -57,11 +59,11 @@ def bootstrap(series: Series, target: Target, key: bytes, base_url: str, templat
     """
     if base_url:
         check_url(base_url)
-    values = {"url": base_url, "key": key.decode(), "stem": _stem(series)}
-    return _text("setup.j2", series, target, templates, **values)
+    values = {"url": base_url, "key": key.decode(), "stem": _name_stem(series)}
+    return _render("setup.j2", series, target, templates, **values)
 
 
-def archive_package(
+def make_archive_package(
     series: Series,
     target: Target,
     key: bytes,
@@ -77,19 +79,19 @@ def archive_package(
     """
     if base_url:
         check_url(base_url)
-    stem = _stem(series)
+    stem = _name_stem(series)
     name = f"{stem}-archive"
     # ucf manages the pin instead of dpkg, because it asks nothing without a terminal.
     # apt reads only files with the extension .pref or none, and what follows the dot of the
     # series would count as one.
-    pin = _text("preferences.j2", series, target, templates)
+    pin = _render("preferences.j2", series, target, templates)
     values = {"url": base_url, "stem": stem, "package": name}
     files = {
-        _keyring(series): key,
+        _name_keyring(series): key,
         f"{SERIES}/{series.id}.json": json.dumps(upgrade, indent=1).encode() + b"\n",
         f"usr/share/{name}/{stem}.pref": pin,
         **{
-            f"DEBIAN/{script}": _text(f"{script}.j2", series, target, templates, **values)
+            f"DEBIAN/{script}": _render(f"{script}.j2", series, target, templates, **values)
             for script in SCRIPTS
         },
     }
@@ -97,16 +99,16 @@ def archive_package(
     return Plain(name, templates / DIRECTORY, series, target, files, {"stem": stem}, executable)
 
 
-def _text(
+def _render(
     template: str, series: Series, target: Target, templates: Path, **values: object
 ) -> bytes:
-    values = {**common_values(series, target), "keyring": _keyring(series), **values}
+    values = {**make_common_values(series, target), "keyring": _name_keyring(series), **values}
     return render(templates / DIRECTORY, template, **values).encode()
 
 
-def _stem(series: Series) -> str:
+def _name_stem(series: Series) -> str:
     return f"openstack-{series.id}"
 
 
-def _keyring(series: Series) -> str:
-    return f"usr/share/keyrings/{_stem(series)}-archive-keyring.asc"
+def _name_keyring(series: Series) -> str:
+    return f"usr/share/keyrings/{_name_stem(series)}-archive-keyring.asc"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from debian.debian_support import Version
 
-from builder.debs.versions import debian_version
+from builder.debs.versions import translate_version
 from builder.errors import DataError
 from builder.model.service import Package, holds
 from builder.templates import MAINTAINER
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from builder.model.values import Series, Target
 
 
-def on_target(
+def adapt_to_target(
     service: Service,
     successors: Iterable[Successor],
     series: Series,
@@ -36,17 +36,23 @@ def on_target(
     packages lead apt from Debian's names to ours. Raises DataError for a transitional package
     that would not be an upgrade.
     """
-    version = debian_version(series.versions[service.name], service.epoch)
+    version = translate_version(series.versions[service.name], service.epoch)
     adopts = is_lower(service.name, version, target)
-    own = [s for s in held(successors, series, target, order) if s.service == service.name]
-    packages = [_related(p, service, f"{version}~" if adopts else "") for p in service.packages]
+    own = [
+        s for s in select_successors(successors, series, target, order) if s.service == service.name
+    ]
+    packages = [
+        _add_relations(p, service, f"{version}~" if adopts else "") for p in service.packages
+    ]
     if adopts:
         real = {p.name for p in packages}
-        packages += [_transitional(s, service, version, target) for s in own if s.name not in real]
+        packages += [
+            _make_transitional(s, service, version, target) for s in own if s.name not in real
+        ]
     return dataclasses.replace(service, packages=tuple(packages), adopts=adopts)
 
 
-def held(
+def select_successors(
     successors: Iterable[Successor], series: Series, target: Target, order: Sequence[str]
 ) -> list[Successor]:
     """Return the successors, in this series, of packages that this target's Debian has."""
@@ -61,7 +67,7 @@ def is_lower(source: str, version: str, target: Target) -> bool:
     return theirs is not None and Version(theirs) < Version(version)
 
 
-def _related(package: Package, service: Service, below: str) -> Package:
+def _add_relations(package: Package, service: Service, below: str) -> Package:
     """Return a package with relations to the Debian packages whose files it takes over.
 
     Policy 7.6.1: Replaces lets dpkg take the files over, Breaks forces the other package to be
@@ -87,7 +93,9 @@ def _related(package: Package, service: Service, below: str) -> Package:
     )
 
 
-def _transitional(successor: Successor, service: Service, version: str, target: Target) -> Package:
+def _make_transitional(
+    successor: Successor, service: Service, version: str, target: Target
+) -> Package:
     if not is_lower(successor.source or service.name, version, target):
         raise DataError(
             f"{successor.name}: {version} is not higher than Debian's version in {target.suite}",
@@ -96,7 +104,7 @@ def _transitional(successor: Successor, service: Service, version: str, target: 
     return Package(
         name=successor.name,
         summary=f"{service.title} - transitional package",
-        description=transition(successor),
+        description=describe_transition(successor),
         meta=True,
         transitional=True,
         depends=successor.to,
@@ -105,7 +113,7 @@ def _transitional(successor: Successor, service: Service, version: str, target: 
     )
 
 
-def transition(successor: Successor) -> str:
+def describe_transition(successor: Successor) -> str:
     """Return the description of a transitional package."""
     return (
         f"This is a transitional package. Debian's {successor.name} is replaced by: "
@@ -113,7 +121,7 @@ def transition(successor: Successor) -> str:
     )
 
 
-def known(
+def describe_services(
     services: Iterable[Service],
     successors: Sequence[Successor],
     versions: Mapping[str, Mapping[str, str]],
@@ -121,9 +129,9 @@ def known(
 ) -> Mapping[str, object]:
     """Return what `openstack-node` knows about Debian's own packages of each service.
 
-    `services` are as `on_target` returns them; `versions` has each service's version by series.
-    In the result, `series` maps the first number of a version to its series; `without` maps
-    packages without a successor to the reason; `unread` has directories our units do not read.
+    `services` are as `adapt_to_target` returns them; `versions` has each service's version by
+    series. In the result, `series` maps the first number of a version to its series; `without`
+    maps packages without a successor to the reason; `unread` has directories our units do not read.
     """
     rows = {}
     for service in (s for s in services if s.adopts):

@@ -54,7 +54,7 @@ def _is_for(header: bytes, architecture: str) -> bool:
     return (header[4], header[5], machine) == MACHINES[architecture] and kind in {PROGRAM, SHARED}
 
 
-def libraries(
+def find_libraries(
     binaries: Sequence[Path], root: Path, work: Path, build_root: Root | None = None
 ) -> tuple[str, ...]:
     """Return the Depends relations dpkg-shlibdeps finds for `binaries`.

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from builder.debs import elf, licences, pack, tree
-from builder.debs.debian import is_lower, transition
-from builder.debs.versions import debian_version, full_version, relations
+from builder.debs.debian import describe_transition, is_lower
+from builder.debs.versions import make_full_version, translate_specifier, translate_version
 from builder.files import sha256_text
 from builder.model import graph
 from builder.model.values import LintianOverride
@@ -65,12 +65,12 @@ class Package:
     @property
     def version(self) -> str:
         """The full Debian version."""
-        return self.at(self.revision)
+        return self.make_version(self.revision)
 
-    def at(self, revision: int) -> str:
+    def make_version(self, revision: int) -> str:
         """Return the full Debian version of another revision."""
         layers = (patch.layer for patch in self.patches)
-        return full_version(self.upstream, self.target.release, revision, self.epoch, layers)
+        return make_full_version(self.upstream, self.target.release, revision, self.epoch, layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Context:
         """The tree's site-packages, as an absolute path on a node."""
         return f"{self.series.tree}/lib/python{self.target.python_minor}/site-packages"
 
-    def left_out(self, distribution: str) -> tuple[str, ...]:
+    def list_excluded(self, distribution: str) -> tuple[str, ...]:
         """Return which paths of a distribution's wheel are not packaged, relative to the tree."""
         site = self.site.removeprefix(f"{self.series.tree}/")
         rows = self.exclude.get(canonicalize_name(distribution), ())
@@ -118,12 +118,12 @@ class Context:
         """The directories searched for templates of the package that owns the interpreter."""
         return ("base-python2", "base") if self.target.is_python2 else ("base",)
 
-    def base_template(self, name: str) -> str:
+    def find_base_template(self, name: str) -> str:
         """Return the first existing template of that package, relative to `templates`."""
         paths = (f"{room}/{name}.j2" for room in self.base_rooms)
         return next(path for path in paths if (self.templates / path).exists())
 
-    def recipe(self) -> str:
+    def hash_recipe(self) -> str:
         """Return a checksum of everything but a package's own data that decides its bits."""
         parts = [
             f.read_text(encoding="utf-8")
@@ -136,12 +136,12 @@ class Context:
         )
 
 
-def package_name(context: Context, distribution: str) -> str:
+def name_package(context: Context, distribution: str) -> str:
     """Return the package name of a distribution: `openstack-2026.1-oslo-config`."""
     return f"{context.prefix}{canonicalize_name(distribution)}"
 
 
-def depends(
+def translate_requirements(
     context: Context, requirements: Iterable[Requirement], epochs: Mapping[str, int]
 ) -> tuple[str, ...]:
     """Translate requirements (markers already applied) to Debian relations.
@@ -151,21 +151,24 @@ def depends(
     rows: dict[str, None] = {}
     for requirement in requirements:
         name = canonicalize_name(requirement.name)
-        package = package_name(context, name)
+        package = name_package(context, name)
         found = [
             text
             for specifier in sorted(requirement.specifier, key=str)
-            for text in relations(package, specifier, epochs.get(name, 0))
+            for text in translate_specifier(package, specifier, epochs.get(name, 0))
         ]
         rows.update(dict.fromkeys(found or [package]))
     return tuple(rows)
 
 
-def depends_on_members(context: Context, members: Iterable[Distribution]) -> tuple[str, ...]:
+def list_floors(context: Context, members: Iterable[Distribution]) -> tuple[str, ...]:
     """Return the relations to distributions at least at their locked version."""
-    return tuple(
-        f"{package_name(context, d.name)} (>= {debian_version(d.version)})" for d in members
-    )
+    return tuple(_make_floor(context, d) for d in members)
+
+
+def _make_floor(context: Context, distribution: Distribution, epoch: int = 0) -> str:
+    version = translate_version(distribution.version, epoch)
+    return f"{name_package(context, distribution.name)} (>= {version})"
 
 
 def plan(  # noqa: PLR0917 - what a lock leaves open
@@ -182,21 +185,24 @@ def plan(  # noqa: PLR0917 - what a lock leaves open
     the command line client depends on. The code of a service comes from its source package.
     `built` has, for each wheel built here, a checksum of what decides its bits.
     """
-    known = graph.by_name(lock)
-    rows = [_base(context)]
+    known = graph.index_by_name(lock)
+    rows = [_make_base(context)]
     for distribution in lock.distributions:
         if distribution.kind != "service":
-            needed = graph.requirements(distribution, (), known)
-            rows.append(_library(context, distribution, depends(context, needed, epochs)))
-    members = {service: graph.closure(lock, roots) for service, roots in closures.items()}
-    rows += _closures(context, members, epochs)
+            needed = graph.expand_requirements(distribution, (), known)
+            depends = translate_requirements(context, needed, epochs)
+            rows.append(_make_library(context, distribution, depends))
+    members = {service: graph.find_closure(lock, roots) for service, roots in closures.items()}
+    rows += _make_closures(context, members, epochs)
     if members_of_client := [known[canonicalize_name(c)] for c in clients]:
-        rows += _clients(context, members_of_client)
-    recipe = context.recipe()
-    return tuple(replace(row, inputs=_inputs(context, row, recipe, built)) for row in rows)
+        rows += _make_clients(context, members_of_client)
+    recipe = context.hash_recipe()
+    return tuple(replace(row, inputs=_hash_inputs(context, row, recipe, built)) for row in rows)
 
 
-def shared(context: Context, package: Package, files: Iterable[tree.Shared]) -> Package:
+def add_shared_relations(
+    context: Context, package: Package, files: Iterable[tree.Shared]
+) -> Package:
     """Return a package with relations to others that have identical files.
 
     The owner of such a file takes it over from packages made before that was known
@@ -207,28 +213,28 @@ def shared(context: Context, package: Package, files: Iterable[tree.Shared]) -> 
     if not mine:
         return package
     rows = {**package.relations}
-    owners = dict.fromkeys(package_name(context, s.owner) for s in mine if name in s.others)
+    owners = dict.fromkeys(name_package(context, s.owner) for s in mine if name in s.others)
     named = {text.split(" ")[0] for text in rows.get("Depends", ())}
     rows["Depends"] = (*rows.get("Depends", ()), *(o for o in owners if o not in named))
-    others = sorted({package_name(context, n) for s in mine if name == s.owner for n in s.others})
+    others = sorted({name_package(context, n) for s in mine if name == s.owner for n in s.others})
     if others:
         rows["Replaces"] = (*rows.get("Replaces", ()), *others)
     inputs = sha256_text(package.inputs, *(repr(s) for s in mine))
     return replace(package, relations=rows, inputs=inputs)
 
 
-def _inputs(context: Context, package: Package, recipe: str, built: Mapping[str, str]) -> str:
+def _hash_inputs(context: Context, package: Package, recipe: str, built: Mapping[str, str]) -> str:
     row = package.distribution
     source = built.get(row.name, row.artifacts[0].sha256) if row else ""
     control = (package.name, package.upstream, package.summary, *package.description)
     needs = [f"{k}: {', '.join(v)}" for k, v in package.relations.items()]
     own = (package.homepage, str(package.links), str(package.lintian))
     patches = [f"{p.name}: {p.description}{p.layer and f' ({p.layer})'}" for p in package.patches]
-    exclude = [f"exclude: {e}" for e in context.left_out(row.name)] if row else []
+    exclude = [f"exclude: {e}" for e in context.list_excluded(row.name)] if row else []
     return sha256_text(recipe, source, *control, *needs, *own, *patches, *exclude)
 
 
-def _base(context: Context) -> Package:
+def _make_base(context: Context) -> Package:
     minor = context.target.python_minor
     return Package(
         name=context.base,
@@ -241,13 +247,13 @@ def _base(context: Context) -> Package:
             f"of OpenStack {context.series.id} runs; its interpreter is Debian's python{minor}.",
             "This package compiles the modules of the others when they are installed.",
         ),
-        relations={"Depends": _interpreter(context.target)},
+        relations={"Depends": _list_python_depends(context.target)},
         inputs="",
-        links=tree.base_links(context),
+        links=tree.list_base_links(context),
     )
 
 
-def _interpreter(target: Target) -> tuple[str, ...]:
+def _list_python_depends(target: Target) -> tuple[str, ...]:
     """Return the Depends on Debian's Python; for Python 3, also on the version of python3."""
     minor = target.python_minor
     if target.is_python2:
@@ -257,10 +263,10 @@ def _interpreter(target: Target) -> tuple[str, ...]:
     return (f"python{minor}", f"python3 (>= {minor}~)", newest, "netbase")
 
 
-def _library(context: Context, distribution: Distribution, needed: tuple[str, ...]) -> Package:
-    summary = _synopsis(distribution.summary or distribution.name)
+def _make_library(context: Context, distribution: Distribution, needed: tuple[str, ...]) -> Package:
+    summary = _make_synopsis(distribution.summary or distribution.name)
     return Package(
-        name=package_name(context, distribution.name),
+        name=name_package(context, distribution.name),
         series=context.series,
         target=context.target,
         upstream=distribution.version,
@@ -275,22 +281,22 @@ def _library(context: Context, distribution: Distribution, needed: tuple[str, ..
         inputs="",
         homepage=distribution.homepage,
         distribution=distribution,
-        lintian=_lintian(context, distribution.name),
+        lintian=_select_lintian_overrides(context, distribution.name),
         patches=context.patches.get(canonicalize_name(distribution.name), ()),
     )
 
 
-def _lintian(context: Context, distribution: str) -> tuple[LintianOverride, ...]:
+def _select_lintian_overrides(context: Context, distribution: str) -> tuple[LintianOverride, ...]:
     names = ("*", canonicalize_name(distribution))
     return tuple(o for o in context.lintian if canonicalize_name(o.distribution.strip()) in names)
 
 
-def _synopsis(text: str) -> str:
+def _make_synopsis(text: str) -> str:
     """Return a summary as one clean line (Debian policy 3.4.1)."""
     return re.sub(r"\s+", " ", text).strip().rstrip(".") or "Python distribution"
 
 
-def _closures(
+def _make_closures(
     context: Context, members: Mapping[str, Mapping[str, Distribution]], epochs: Mapping[str, int]
 ) -> list[Package]:
     """Return a package per service, and one for what all services share.
@@ -299,7 +305,7 @@ def _closures(
     """
     floors = {
         service: {
-            f"{package_name(context, n)} (>= {debian_version(d.version, epochs.get(n, 0))})": None
+            _make_floor(context, d, epochs.get(n, 0)): None
             for n, d in found.items()
             if d.kind != "service"
         }
@@ -307,14 +313,14 @@ def _closures(
     }
     shared = [f for f in next(iter(floors.values()), {}) if all(f in x for x in floors.values())]
     common = f"{context.prefix}closure-common"
-    rows = [_closure(context, common, "every service", (context.base, *shared))]
+    rows = [_make_closure(context, common, "every service", (context.base, *shared))]
     for service, wanted in floors.items():
         own = (common, *(f for f in wanted if f not in shared))
-        rows.append(_closure(context, f"{context.prefix}closure-{service}", service, own))
+        rows.append(_make_closure(context, f"{context.prefix}closure-{service}", service, own))
     return rows
 
 
-def _closure(context: Context, name: str, users: str, depends: tuple[str, ...]) -> Package:
+def _make_closure(context: Context, name: str, users: str, depends: tuple[str, ...]) -> Package:
     return Package(
         name=name,
         series=context.series,
@@ -330,20 +336,20 @@ def _closure(context: Context, name: str, users: str, depends: tuple[str, ...]) 
     )
 
 
-def _clients(context: Context, members: Sequence[Distribution]) -> list[Package]:
+def _make_clients(context: Context, members: Sequence[Distribution]) -> list[Package]:
     """Return the client, and the transitional packages that lead to it from Debian's.
 
     Both have /usr/bin/openstack. If Debian's version is later, they exclude each other.
     """
     main = members[0]
-    version = debian_version(main.version)
+    version = translate_version(main.version)
     if not is_lower("python-openstackclient", version, context.target):
-        return [_client(context, members, "python3-openstackclient")]
+        return [_make_client(context, members, "python3-openstackclient")]
     older = f"python3-openstackclient (<< {version}~)"
-    return [_client(context, members, older), *_successors_of_client(context, main)]
+    return [_make_client(context, members, older), *_make_client_successors(context, main)]
 
 
-def _successors_of_client(context: Context, main: Distribution) -> list[Package]:
+def _make_client_successors(context: Context, main: Distribution) -> list[Package]:
     return [
         Package(
             name=successor.name,
@@ -351,7 +357,7 @@ def _successors_of_client(context: Context, main: Distribution) -> list[Package]
             target=context.target,
             upstream=main.version,
             summary="OpenStack command line client - transitional package",
-            description=tuple(textwrap.wrap(transition(successor), 78)),
+            description=tuple(textwrap.wrap(describe_transition(successor), 78)),
             relations={"Depends": successor.to, "Breaks": successor.breaks},
             inputs="",
             homepage=main.homepage,
@@ -361,7 +367,7 @@ def _successors_of_client(context: Context, main: Distribution) -> list[Package]
     ]
 
 
-def _client(context: Context, members: Sequence[Distribution], other: str) -> Package:
+def _make_client(context: Context, members: Sequence[Distribution], other: str) -> Package:
     main = members[0]
     return Package(
         name="openstackclient",
@@ -374,7 +380,7 @@ def _client(context: Context, members: Sequence[Distribution], other: str) -> Pa
             f"OpenStack {context.series.id}.",
         ),
         relations={
-            "Depends": depends_on_members(context, members),
+            "Depends": list_floors(context, members),
             "Breaks": (other,),
             "Replaces": (other,),
         },
@@ -410,13 +416,13 @@ def build(
         elif wheel is not None:
             laid = tree.unpack(context, wheel, root)
         if package.name == context.base:
-            _base_files(context, root)
+            _lay_base(context, root)
         else:
             tree.lay_links(package.links, root)
         binaries = [root / file for file in laid.binaries] if laid else []
-        needed = elf.libraries(binaries, root, Path(name), build_root) if binaries else ()
-        _documentation(context, package, wheel, root)
-        _control(context, package, wheel, root, needed, bool(binaries))
+        needed = elf.find_libraries(binaries, root, Path(name), build_root) if binaries else ()
+        _write_documentation(context, package, wheel, root)
+        _write_control(context, package, wheel, root, needed, bool(binaries))
         architecture = context.target.architecture if binaries else "all"
         version = package.version.split(":", 1)[-1]
         deb = output / f"{package.name}_{version}_{architecture}.deb"
@@ -425,14 +431,16 @@ def build(
     return deb
 
 
-def _base_files(context: Context, root: Path) -> None:
+def _lay_base(context: Context, root: Path) -> None:
     """Lay out the package that owns the tree's interpreter."""
     tree.lay_base(context, root)
     for name, mode in (("triggers", 0o644), ("postinst", 0o755), ("prerm", 0o755)):
         tree.write_base(context, name, root / "DEBIAN" / name, mode)
 
 
-def _documentation(context: Context, package: Package, wheel: Wheel | None, root: Path) -> None:
+def _write_documentation(
+    context: Context, package: Package, wheel: Wheel | None, root: Path
+) -> None:
     folder = root / "usr/share/doc" / package.name
     folder.mkdir(parents=True)
     values = licences.describe(root / context.site.lstrip("/"), wheel)
@@ -467,7 +475,7 @@ def _documentation(context: Context, package: Package, wheel: Wheel | None, root
         path.write_text(text, encoding="utf-8")
 
 
-def _control(  # noqa: PLR0917 - the parts of one package
+def _write_control(  # noqa: PLR0917 - the parts of one package
     context: Context,
     package: Package,
     wheel: Wheel | None,
@@ -495,11 +503,11 @@ def _control(  # noqa: PLR0917 - the parts of one package
     )
     (root / "DEBIAN/control").write_text(text, encoding="utf-8")
     if wheel is not None:
-        _prerm(context, root)
+        _write_prerm(context, root)
     pack.write_md5sums(root, files)
 
 
-def _prerm(context: Context, root: Path) -> None:
+def _write_prerm(context: Context, root: Path) -> None:
     site = root / context.site.lstrip("/")
     entries = sorted(site.iterdir()) if site.is_dir() else []
     directories = [

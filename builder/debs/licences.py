@@ -53,25 +53,25 @@ def describe(site: Path, wheel: Wheel | None) -> dict[str, object]:
     metadata = email.message_from_string(
         (info / "METADATA").read_text(errors="replace", encoding="utf-8")
     )
-    texts = {p: p.read_text(errors="replace", encoding="utf-8") for p in _licence_files(info)}
-    name, common = _licence(metadata, texts)
+    texts = {p: p.read_text(errors="replace", encoding="utf-8") for p in _find_licence_files(info)}
+    name, common = _identify_licence(metadata, texts)
     source = wheel.source or wheel.path
     return {
         "distribution": wheel.distribution.name,
         "file": source.name,
         "sha256": wheel.distribution.artifacts[0].sha256,
-        "holders": _holders(metadata, texts),
+        "holders": _render_holders(metadata, texts),
         "license": common or re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-") or "as-published",
-        "text": _text(texts, common),
+        "text": _render_text(texts, common),
         "common": common,
     }
 
 
-def _licence_files(info: Path) -> list[Path]:
+def _find_licence_files(info: Path) -> list[Path]:
     return sorted(p for p in info.rglob("*") if p.is_file() and FILES.search(p.name))
 
 
-def _licence(metadata: Message, texts: dict[Path, str]) -> tuple[str, str]:
+def _identify_licence(metadata: Message, texts: dict[Path, str]) -> tuple[str, str]:
     """Return the licence's short name, and its file in /usr/share/common-licenses, if any."""
     classifiers = [
         c.rsplit("::", 1)[1].strip()
@@ -91,7 +91,7 @@ def _licence(metadata: Message, texts: dict[Path, str]) -> tuple[str, str]:
     return name[:60], "Apache-2.0" if apache else ""
 
 
-def _holders(metadata: Message, texts: dict[Path, str]) -> str:
+def _render_holders(metadata: Message, texts: dict[Path, str]) -> str:
     """Return the copyright lines of the licence files, or else the author in the metadata."""
     found: dict[str, None] = {}
     for text in texts.values():
@@ -102,10 +102,10 @@ def _holders(metadata: Message, texts: dict[Path, str]) -> str:
     if not found:
         author = metadata["Author"] or metadata["Author-email"] or metadata["Maintainer-email"]
         found[re.sub(r"\s+", " ", author or f"the authors of {metadata['Name']}").strip()] = None
-    return "\n ".join(_printed(holder) for holder in found)
+    return "\n ".join(_strip_hidden(holder) for holder in found)
 
 
-def _text(texts: dict[Path, str], common: str) -> list[str]:
+def _render_text(texts: dict[Path, str], common: str) -> list[str]:
     """Return the licence's text as the lines of a field (policy 5.6.13); ` .` is an empty line."""
     lines: list[str] = []
     for path, text in texts.items():
@@ -115,9 +115,9 @@ def _text(texts: dict[Path, str], common: str) -> list[str]:
         else:
             lines += text.replace("\f", "\n").splitlines()
     lines = lines or ["The distribution names its licence but does not include its text."]
-    return [_printed(line).rstrip() or "." for line in lines]
+    return [_strip_hidden(line).rstrip() or "." for line in lines]
 
 
-def _printed(line: str) -> str:
+def _strip_hidden(line: str) -> str:
     """Return a line without characters that move the cursor or reorder the text."""
     return "".join(c for c in line if c == "\t" or unicodedata.category(c) not in HIDDEN)

@@ -27,7 +27,7 @@ OPTIONS = ".options.json"
 FORMAT = 2  # increase it when an older openstack-node would misread the file
 
 
-def manifest(
+def make_manifest(
     service: Service,
     series: Series,
     *,
@@ -61,20 +61,20 @@ def manifest(
         "directory": f"/etc/{service.name}",
         "configs": [{"live": path, "pristine": pristine[path]} for path in live],
         "options": f"{SERVICES}/{service.name}{OPTIONS}",
-        "units": [_unit(service, daemon, live, fill) for daemon in service.daemons],
+        "units": [_describe_unit(service, daemon, live, fill) for daemon in service.daemons],
         "chosen": [f"{d.name}.service" for d in service.daemons if d.only_if],
         "upgrade_check": list(service.node.upgrade_check),
-        "schemas": [_schema(s) for s in service.schemas],
-        "setup": [_entry(s) for s in service.setup],
+        "schemas": [_describe_schema(s) for s in service.schemas],
+        "setup": [_make_table(s) for s in service.setup],
         "negotiated_by": service.node.negotiated_by,
-        "upgrade": [_entry(u) for u in service.upgrade],
-        "settings": [_entry(s) for s in service.settings],
-        "dynamic": [_entry(d) for d in service.dynamic],
-        "records": [_entry(r) for r in service.records],
+        "upgrade": [_make_table(u) for u in service.upgrade],
+        "settings": [_make_table(s) for s in service.settings],
+        "dynamic": [_make_table(d) for d in service.dynamic],
+        "records": [_make_table(r) for r in service.records],
     }
 
 
-def _unit(
+def _describe_unit(
     service: Service, daemon: Daemon, live: Sequence[str], fill: Callable[[str], str]
 ) -> Mapping[str, object]:
     """Return a daemon's unit, and every file it reads whose changes take effect on a restart.
@@ -112,23 +112,23 @@ def _unit(
     }
 
 
-def _schema(schema: Schema) -> Mapping[str, object]:
+def _describe_schema(schema: Schema) -> Mapping[str, object]:
     """Return a schema, with its heads only if its revisions do not determine them."""
-    return {k: v for k, v in _entry(schema).items() if k != "heads" or v}
+    return {k: v for k, v in _make_table(schema).items() if k != "heads" or v}
 
 
-def _entry(value: object) -> Mapping[str, object]:
+def _make_table(value: object) -> Mapping[str, object]:
     """Return a dataclass as a table, without the fields that limit it to certain series."""
     fields = dataclasses.fields(value)  # type: ignore[arg-type]
     rows = {f.name: getattr(value, f.name) for f in fields if f.name not in {"since", "until"}}
-    return {k: _value(v) for k, v in rows.items()}
+    return {k: _convert_value(v) for k, v in rows.items()}
 
 
-def _value(value: object) -> object:
+def _convert_value(value: object) -> object:
     if dataclasses.is_dataclass(value):
-        return _entry(value)
+        return _make_table(value)
     if isinstance(value, tuple):
-        return [_value(v) for v in value]
+        return [_convert_value(v) for v in value]
     return dict(value) if isinstance(value, Mapping) else value
 
 

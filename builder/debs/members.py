@@ -63,16 +63,16 @@ class Source(WheelFile):
         self.members = [i for i in archive.infolist() if not i.filename.endswith("/")]
         self.names = [i.filename for i in self.members]
         archives.check_files(path, self.names)
-        self.info = self._info()
+        self.info = self._find_dist_info()
         try:
             self._check_wheel()
             self._check_metadata()
             self._check_record()
-            self.programs = self._programs()
+            self.programs = self._read_programs()
         except archives.UNREADABLE as error:
-            raise self.unreadable(error) from error
+            raise self.unreadable_error(error) from error
         for name in self.names:
-            self._placed(name)
+            self._locate(name)
 
     @property
     def dist_info_dir(self) -> str:
@@ -99,7 +99,7 @@ class Source(WheelFile):
         """
         for item in self.members:
             self.current = item.filename
-            scheme, rest = self._placed(item.filename)
+            scheme, rest = self._locate(item.filename)
             place = f"{self.homes[scheme]}/{rest}".lstrip("/")
             if self.is_left_out(place):
                 self.left_out.append(place)
@@ -125,51 +125,53 @@ class Source(WheelFile):
             for pattern in self.patterns
         )
 
-    def _placed(self, name: str) -> tuple[str, str]:
+    def _locate(self, name: str) -> tuple[str, str]:
         """Return a member's scheme (`root` outside any .data), and its path there."""
         top, _, rest = name.partition("/")
         if {"", "."} & set(name.split("/")):
-            raise self._wrong(f"the name of the member {archives.quoted(name)} has an empty part")
+            raise self._wheel_error(
+                f"the name of the member {archives.quoted(name)} has an empty part"
+            )
         if not top.endswith(".data"):
             return "root", name
         scheme, _, below = rest.partition("/")
         if scheme not in SCHEMES or not below:
-            raise self._wrong(
+            raise self._wheel_error(
                 f"the member {archives.quoted(name)} belongs to no scheme of a .data directory "
                 f"({', '.join(SCHEMES)})"
             )
         return scheme, below
 
-    def unreadable(self, error: Exception) -> BuildError:
+    def unreadable_error(self, error: Exception) -> BuildError:
         """Return a BuildError that names the member being read, if any."""
         where = f"the member {archives.quoted(self.current)}: " if self.current else ""
-        return self._wrong(f"not a usable wheel: {where}{archives.shown(error)}")
+        return self._wheel_error(f"not a usable wheel: {where}{archives.shown(error)}")
 
-    def _wrong(self, text: str) -> BuildError:
+    def _wheel_error(self, text: str) -> BuildError:
         return BuildError(f"{self.path.name}: {text}")
 
     def _read(self, filename: str) -> bytes:
         return archives.text_of(self._zipfile, f"{self.info}/{filename}")
 
-    def _info(self) -> str:
+    def _find_dist_info(self) -> str:
         tops = {name.split("/", 1)[0] for name in self.names}
         infos = sorted(top for top in tops if top.endswith(".dist-info"))
         if len(infos) != 1:
             found = f": {', '.join(infos)}" if infos else ""
-            raise self._wrong(f"expected one .dist-info directory, got {len(infos)}{found}")
+            raise self._wheel_error(f"expected one .dist-info directory, got {len(infos)}{found}")
         name = canonicalize_name(infos[0].removesuffix(".dist-info"))
         if not f"{name}-".startswith(f"{canonicalize_name(self.distribution)}-"):
-            raise self._wrong(f"its .dist-info is for something else: {infos[0]}")
+            raise self._wheel_error(f"its .dist-info is for something else: {infos[0]}")
         for needed in NEEDED:
             if f"{infos[0]}/{needed}" not in self.names:
-                raise self._wrong(f"it has no {infos[0]}/{needed}")
+                raise self._wheel_error(f"it has no {infos[0]}/{needed}")
         return infos[0]
 
     def _check_wheel(self) -> None:
         self.current = f"{self.info}/WHEEL"
         version = email.message_from_bytes(self._read("WHEEL"))["Wheel-Version"]
         if not str(version or "").startswith("1."):
-            raise self._wrong(
+            raise self._wheel_error(
                 f"its Wheel-Version is {archives.shown(version)}; only version 1 is supported"
             )
 
@@ -179,13 +181,13 @@ class Source(WheelFile):
         fields = email.message_from_string(self._read("METADATA").decode(errors="replace"))
         name, version = (str(fields[key] or "").strip() for key in ("Name", "Version"))
         if canonicalize_name(name) != canonicalize_name(self.distribution):
-            raise self._wrong(f"its METADATA has the name {archives.quoted(name)}")
+            raise self._wheel_error(f"its METADATA has the name {archives.quoted(name)}")
         try:
             same = "_" in self.version or Version(version) == Version(self.version)
         except InvalidVersion:
             same = bool(version)  # older than PEP 440: nothing to compare
         if not same:
-            raise self._wrong(f"its METADATA has the version {archives.quoted(version)}")
+            raise self._wheel_error(f"its METADATA has the version {archives.quoted(version)}")
 
     def _check_record(self) -> None:
         self.current = f"{self.info}/RECORD"
@@ -194,9 +196,11 @@ class Source(WheelFile):
                 if not (row[0] and SHA256_ROW.fullmatch(f"{row[1]},{row[2]}")):
                     RecordEntry.from_elements(*row)
         except InvalidRecordEntry as error:
-            raise self._wrong(f"{self.current} is malformed: {archives.shown(error)}") from error
+            raise self._wheel_error(
+                f"{self.current} is malformed: {archives.shown(error)}"
+            ) from error
 
-    def _programs(self) -> dict[str, str]:
+    def _read_programs(self) -> dict[str, str]:
         """Return the scripts in entry_points.txt: name to `module:attribute`."""
         name = f"{self.info}/entry_points.txt"
         if name not in self.names:
@@ -209,13 +213,13 @@ class Source(WheelFile):
             elif line and line[0] not in "#;":
                 key, equals, value = (part.strip() for part in line.partition("="))
                 if not (section and key and equals):
-                    raise self._wrong(
+                    raise self._wheel_error(
                         f"line {number} of {name} is malformed: {archives.shown(line)}"
                     )
                 if section in SCRIPT_SECTIONS:
                     target = OBJECT.fullmatch(value)
                     if not PROGRAM.fullmatch(key) or not target:
-                        raise self._wrong(
+                        raise self._wheel_error(
                             f"the program {archives.shown(line)!r} of {name} is not of the form "
                             "NAME = MODULE:FUNCTION"
                         )

@@ -30,7 +30,7 @@ PROGRAMS = ("held-units", "schema-gate", "serve-wsgi", "start-gate", "start-unit
 SCRIPTS = ("postinst", "prerm")
 
 
-def node_package(
+def make_node_package(
     series: Series,
     target: Target,
     templates: Path,

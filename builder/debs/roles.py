@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.debs.plain import Plain, paragraphs
+from builder.debs.plain import Plain, wrap_paragraphs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FIELDS = ("depends", "recommends", "suggests")
 
 
-def role_packages(
+def make_role_packages(
     roles: Iterable[Package],
     series: Series,
     target: Target,
@@ -37,7 +37,7 @@ def role_packages(
             continue
         values = {
             "summary": role.summary,
-            "description": paragraphs(role.description),
+            "description": wrap_paragraphs(role.description),
             "relations": {name.capitalize(): getattr(role, name) for name in FIELDS},
         }
         found.append(Plain(role.name, templates / "roles", series, target, {}, values))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stdeb.util import debianize_name
 
 
-def binary_name(distribution: str) -> str:
+def name_binary(distribution: str) -> str:
     """Return the name of a distribution as part of a Debian binary package's (policy 5.6.1)."""
     name: str = debianize_name(distribution)
     return name.replace(".", "-")

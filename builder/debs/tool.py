@@ -10,7 +10,7 @@ import gzip
 from typing import TYPE_CHECKING
 
 from builder import __version__
-from builder.debs.library import depends_on_members
+from builder.debs.library import list_floors
 from builder.debs.plain import Plain
 from builder.templates import render
 
@@ -33,7 +33,7 @@ SHARED = {
 MANUAL = "man/man1/build-debs.1"
 
 
-def tool_package(context: Context, dirs: Dirs, members: Sequence[Distribution]) -> Plain:
+def make_tool_package(context: Context, dirs: Dirs, members: Sequence[Distribution]) -> Plain:
     """Return the package for a suite; `members` are the distributions the program imports."""
     command = f"usr/bin/{NAME}"
     script = render(
@@ -59,7 +59,7 @@ def tool_package(context: Context, dirs: Dirs, members: Sequence[Distribution]) 
         **{f"{context.site.lstrip('/')}/builder/{p}": d for p, d in _read_program(dirs)},
         "DEBIAN/prerm": prerm.encode(),
     }
-    values = {"base": context.base, "depends": depends_on_members(context, members)}
+    values = {"base": context.base, "depends": list_floors(context, members)}
     return Plain(
         NAME,
         context.templates / ROOM,

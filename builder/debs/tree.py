@@ -90,9 +90,9 @@ class _Destination(SchemeDictionaryDestination):
     parents: set[str] = field(default_factory=set)
 
     def _path_with_destdir(self, scheme: Scheme, path: str) -> Path:
-        return Path(f"{self.destdir}{self._inside(scheme, path)}")
+        return Path(f"{self.destdir}{self._locate(scheme, path)}")
 
-    def _inside(self, scheme: Scheme, path: str) -> str:
+    def _locate(self, scheme: Scheme, path: str) -> str:
         """Return where a member goes; raise ValueError if that is outside its scheme."""
         if path.startswith("/") or ".." in path.split("/"):
             raise ValueError(f"the member {path!r} is outside it")
@@ -102,7 +102,7 @@ class _Destination(SchemeDictionaryDestination):
         self, scheme: Scheme, path: str, stream: BinaryIO, is_executable: bool
     ) -> RecordEntry:
         """Write a file, or record what would be written if its place is taken."""
-        name = self._inside(scheme, path)
+        name = self._locate(scheme, path)
         target = f"{self.destdir}{name}"
         parent = target.rpartition("/")[0]
         executable = is_executable or parent == f"{self.destdir}{self.scheme_dict['scripts']}"
@@ -112,12 +112,12 @@ class _Destination(SchemeDictionaryDestination):
                 self.parents.add(parent)
             file = open(target, "xb")  # noqa: PTH123, SIM115 - thousands of them
         except IN_THE_WAY:
-            return self._noted(name, path, stream, executable)
+            return self._note_duplicate(name, path, stream, executable)
         with file:
             digest, size = copyfileobj_with_hashing(stream, file, self.hash_algorithm)
             if executable:
                 os.fchmod(file.fileno(), 0o755)
-        self.files[name] = _digest(digest, executable)
+        self.files[name] = _add_mode(digest, executable)
         return RecordEntry(path, Hash(self.hash_algorithm, digest), size)
 
     def write_script(
@@ -127,9 +127,11 @@ class _Destination(SchemeDictionaryDestination):
         _, data = Script(name, module, attr, section).generate(self.interpreter, self.script_kind)
         return self.write_to_fs(Scheme("scripts"), name, io.BytesIO(data), is_executable=True)
 
-    def _noted(self, name: str, path: str, stream: BinaryIO, executable: bool) -> RecordEntry:
+    def _note_duplicate(
+        self, name: str, path: str, stream: BinaryIO, executable: bool
+    ) -> RecordEntry:
         digest, size = copyfileobj_with_hashing(stream, io.BytesIO(), self.hash_algorithm)
-        what = _digest(digest, executable)
+        what = _add_mode(digest, executable)
         if self.files.get(name, what) != what:
             raise ValueError(f"two of its members go to {name}, but they differ")
         if name not in self.files:
@@ -137,17 +139,17 @@ class _Destination(SchemeDictionaryDestination):
         return RecordEntry(path, Hash(self.hash_algorithm, digest), size)
 
 
-def _digest(digest: str, executable: bool) -> str:
+def _add_mode(digest: str, executable: bool) -> str:
     return f"{digest} {'755' if executable else '644'}"
 
 
-def _digest_of(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     """Return the digest of the file at a path; an empty string if there is none."""
     if not path.is_file() or path.is_symlink():
         return ""
     with path.open("rb") as stream:
         digest, _ = copyfileobj_with_hashing(stream, io.BytesIO(), "sha256")
-    return _digest(digest, os.access(path, os.X_OK))
+    return _add_mode(digest, os.access(path, os.X_OK))
 
 
 def unpack(context: Context, wheel: Wheel, root: Path) -> Laid:
@@ -169,12 +171,12 @@ def unpack(context: Context, wheel: Wheel, root: Path) -> Laid:
         # numpy's wheel contains stray byte code; installer rightly leaves it out
         warnings.filterwarnings("ignore", "Skip installing .*__pycache__", RuntimeWarning)
         source = Source(
-            archive, wheel.path, homes | {"root": homes["purelib"]}, context.left_out(name)
+            archive, wheel.path, homes | {"root": homes["purelib"]}, context.list_excluded(name)
         )
         try:
             install(source, destination, INSTALLER)
         except (InstallerError, *archives.UNREADABLE) as error:
-            raise source.unreadable(error) from error
+            raise source.unreadable_error(error) from error
     files = tuple(file.lstrip("/") for file in destination.files)
     return Laid(
         root,
@@ -208,9 +210,9 @@ def share(
     conflicts = dict[frozenset[str], list[str]]()
     for path, others in sorted(wanted.items()):
         first = holder.get(path)
-        there = _digest_of(laid[others[0]].root / path) if first else ""
+        there = _hash_file(laid[others[0]].root / path) if first else ""
         for name in (n for n in others if laid[n].again[path] != there):
-            both = frozenset({name, first or _in_the_way(path, holder) or name})
+            both = frozenset({name, first or _find_obstacle(path, holder) or name})
             conflicts.setdefault(both, []).append(path)
         same = [n for n in others if laid[n].again[path] == there]
         if first and same:
@@ -237,7 +239,7 @@ def share(
     return rows, tuple(shared), conflicts
 
 
-def _in_the_way(path: str, holder: Mapping[str, str]) -> str:
+def _find_obstacle(path: str, holder: Mapping[str, str]) -> str:
     """Return the wheel with a file where `path` needs a directory, or the other way round."""
     for other, name in holder.items():
         if other.startswith(f"{path}/") or path.startswith(f"{other}/"):
@@ -262,7 +264,7 @@ def lay_base(context: Context, root: Path) -> None:
         ("compile-modules", tree / "libexec/compile-modules", 0o755),
     ):
         write_base(context, name, path, mode)
-    lay_links(base_links(context), root)
+    lay_links(list_base_links(context), root)
 
 
 def write_base(context: Context, name: str, path: Path, mode: int) -> None:
@@ -277,12 +279,12 @@ def write_base(context: Context, name: str, path: Path, mode: int) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        render(context.templates, context.base_template(name), **values), encoding="utf-8"
+        render(context.templates, context.find_base_template(name), **values), encoding="utf-8"
     )
     path.chmod(mode)
 
 
-def base_links(context: Context) -> dict[str, str]:
+def list_base_links(context: Context) -> dict[str, str]:
     """Return the links of the tree's interpreter.
 
     Python 2.7 has no virtual environments: it recognises its own directory by os.py and

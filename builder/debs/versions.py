@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _DIGIT_AS_LETTER = str.maketrans("0123456789", "ABCDEFGHIJ")
 
 
-def debian_version(version: str | Version, epoch: int = 0) -> str:
+def translate_version(version: str | Version, epoch: int = 0) -> str:
     """Return the Debian upstream version (with `N:` if there is an epoch) of a PEP 440 version.
 
     `1.0rc1` → `1.0.0~rc1`, `1.0.dev2` → `1.0.0~~dev2`, `1.0.post3` → `1.0.0+post3`,
     `1!1.0` → `1:1.0.0`; `epoch` is added to the version's own (Debian policy 5.6.12).
     """
     v = version if isinstance(version, Version) else Version(version)
-    text = _release(v.release)
+    text = _pad_release(v.release)
     if v.pre is not None:
         text += f"~{v.pre[0]}{v.pre[1]}"
     if v.post is not None:
@@ -37,19 +37,19 @@ def debian_version(version: str | Version, epoch: int = 0) -> str:
         # 1.0.dev1 sorts before 1.0a1.dev1: two tildes if it is neither a pre- nor a post-release
         text += f"{'~' if v.pre is None and v.post is None else ''}~dev{v.dev}"
     if v.local is not None:
-        text += "+local." + ".".join(_local_segment(s) for s in v.local.split("."))
+        text += "+local." + ".".join(_translate_local_segment(s) for s in v.local.split("."))
     total = epoch + v.epoch
     return f"{total}:{text}" if total else text
 
 
-def _release(release: tuple[int, ...]) -> str:
+def _pad_release(release: tuple[int, ...]) -> str:
     numbers = list(release) + [0] * (3 - len(release))
     while len(numbers) > 3 and numbers[-1] == 0:
         numbers.pop()
     return ".".join(map(str, numbers))
 
 
-def _local_segment(segment: str) -> str:
+def _translate_local_segment(segment: str) -> str:
     # PEP 440: numbers sort above words, and words as plain strings. A tag letter orders
     # the two kinds, upper-case letters stand for digits inside a word (they sort below
     # lower-case letters, as digits do), and a final ~ sorts a word below any longer one.
@@ -58,7 +58,7 @@ def _local_segment(segment: str) -> str:
     return f"a{segment.translate(_DIGIT_AS_LETTER)}~"
 
 
-def full_version(
+def make_full_version(
     version: str | Version, release: int, revision: int, epoch: int = 0, layers: Iterable[str] = ()
 ) -> str:
     """Return upstream version and revision: `2:33.0.2-1+deb12.1` on Debian 12, revision 1.
@@ -69,16 +69,16 @@ def full_version(
     them, and below the next.
     """
     site = "".join(f"+{layer}" for layer in dict.fromkeys(filter(None, layers)))
-    return f"{debian_version(version, epoch)}-1+deb{release}.{revision}{site}"
+    return f"{translate_version(version, epoch)}-1+deb{release}.{revision}{site}"
 
 
 def split_revision(version: str) -> tuple[str, int]:
-    """Split a `full_version` into the part before our revision and the revision (0 if none)."""
+    """Split a full version into the part before our revision and the revision (0 if none)."""
     match = re.fullmatch(r"(.*\+deb\d+\.)(\d+)(?:\+[a-z0-9]+)*", version)
     return (match[1], int(match[2])) if match else (version, 0)
 
 
-def relations(  # noqa: PLR0911 - one return an operator
+def translate_specifier(  # noqa: PLR0911 - one return an operator
     package: str, specifier: Specifier, epoch: int = 0
 ) -> list[str]:
     """Return the Debian relations (to be joined by `, `) equivalent to one PEP 440 specifier.
@@ -88,12 +88,12 @@ def relations(  # noqa: PLR0911 - one return an operator
     """
     operator, text = specifier.operator, specifier.version
     if operator == "==" and text.endswith(".*"):
-        return _prefix(package, Version(text[:-2]), epoch)
+        return _translate_prefix(package, Version(text[:-2]), epoch)
     if operator == "!=" and text.endswith(".*"):
-        low, high = _prefix_bounds(Version(text[:-2]), epoch)
+        low, high = _compute_prefix_bounds(Version(text[:-2]), epoch)
         return [f"{package} (<< {low}) | {package} (>= {high})"]
     version = Version(re.sub(r"^===", "", text))
-    deb = debian_version(version, epoch)
+    deb = translate_version(version, epoch)
     above = f"{deb}.~" if version.local is None else f"{deb}+"
     match operator:
         case ">=":
@@ -111,18 +111,18 @@ def relations(  # noqa: PLR0911 - one return an operator
             return [f"{package} (<< {deb}) | {package} (>= {deb}+post~)"]
         case "~=":
             prefix = Version(f"{version.epoch}!" + ".".join(map(str, version.release[:-1])))
-            return [f"{package} (>= {deb})", _prefix(package, prefix, epoch)[1]]
+            return [f"{package} (>= {deb})", _translate_prefix(package, prefix, epoch)[1]]
     raise ValueError(f"unknown operator in {specifier}")
 
 
-def _prefix_bounds(version: Version, epoch: int) -> tuple[str, str]:
+def _compute_prefix_bounds(version: Version, epoch: int) -> tuple[str, str]:
     epoch += version.epoch
     after = (*version.release[:-1], version.release[-1] + 1)
-    bounds = (_release(r) + "~~" for r in (version.release, after))
+    bounds = (_pad_release(r) + "~~" for r in (version.release, after))
     low, high = (f"{epoch}:{b}" if epoch else b for b in bounds)
     return low, high
 
 
-def _prefix(package: str, version: Version, epoch: int) -> list[str]:
-    low, high = _prefix_bounds(version, epoch)
+def _translate_prefix(package: str, version: Version, epoch: int) -> list[str]:
+    low, high = _compute_prefix_bounds(version, epoch)
     return [f"{package} (>= {low})", f"{package} (<< {high})"]

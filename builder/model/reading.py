@@ -88,10 +88,10 @@ def build(raw: Any, cls: Any, file: str, where: Where = None) -> Any:  # noqa: A
 
     `file` and `where` are for the error's text.
     """
-    return _reader(cls)(raw, file, where)
+    return _choose_reader(cls)(raw, file, where)
 
 
-def shown(value: object) -> str:
+def describe_value(value: object) -> str:
     """Return a value for a message: its repr, cut short."""
     try:
         text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
@@ -100,7 +100,7 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
-def place(where: Where) -> str:
+def describe_place(where: Where) -> str:
     """Return a place in a file as a person reads it: `distributions[3].requires[1]`."""
     text = ""
     while where is not None:
@@ -109,52 +109,55 @@ def place(where: Where) -> str:
     return text.removeprefix(".") or "top level"
 
 
+def _mismatch_error(file: str, where: Where, expected: str, found: object) -> DataError:
+    place, value = describe_place(where), describe_value(found)
+    return DataError(f"{file}: {place}: expected {expected}, got {value}")
+
+
 @cache
-def _reader(cls: Any) -> Reader:  # noqa: ANN401
+def _choose_reader(cls: Any) -> Reader:  # noqa: ANN401
     """Return the function that turns a raw value into `cls`."""
     if dataclasses.is_dataclass(cls):
-        return _dataclass(typing.cast("type", cls))
+        return _make_dataclass_reader(typing.cast("type", cls))
     if make := _MAKERS.get(get_origin(cls)):
         return make(get_args(cls))
     if cls is str:
-        return _text(LINE)
-    return _number(COUNT) if cls is int else _scalar(cls)
+        return _make_text_reader(LINE)
+    return _make_number_reader(COUNT) if cls is int else _make_scalar_reader(cls)
 
 
-def _tuple(args: tuple[Any, ...]) -> Reader:
+def _make_tuple_reader(args: tuple[Any, ...]) -> Reader:
     length = None if args[1:] == (...,) else len(args)
     # a dataclass may contain itself, so readers are looked up when they are needed
 
     def read(raw: Any, file: str, where: Where) -> tuple[Any, ...]:  # noqa: ANN401
         if not isinstance(raw, list):
-            raise DataError(f"{file}: {place(where)}: expected a list, got {shown(raw)}")
+            raise _mismatch_error(file, where, "a list", raw)
         if length is None:
-            item = _reader(args[0])
+            item = _choose_reader(args[0])
             return tuple([item(value, file, (where, i)) for i, value in enumerate(raw)])
         if len(raw) != length:
-            raise DataError(
-                f"{file}: {place(where)}: expected a list of {length} items, got {len(raw)}"
-            )
+            raise _mismatch_error(file, where, f"a list of {length} items", len(raw))
         rows = enumerate(zip(raw, args, strict=True))
-        return tuple([_reader(a)(value, file, (where, i)) for i, (value, a) in rows])
+        return tuple([_choose_reader(a)(value, file, (where, i)) for i, (value, a) in rows])
 
     return read
 
 
-def _mapping(args: tuple[Any, ...]) -> Reader:
-    of_key, of_value = map(_reader, args)
+def _make_mapping_reader(args: tuple[Any, ...]) -> Reader:
+    of_key, of_value = map(_choose_reader, args)
 
     def read(raw: Any, file: str, where: Where) -> dict[str, Any]:  # noqa: ANN401
         if not isinstance(raw, dict):
-            raise DataError(f"{file}: {place(where)}: expected a table, got {shown(raw)}")
+            raise _mismatch_error(file, where, "a table", raw)
         return {of_key(k, file, (where, k)): of_value(v, file, (where, k)) for k, v in raw.items()}
 
     return read
 
 
-def _union(args: tuple[Any, ...]) -> Reader:
+def _make_union_reader(args: tuple[Any, ...]) -> Reader:
     # TOML has no null: an optional key is left out, so None never has to match.
-    *others, last = (_reader(a) for a in args if a is not types.NoneType)
+    *others, last = (_choose_reader(a) for a in args if a is not types.NoneType)
 
     def read(raw: Any, file: str, where: Where) -> Any:  # noqa: ANN401
         for member in others:
@@ -167,78 +170,76 @@ def _union(args: tuple[Any, ...]) -> Reader:
     return read
 
 
-def _literal(valid: tuple[Any, ...]) -> Reader:
+def _make_literal_reader(valid: tuple[Any, ...]) -> Reader:
     def read(raw: Any, file: str, where: Where) -> Any:  # noqa: ANN401
         if not isinstance(raw, str) or raw not in valid:
             words = [str(v) for v in valid]
             close = nearest(raw, words) if isinstance(raw, str) else ", ".join(words)
             raise DataError(
-                f"{file}: {place(where)}: {shown(raw)} is not valid", hint=f"nearest: {close}"
+                f"{file}: {describe_place(where)}: {describe_value(raw)} is not valid",
+                hint=f"nearest: {close}",
             )
         return raw
 
     return read
 
 
-def _annotated(args: tuple[Any, ...]) -> Reader:
+def _make_annotated_reader(args: tuple[Any, ...]) -> Reader:
     cls, rule = args
     if cls is str and isinstance(rule, Shape):
-        return _text(rule)
+        return _make_text_reader(rule)
     if cls is int and isinstance(rule, Between):
-        return _number(rule)
+        return _make_number_reader(rule)
     raise TypeError(f"{rule} is not a rule for {cls}")
 
 
-def _text(shape: Shape) -> Reader:
+def _make_text_reader(shape: Shape) -> Reader:
     match, check = shape.pattern.fullmatch, shape.check
 
     def read(raw: Any, file: str, where: Where) -> str:  # noqa: ANN401
         if not isinstance(raw, str):
-            raise DataError(f"{file}: {place(where)}: expected a string, got {shown(raw)}")
+            raise _mismatch_error(file, where, "a string", raw)
         if not match(raw) or not (check is None or check(raw)):
-            raise DataError(f"{file}: {place(where)}: expected {shape.what}, got {shown(raw)}")
+            raise _mismatch_error(file, where, shape.what, raw)
         return raw
 
     return read
 
 
-def _number(rule: Between) -> Reader:
+def _make_number_reader(rule: Between) -> Reader:
     def read(raw: Any, file: str, where: Where) -> int:  # noqa: ANN401
         # bool is a subclass of int: `jobs = true` must not pass as 1.
         if not isinstance(raw, int) or isinstance(raw, bool):
-            raise DataError(f"{file}: {place(where)}: expected an integer, got {shown(raw)}")
+            raise _mismatch_error(file, where, "an integer", raw)
         if not rule.least <= raw <= rule.most:
-            raise DataError(
-                f"{file}: {place(where)}: expected a number from {rule.least} to {rule.most}, "
-                f"got {shown(raw)}"
-            )
+            raise _mismatch_error(file, where, f"a number from {rule.least} to {rule.most}", raw)
         return raw
 
     return read
 
 
-def _scalar(cls: type) -> Reader:
+def _make_scalar_reader(cls: type) -> Reader:
     def read(raw: Any, file: str, where: Where) -> Any:  # noqa: ANN401
         if not isinstance(raw, cls):
             kind = "a boolean" if cls is bool else cls.__name__
-            raise DataError(f"{file}: {place(where)}: expected {kind}, got {shown(raw)}")
+            raise _mismatch_error(file, where, kind, raw)
         return raw
 
     return read
 
 
 _MAKERS: dict[Any, Callable[[tuple[Any, ...]], Reader]] = {
-    tuple: _tuple,
-    Mapping: _mapping,
-    Union: _union,
-    types.UnionType: _union,
-    Literal: _literal,
-    Annotated: _annotated,
+    tuple: _make_tuple_reader,
+    Mapping: _make_mapping_reader,
+    Union: _make_union_reader,
+    types.UnionType: _make_union_reader,
+    Literal: _make_literal_reader,
+    Annotated: _make_annotated_reader,
 }
 
 
 @cache
-def fields(cls: type) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+def list_fields(cls: type) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
     """Return the fields of a dataclass and their types, by key."""
     # The value modules import Mapping and the types of values only for the type checker.
     known = {**vars(shapes), "Mapping": Mapping, **vars(sys.modules[cls.__module__])}
@@ -250,32 +251,32 @@ def fields(cls: type) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
     }
 
 
-def _dataclass(cls: type) -> Reader:
-    known = fields(cls)
+def _make_dataclass_reader(cls: type) -> Reader:
+    known = list_fields(cls)
 
     def read(raw: Any, file: str, where: Where) -> Any:  # noqa: ANN401
         if not isinstance(raw, dict):
-            raise DataError(f"{file}: {place(where)}: expected a table, got {shown(raw)}")
+            raise _mismatch_error(file, where, "a table", raw)
         given = {}
         for key, value in raw.items():
             if key not in known:
                 near = nearest(key, known)
                 raise DataError(
-                    f"{file}: unknown key {place((where, key))!r}",
+                    f"{file}: unknown key {describe_place((where, key))!r}",
                     hint=f"nearest valid key: {near}",
                 )
             field, hint = known[key]
-            given[field.name] = _reader(hint)(value, file, (where, key))
+            given[field.name] = _choose_reader(hint)(value, file, (where, key))
         for key, (field, _) in known.items():
-            if field.name not in given and _needed(field):
-                raise DataError(f"{file}: {place(where)}: the key {key!r} is missing")
+            if field.name not in given and _is_required(field):
+                raise DataError(f"{file}: {describe_place(where)}: the key {key!r} is missing")
         try:
             return cls(**given)
         except ValueError as error:  # a dataclass's own check, in __post_init__
-            raise DataError(f"{file}: {place(where)}: {error}") from error
+            raise DataError(f"{file}: {describe_place(where)}: {error}") from error
 
     return read
 
 
-def _needed(field: dataclasses.Field[Any]) -> bool:
+def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

@@ -1,7 +1,7 @@
 """What a service is: the frozen values of a project file (`projects/services/<name>.toml`).
 
 To add a service, add a file. Every entry of a list may have `since` and `until`,
-series ids (`ocata`, `2025.2`), both inclusive. `Service.for_series` narrows a
+series ids (`ocata`, `2025.2`), both inclusive. `Service.narrow_to_series` narrows a
 service to one series; all later code sees only the narrowed value.
 
 Texts may contain `{tree}` (the series' Python tree on a node) and `{series}` (its id).
@@ -206,7 +206,7 @@ class File:
         """Whether an unchanged file of Debian's own package is replaced by this one."""
         return self.adopt == "replace" or (not self.adopt and bool(self.from_))
 
-    def folded(self) -> File:
+    def fold(self) -> File:
         """Return the file with its `when` entries applied."""
         folded = dataclasses.replace(self, when=())
         for when in self.when:
@@ -284,7 +284,7 @@ class Package:
     since: SeriesBound = ""
     until: SeriesBound = ""
 
-    def folded(self) -> Package:
+    def fold(self) -> Package:
         """Return the package with its `when` entries applied, its scripts in alphabetical order."""
         apart = {"description", "since", "until"}
         names = [f.name for f in dataclasses.fields(When) if f.name not in apart]
@@ -473,7 +473,7 @@ class Daemon:
                     "which would count as success"
                 )
 
-    def folded(self) -> Daemon:
+    def fold(self) -> Daemon:
         """Return the daemon with its `when` entries applied."""
         folded = dataclasses.replace(self, when=())
         for when in self.when:
@@ -488,7 +488,7 @@ class Daemon:
             )
         return folded
 
-    def chained(self, service: str) -> Daemon:
+    def chain_configs(self, service: str) -> Daemon:
         """Return the daemon with its chain of configuration files as arguments.
 
         A WSGI application gets it in the variable its project's own entry point reads.
@@ -847,7 +847,7 @@ class Service:
         """Whether the service is part of `series`; `order` is all series ids, oldest first."""
         return holds(self, series, order)
 
-    def for_series(self, series: str, order: Sequence[str]) -> Service:
+    def narrow_to_series(self, series: str, order: Sequence[str]) -> Service:
         """Return the service as it is in `series`; `order` is all series ids, oldest first.
 
         Raises DataError for a service that is not part of the series, and for entries
@@ -858,9 +858,9 @@ class Service:
         narrowed = _narrow(self, series, order)
         narrowed = dataclasses.replace(
             narrowed,
-            packages=tuple(p.folded() for p in narrowed.packages),
-            files=tuple(f.folded() for f in narrowed.files),
-            daemons=tuple(d.folded().chained(self.name) for d in narrowed.daemons),
+            packages=tuple(p.fold() for p in narrowed.packages),
+            files=tuple(f.fold() for f in narrowed.files),
+            daemons=tuple(d.fold().chain_configs(self.name) for d in narrowed.daemons),
         )
         _check_unique(self.name, series, "package", (p.name for p in narrowed.packages))
         _check_unique(self.name, series, "daemon", (d.name for d in narrowed.daemons))
@@ -880,7 +880,7 @@ class Service:
         return narrowed
 
 
-def roles_for(
+def narrow_roles(
     roles: Sequence[Package], series: str, order: Sequence[str], services: Iterable[Service] = ()
 ) -> list[Package]:
     """Return the role packages as they are in `series`; `order` is all ids, oldest first.
@@ -891,7 +891,7 @@ def roles_for(
     found = {}  # of two with the same name, the later is an overlay's
     for role in roles:
         if holds(role, series, order):
-            whole = _narrow(role, series, order).folded()
+            whole = _narrow(role, series, order).fold()
             joined = tuple(p.name for p in packages if role.name in p.roles)
             found[role.name] = dataclasses.replace(whole, depends=(*whole.depends, *joined))
     return list(found.values())

@@ -48,12 +48,12 @@ if TYPE_CHECKING:
     )
 
 
-def _frozen(rows: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+def _freeze(rows: dict[Any, Any]) -> MappingProxyType[Any, Any]:
     return MappingProxyType(rows)
 
 
 # Frozen values travel to the processes that build packages.
-copyreg.pickle(MappingProxyType, lambda rows: (_frozen, (dict(rows),)))
+copyreg.pickle(MappingProxyType, lambda rows: (_freeze, (dict(rows),)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Target:
         """Whether the packages are for Python 2.7."""
         return self.python.startswith("2.")
 
-    def for_series(self, series: Series) -> Target:
+    def narrow_to_series(self, series: Series) -> Target:
         """Return the target with the one of its Pythons that the series runs on."""
         old = all(minor.startswith("2.") for minor in series.python)
         return replace(self, python=self.python2) if old and self.python2 else self

@@ -221,7 +221,7 @@ def _make_wheels(  # noqa: PLR0917 - one value per earlier stage
     Something may be missing only with --keep-going.
     """
     options = work.options
-    made, failures = wheels.wheels(
+    made, failures = wheels.provide_wheels(
         lock,
         fetched,
         options.target,
@@ -278,11 +278,11 @@ def _stage_tree(
 
 def _choose_owner(lock: Lock, names: Collection[str]) -> str:
     """Return which distribution gets a file that is the same in each: the one the others need."""
-    known = graph.by_name(lock)
+    known = graph.index_by_name(lock)
 
     def key(name: str) -> tuple[bool, int, str]:
         here = name in known
-        needs = graph.closure(lock, [name]).keys() & set(names) if here else ()
+        needs = graph.find_closure(lock, [name]).keys() & set(names) if here else ()
         return here and known[name].kind == "service", len(needs), name
 
     return min(names, key=key)
@@ -307,11 +307,11 @@ def _leave_out(work: Work, result: Result, lost: AbstractSet[str]) -> Work:
     roots = list_closure_roots(
         make_request(work.catalogue, work.options.series, work.options.target), work.lock
     )
-    closures = {n: graph.closure(work.lock, roots[n]) for n in work.services}
+    closures = {n: graph.find_closure(work.lock, roots[n]) for n in work.services}
     needed = {n: sorted(closures[n].keys() & lost) for n in closures}
     gone = {n for n in needed if needed[n] and work.service_actions[n].verb != "keep"}
     result.missing = tuple(sorted({*result.missing, *gone, *lost}))
-    out = {library.package_name(work.context, n) for n in lost}
+    out = {library.name_package(work.context, n) for n in lost}
     out |= {f"{work.context.prefix}closure-{n}" for n in gone}
     for package in work.libraries:  # closure-common comes before the closures that need it
         needs = {text.split(" ")[0] for text in package.relations.get("Depends", ())}
@@ -373,7 +373,7 @@ def _build_libraries(
                 failed.add(str(canonicalize_name(package.distribution.name)))
             step.advance(f"{package.name} {package.version}")
             result.rows.append(row)
-    lost = {library.package_name(work.context, n) for n in failed}
+    lost = {library.name_package(work.context, n) for n in failed}
     return _collect_libraries(work, lost), failed
 
 
@@ -416,7 +416,7 @@ def _try_wheels(work: Work, ready: Mapping[str, Ready], result: Result, room: Ro
     """
     options = work.options
     prefix = f"{options.series.tree.lstrip('/')}/"
-    subjects = smoke.untried(
+    subjects = smoke.select_untried(
         work.lock,
         [r.wheel for r in ready.values()],
         installed={n: _list_installed(r.laid, prefix) for n, r in ready.items()},
@@ -437,7 +437,7 @@ def _try_wheels(work: Work, ready: Mapping[str, Ready], result: Result, room: Ro
     with log.step(f"smoke tests of {len(subjects)} wheels"):
         failures = smoke.check(subjects, place, options.jobs)
     if failures and not options.keep_going:
-        raise smoke.all_of(failures)
+        raise smoke.combine_failures(failures)
     result.failures += [f.error for f in failures]
     return {f.distribution for f in failures}
 

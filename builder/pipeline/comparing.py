@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_name
 
 from builder import diff, publish
 from builder.debs.manifest import read_options
-from builder.debs.service.view import footprint
+from builder.debs.service.view import make_footprint
 from builder.pipeline.locking import read_committed_lock
 from builder.pipeline.planning import narrow_service
 
@@ -40,7 +40,7 @@ def describe_side(
         entries = listed.get(service.common, ())
         services[name] = diff.ServiceSide(
             version=versions.get(canonicalize_name(service.distribution), version),
-            footprint=footprint(service, series, target),
+            footprint=make_footprint(service, series, target),
             options=read_options(repo / entries[-1].files[0].path, name) if entries else None,
         )
     return diff.Side(series, locked.python, services, diff.list_libraries(locked))

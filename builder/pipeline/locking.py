@@ -181,7 +181,7 @@ def _restrict_request(
     wanted: resolve.Request, lock: Lock, services: Collection[str]
 ) -> resolve.Request:
     """Return the request with the services a lock has, at its versions, and the given ones."""
-    locked = graph.by_name(lock)
+    locked = graph.index_by_name(lock)
     versions = {}
     for name, version in wanted.series.versions.items():
         row = locked.get(canonicalize_name(wanted.services[name]))
@@ -203,10 +203,10 @@ def _select_other_rows(
     wanted: resolve.Request, lock: Lock, services: Collection[str]
 ) -> dict[str, Distribution]:
     """Return the rows of a lock that others than `services` need, by normalised name."""
-    locked = graph.by_name(lock)
+    locked = graph.index_by_name(lock)
     roots = [d for s, d in wanted.services.items() if s not in services]
     roots += [d.name for d in wanted.drivers if not d.services or {*d.services} - {*services}]
-    return graph.closure(lock, [r for r in roots if canonicalize_name(r) in locked])
+    return graph.find_closure(lock, [r for r in roots if canonicalize_name(r) in locked])
 
 
 def _keep_row(kept: Mapping[str, Distribution], row: Distribution) -> Distribution:
@@ -360,7 +360,7 @@ class _Source:
             return fetched.files[artifact.sha256]
         row = Distribution(name, version, "library", (), {}, (artifact,), ())
         files = Fetched({**self.builder.fetched.files, **fetched.files})
-        return dataclasses.replace(self.builder, fetched=files).wheel(row).path
+        return dataclasses.replace(self.builder, fetched=files).provide_wheel(row).path
 
 
 def open_root(
@@ -369,7 +369,7 @@ def open_root(
     """Return a build root of `target` for a run, with the packages that recipes name."""
     return roots.open_root(
         target.suite,
-        wheels.every_build_package(target, recipes),
+        wheels.list_root_packages(target, recipes),
         machine=catalogues.machine_suite(),
         cache=dirs.roots,
         area=area,
@@ -412,7 +412,7 @@ def _remove_gone(lock: Lock, wanted: resolve.Request) -> Lock:
     if not lock.asked.keys() - wanted.services.keys():
         return lock
     roots = [*wanted.services.values(), *(d.name for d in wanted.drivers)]
-    kept = graph.closure(lock, roots)
+    kept = graph.find_closure(lock, roots)
     rows = tuple(d for d in lock.distributions if canonicalize_name(d.name) in kept)
     return dataclasses.replace(lock, distributions=rows)
 
@@ -424,7 +424,7 @@ def _list_expected_versions(
 
     For a service that is not being built, this is the version it has, if any.
     """
-    locked, found = graph.by_name(lock), {}
+    locked, found = graph.index_by_name(lock), {}
     for service, distribution in wanted.services.items():
         if service in services:
             found[distribution] = wanted.series.versions[service]

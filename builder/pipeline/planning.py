@@ -15,14 +15,14 @@ from builder import cache as caches
 from builder import log, publish
 from builder.catalogue import load as catalogues
 from builder.debs import archive, debian, library, node, tool, tree
-from builder.debs.roles import role_packages
+from builder.debs.roles import make_role_packages
 from builder.debs.service import package as service_package
-from builder.debs.versions import full_version
+from builder.debs.versions import make_full_version
 from builder.errors import DataError, FetchError
 from builder.fetch import files as fetch
 from builder.files import read_regular_file, sha256_text
 from builder.model import graph
-from builder.model.service import roles_for
+from builder.model.service import narrow_roles
 from builder.pipeline.actions import Action, Known, decide
 from builder.pipeline.locking import (
     compute_epoch,
@@ -114,7 +114,7 @@ def plan(  # noqa: PLR0917 - one value per thing read before
     for service in services.values():
         name = str(canonicalize_name(service.distribution))
         exclude[name] = (*exclude.get(name, ()), *service.exclude)
-    leading_on = debian.held(catalogue.successors, series, target, order)
+    leading_on = debian.select_successors(catalogue.successors, series, target, order)
     context = library.Context(
         series,
         target,
@@ -127,8 +127,8 @@ def plan(  # noqa: PLR0917 - one value per thing read before
     )
     clients = [d.name for d in wanted.drivers if d.client]
     built = {
-        d.name: wheels.cache_key(d, lock, target, recipes.get(n), patches.get(n, ()))
-        for n, d in graph.by_name(lock).items()
+        d.name: wheels.hash_inputs(d, lock, target, recipes.get(n), patches.get(n, ()))
+        for n, d in graph.index_by_name(lock).items()
         if not d.artifacts[0].is_wheel
     }
     libraries = library.plan(
@@ -167,8 +167,8 @@ def plan(  # noqa: PLR0917 - one value per thing read before
 def narrow_service(catalogue: Catalogue, name: str, series: Series, target: Target) -> Service:
     """Return a service as it is in a series, on a target."""
     order = catalogues.order_series(catalogue)
-    narrowed = catalogue.services[name].for_series(series.id, order)
-    return debian.on_target(narrowed, catalogue.successors, series, target, order)
+    narrowed = catalogue.services[name].narrow_to_series(series.id, order)
+    return debian.adapt_to_target(narrowed, catalogue.successors, series, target, order)
 
 
 def _locate_memory(
@@ -195,7 +195,7 @@ def recall_shared(memory: Path) -> tuple[tree.Shared, ...]:
 def share_files(work: Work, shared: Sequence[tree.Shared]) -> Work:
     """Put each file that wheels share into one package, on which the others depend."""
     prefix = f"{work.options.series.tree.lstrip('/')}/"
-    names = graph.by_name(work.lock)
+    names = graph.index_by_name(work.lock)
     shared = tuple(s for s in shared if s.owner in names)
     services = {}
     for name in work.services:
@@ -205,13 +205,15 @@ def share_files(work: Work, shared: Sequence[tree.Shared]) -> Work:
         exclude = (*service.exclude, *(e for path in lost if (e := glob.escape(path))))
         services[name] = dataclasses.replace(service, exclude=exclude)
     here = {p.name for p in work.libraries}
-    libraries = tuple(library.shared(work.context, p, shared) for p in work.plain if p.name in here)
+    libraries = tuple(
+        library.add_shared_relations(work.context, p, shared) for p in work.plain if p.name in here
+    )
     return dataclasses.replace(work, services=services, libraries=libraries, shared=shared)
 
 
 def check_patched(lock: Lock, patches: Mapping[str, Sequence[Patch]]) -> None:
     """Raise DataError if a patched distribution is locked as a wheel, which cannot be patched."""
-    known = graph.by_name(lock)
+    known = graph.index_by_name(lock)
     for name in patches:
         if name not in known:
             log.warning(f"{lock.series} has patches for {name}, which is not in its lock")
@@ -224,7 +226,7 @@ def check_patched(lock: Lock, patches: Mapping[str, Sequence[Patch]]) -> None:
 
 def list_closure_roots(wanted: resolve.Request, lock: Lock) -> dict[str, list[str]]:
     """Return the roots of each locked service's closure: its distribution, and its drivers."""
-    locked = graph.by_name(lock)
+    locked = graph.index_by_name(lock)
     roots = {
         name: [distribution, *(d.name for d in wanted.drivers if name in d.services)]
         for name, distribution in wanted.services.items()
@@ -241,7 +243,7 @@ def _restrict_packages(
     left_out: Collection[str],
 ) -> tuple[library.Package, ...]:
     """Return the packages of the distributions a restricted lock still has."""
-    names = graph.by_name(lock)
+    names = graph.index_by_name(lock)
     closures = {f"{context.prefix}closure-{service}" for service in left_out}
     return tuple(
         p
@@ -267,14 +269,14 @@ def decide_actions(work: Work) -> Work:
 
     def decide_package(package: library.Package) -> Action:
         known = binaries.get(package.name, [])
-        return decide(package.name, package.inputs, package.at, known, is_cached)
+        return decide(package.name, package.inputs, package.make_version, known, is_cached)
 
     with ThreadPoolExecutor() as threads:  # cached files are read in full
         library_actions = {a.package: a for a in threads.map(decide_package, work.libraries)}
     service_actions = {}
     for name, service in work.services.items():
         version = partial(
-            full_version,
+            make_full_version,
             options.series.versions[name],
             options.target.release,
             epoch=service.epoch,
@@ -309,15 +311,15 @@ def _plan_own(work: Work, published: Mapping[str, Sequence[Known]]) -> Work:
     series, target = options.series, options.target
     upgrade = catalogues.describe_upgrade(work.catalogue, series)
     own = (
-        archive.archive_package(
+        archive.make_archive_package(
             series, target, work.public, options.url, templates, upgrade=upgrade
         ),
-        node.node_package(series, target, templates, _describe_debian(work)),
+        node.make_node_package(series, target, templates, _describe_debian(work)),
         *_choose_roles(work),
         *_choose_tool(work),
     )
     actions = (
-        decide(p.name, p.inputs(), p.version, published.get(p.name, []), lambda *_: False)
+        decide(p.name, p.hash_inputs(), p.make_version, published.get(p.name, []), lambda *_: False)
         for p in own
     )
     return dataclasses.replace(work, own=own, own_actions={a.package: a for a in actions})
@@ -328,7 +330,7 @@ def _describe_debian(work: Work) -> Mapping[str, object]:
     catalogue, series, target = work.catalogue, work.options.series, work.options.target
     services = [work.plain_services[name] for name in series.versions]
     versions = {id_: each.versions for id_, each in catalogue.series.items()}
-    return debian.known(services, catalogue.successors, versions, target)
+    return debian.describe_services(services, catalogue.successors, versions, target)
 
 
 def _choose_roles(work: Work) -> list[Plain]:
@@ -340,8 +342,8 @@ def _choose_roles(work: Work) -> list[Plain]:
     ours |= {"openstackclient", node.NAME}
     series, order = options.series, catalogues.order_series(catalogue)
     services = [work.plain_services[name] for name in series.versions]
-    roles = roles_for(catalogue.roles, series.id, order, services)
-    return role_packages(
+    roles = narrow_roles(catalogue.roles, series.id, order, services)
+    return make_role_packages(
         roles, options.series, options.target, work.dirs.templates, ours=ours, built=built
     )
 
@@ -351,9 +353,9 @@ def _choose_tool(work: Work) -> list[Plain]:
     needed = catalogues.builders_for(work.catalogue, work.options.series)
     if not needed or is_partial(work.options):
         return []
-    known = graph.by_name(work.lock)
+    known = graph.index_by_name(work.lock)
     members = [known[canonicalize_name(name)] for name in needed]
-    return [tool.tool_package(work.context, work.dirs, members)]
+    return [tool.make_tool_package(work.context, work.dirs, members)]
 
 
 def is_partial(options: Options) -> bool:
@@ -389,7 +391,7 @@ def _restrict_lock(
 ) -> Lock:
     """Return the lock without what only left-out services need."""
     roots = [r for names in closures.values() for r in names]
-    kept = graph.closure(lock, [*roots, *others])
+    kept = graph.find_closure(lock, [*roots, *others])
     rows = tuple(d for d in lock.distributions if canonicalize_name(d.name) in kept)
     return dataclasses.replace(lock, distributions=rows)
 
@@ -402,11 +404,11 @@ def list_depends(
     shared: Sequence[tree.Shared] = (),
 ) -> tuple[str, ...]:
     """Return the Depends of the package that holds a service's Python code."""
-    known = graph.by_name(lock)
+    known = graph.index_by_name(lock)
     name = canonicalize_name(service.distribution)
-    needed = graph.requirements(known[name], (), known)
-    rows = library.depends(context, needed, _list_service_epochs(catalogue, lock))
-    owners = [library.package_name(context, s.owner) for s in shared if name in s.others]
+    needed = graph.expand_requirements(known[name], (), known)
+    rows = library.translate_requirements(context, needed, _list_service_epochs(catalogue, lock))
+    owners = [library.name_package(context, s.owner) for s in shared if name in s.others]
     named = {row.split(" ")[0] for row in rows}
     return (context.base, *rows, *dict.fromkeys(o for o in owners if o not in named))
 
@@ -422,17 +424,17 @@ def _hash_service_inputs(work: Work, service: Service) -> str:
     options or policies.
     """
     name = canonicalize_name(service.distribution)
-    distribution, recipe = graph.by_name(work.lock)[name], work.recipes.get(name)
+    distribution, recipe = graph.index_by_name(work.lock)[name], work.recipes.get(name)
     patches = _find_patches(work, service)
     generators = [
         d.artifacts[0].sha256
-        for d in graph.closure(work.lock, [service.distribution]).values()
+        for d in graph.find_closure(work.lock, [service.distribution]).values()
         if d.options and d.kind != "service"
     ]
     target = work.context.target
     room = sorted((work.context.templates / "service").iterdir())
     return sha256_text(
-        wheels.cache_key(distribution, work.lock, target, recipe, patches),
+        wheels.hash_inputs(distribution, work.lock, target, recipe, patches),
         repr(service),
         *list_depends(work.context, work.catalogue, work.lock, service, work.shared),
         *generators,

@@ -41,7 +41,7 @@ def publish_suite(
     _add_remaining_rows(work, result)
     here = {*publish.list_published_sources(options.repo, suite), *packages, *result.missing}
     result.absent = tuple(sorted(set(options.series.versions) - here))
-    script = archive.bootstrap(
+    script = archive.render_bootstrap(
         options.series, options.target, signer.export_key(), options.url, work.dirs.templates
     )
     with open_scratch() as area:

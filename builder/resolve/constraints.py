@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from builder import index, web
 from builder.errors import DataError, FetchError
 from builder.model import reading
-from builder.model.shapes import requirement
+from builder.model.shapes import parse_requirement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ def parse(text: str, where: str) -> list[str]:
     for number, line in split_lines(text):
         if problem := _explain_invalid(line):
             raise DataError(
-                f"{where}:{number}: {problem}: {reading.shown(index.mask_secrets(line))}"
+                f"{where}:{number}: {problem}: {reading.describe_value(index.mask_secrets(line))}"
             )
         found.append(line)
     if not found:
@@ -112,7 +112,7 @@ def _explain_invalid(line: str) -> str:
 def _parse_requirement(line: str) -> Requirement | None:
     """Return a line as a requirement (PEP 508), None if it is not one."""
     try:
-        found = requirement(line)
+        found = parse_requirement(line)
         if found.marker:
             found.marker.evaluate({"extra": ""})
     except (ValueError, RecursionError, KeyError):

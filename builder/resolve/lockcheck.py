@@ -14,7 +14,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from builder.model import reading
-from builder.model.shapes import requirement
+from builder.model.shapes import parse_requirement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -103,18 +103,20 @@ def _explain_misplaced(artifact: Artifact, name: str, version: str) -> str:
 def _explain_invalid(text: str) -> str:
     """Return why a text is not a requirement a lock can have, or nothing."""
     try:
-        found = requirement(text)
+        found = parse_requirement(text)
     except (ValueError, RecursionError):
-        return f"expected a requirement (PEP 508), got {reading.shown(text)}"
+        return f"expected a requirement (PEP 508), got {reading.describe_value(text)}"
     if found.url or found.marker:
         part = "URL" if found.url else "marker"
-        return f"{reading.shown(text)} has a {part}: a lock has only what holds on its target"
+        return (
+            f"{reading.describe_value(text)} has a {part}: a lock has only what holds on its target"
+        )
     return ""
 
 
 def _explain_unmet(text: str, known: Mapping[str, Distribution]) -> str:
     """Return why a requirement is not met in the lock, or nothing."""
-    wanted = requirement(text)
+    wanted = parse_requirement(text)
     found = known.get(canonicalize_name(wanted.name))
     if found is None:
         return f"{wanted.name}, required by {text!r}, is not in the lock"
@@ -128,7 +130,7 @@ def _collect_extras(lock: Lock, known: Mapping[str, Distribution]) -> dict[str, 
     asked: dict[str, set[str]] = {}
     queue = deque(text for d in lock.distributions for text in d.requires)
     while queue:
-        wanted = requirement(queue.popleft())
+        wanted = parse_requirement(queue.popleft())
         name = canonicalize_name(wanted.name)
         for extra in map(canonicalize_name, wanted.extras):
             if name in known and extra not in asked.setdefault(name, set()):

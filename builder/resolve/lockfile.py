@@ -66,7 +66,7 @@ def read(path: Path) -> Lock:
         raise DataError(f"{path}: not a lock: it names no format", hint=REMEDY)
     number = raw.pop("format")
     if type(number) is not int or number != FORMAT:
-        shown = reading.shown(number)
+        shown = reading.describe_value(number)
         raise DataError(f"{path}: format {shown} is not known (this reads {FORMAT})", hint=REMEDY)
     try:
         lock: Lock = reading.build(raw, Lock, str(path))
@@ -91,7 +91,7 @@ def _refuse_duplicates(rows: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) != len(rows):
         names = [key for key, _ in rows]
         twice = next(n for n in names if names.count(n) > 1)
-        raise ValueError(f"duplicate key {reading.shown(twice)}")
+        raise ValueError(f"duplicate key {reading.describe_value(twice)}")
     return table
 
 

@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion, Version
 from builder import archives
 from builder.errors import BuildError, DataError, ResolveError
 from builder.files import open_scratch
-from builder.model.shapes import requirement
+from builder.model.shapes import parse_requirement
 from builder.model.values import Distribution, Lock
 from builder.resolve import uv as resolve
 
@@ -121,7 +121,7 @@ def _parse_pins(lines: Iterable[str], request: Request) -> dict[str, str]:
     found = {}
     for line in lines:
         try:
-            wanted = requirement(line)
+            wanted = parse_requirement(line)
             holds = wanted.marker is None or wanted.marker.evaluate({**env, "extra": ""})
         except ValueError as error:
             raise DataError(f"constraint {line!r}: {error}") from error

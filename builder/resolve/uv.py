@@ -24,7 +24,7 @@ from builder import index, web
 from builder.errors import BuildError, DataError, FetchError, ResolveError, nearest
 from builder.files import open_scratch, sha256_file, sha256_text
 from builder.model import reading
-from builder.model.shapes import URL, one_line
+from builder.model.shapes import URL, make_line
 from builder.model.values import Artifact, Distribution, Lock
 from builder.resolve import constraints as constraint_files
 from builder.run import run, uv_program
@@ -378,7 +378,7 @@ def _make_row(
         extras={},
         artifacts=artifacts,
         reason=(),
-        summary=one_line(found.metadata["Summary"] or ""),
+        summary=make_line(found.metadata["Summary"] or ""),
         homepage=_find_homepage(found),
         options=any(e.group in OPTION_GROUPS for e in found.entry_points),
     )

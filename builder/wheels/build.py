@@ -52,7 +52,7 @@ def needs_root(target: Target, suite: str) -> bool:
     return target.is_python2 or suite != target.suite
 
 
-def build_packages(lock: Lock, target: Target, recipes: Mapping[str, Recipe]) -> list[str]:
+def list_build_packages(lock: Lock, target: Target, recipes: Mapping[str, Recipe]) -> list[str]:
     """Return the Debian packages needed to build the lock's sdists."""
     wanted = {f"python{target.python_minor}", f"libpython{target.python_minor}-dev"}
     for distribution in lock.distributions:
@@ -62,7 +62,7 @@ def build_packages(lock: Lock, target: Target, recipes: Mapping[str, Recipe]) ->
     return sorted(wanted)
 
 
-def every_build_package(target: Target, recipes: Mapping[str, Recipe]) -> list[str]:
+def list_root_packages(target: Target, recipes: Mapping[str, Recipe]) -> list[str]:
     """Return the Debian packages of a root that can build everything a series may need."""
     minor = target.python_minor
     wanted = {f"python{minor}", f"libpython{minor}-dev", f"python{minor}-dev"}
@@ -72,7 +72,7 @@ def every_build_package(target: Target, recipes: Mapping[str, Recipe]) -> list[s
 
 def check_machine(lock: Lock, target: Target, recipes: Mapping[str, Recipe]) -> None:
     """Raise one MissingToolError for all Debian packages that a build on this machine lacks."""
-    absent = [p for p in build_packages(lock, target, recipes) if not _installed(p)]
+    absent = [p for p in list_build_packages(lock, target, recipes) if not _is_installed(p)]
     if absent:
         raise MissingToolError(
             f"building for {target.suite} needs Debian packages that are not installed",
@@ -81,12 +81,12 @@ def check_machine(lock: Lock, target: Target, recipes: Mapping[str, Recipe]) -> 
         )
 
 
-def _installed(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     lists = Path("/var/lib/dpkg/info")
     return any((lists / f"{package}{arch}.list").exists() for arch in ("", ":amd64"))
 
 
-def cache_key(
+def hash_inputs(
     distribution: Distribution,
     lock: Lock,
     target: Target,
@@ -103,7 +103,7 @@ def cache_key(
     )
 
 
-def wheels(
+def provide_wheels(
     lock: Lock,
     fetched: Fetched,
     target: Target,
@@ -133,7 +133,7 @@ def wheels(
         lock, fetched, target, recipes, cache, logs, epoch_seconds, root, patched=patched,
         uv_cache=area / "uv-cache" if area and root is None else None,
     )  # fmt: skip
-    absent = [d for d in sources if builder.cached(d) is None]
+    absent = [d for d in sources if builder.find_cached(d) is None]
     failures: list[BuildError] = []
     if absent:
         if target.is_python2 and area:
@@ -141,7 +141,9 @@ def wheels(
         # slowest first: compilers keep a core busy while the pure ones are built
         absent.sort(key=lambda d: canonicalize_name(d.name) not in recipes)
         with log.step("wheels", len(absent)) as step, ThreadPoolExecutor(jobs) as pool:
-            for distribution, future in [(d, pool.submit(builder.wheel, d)) for d in absent]:
+            for distribution, future in [
+                (d, pool.submit(builder.provide_wheel, d)) for d in absent
+            ]:
                 try:
                     future.result()
                     step.advance(f"{distribution.name} {distribution.version}")
@@ -149,7 +151,7 @@ def wheels(
                     failures.append(error)
     if failures and not keep_going:
         raise failures[0]
-    built = [w for d in sources if (w := builder.cached(d)) is not None]
+    built = [w for d in sources if (w := builder.find_cached(d)) is not None]
     return tuple(
         sorted(ready + built, key=lambda w: canonicalize_name(w.distribution.name))
     ), tuple(failures)
@@ -173,14 +175,14 @@ class Builder:
     """uv's cache of the build requirements; kept for one run only, as uv does not verify it."""
     patched: Mapping[str, Sequence[Patch]] = field(default_factory=dict)
 
-    def _place(self, distribution: Distribution) -> Path:
+    def _locate(self, distribution: Distribution) -> Path:
         name = canonicalize_name(distribution.name)
         recipe, changes = self.recipes.get(name), self.patched.get(name, ())
-        return self.cache / cache_key(distribution, self.lock, self.target, recipe, changes)
+        return self.cache / hash_inputs(distribution, self.lock, self.target, recipe, changes)
 
-    def cached(self, distribution: Distribution) -> Wheel | None:
+    def find_cached(self, distribution: Distribution) -> Wheel | None:
         """Return the wheel of an earlier build, if there is one and it is intact."""
-        place = self._place(distribution)
+        place = self._locate(distribution)
         if not caches.is_sound(place):
             return None
         (path,) = place.glob("*.whl")
@@ -188,12 +190,12 @@ class Builder:
         source = self.fetched.files[distribution.artifacts[0].sha256]
         return Wheel(distribution, path, checksum, built=True, source=source)
 
-    def wheel(self, distribution: Distribution) -> Wheel:
+    def provide_wheel(self, distribution: Distribution) -> Wheel:
         """Return a wheel built now or earlier; BuildError names the log of a failed build."""
-        found = self.cached(distribution)
+        found = self.find_cached(distribution)
         if found is None:
             self._build(distribution)
-            found = self.cached(distribution)
+            found = self.find_cached(distribution)
         if found is None:
             raise BuildError(f"{distribution.name}: its wheel has disappeared from {self.cache}")
         return found
@@ -205,7 +207,7 @@ class Builder:
         name = f"{distribution.name}-{distribution.version}"
         logfile = self.logs / f"{name}.wheel.log"
         logfile.unlink(missing_ok=True)
-        with caches.sealed(self._place(distribution)) as new:
+        with caches.sealed(self._locate(distribution)) as new:
             work = new.parent
             source = sdist.unpack(
                 self.fetched.files[distribution.artifacts[0].sha256], work / "source"
@@ -227,23 +229,23 @@ class Builder:
         self, distribution: Distribution, source: Path, work: Path, new: Path, logfile: Path
     ) -> None:
         """Build the wheel of the unpacked sdist `source` in `new`; both are below `work`."""
-        environment = self._environment(distribution)
+        environment = self._make_environment(distribution)
         if self.root is None:
-            argv = self._uv(uv_program(), work, work, new, str(source))
+            argv = self._prepare_uv_command(uv_program(), work, work, new, str(source))
             run(argv, env=environment, log=logfile)
             return
         output, inside = roots.BUILD / new.relative_to(work), roots.BUILD / source.relative_to(work)
         if self.tools:
             shown = {self.tools: TOOLS}
             environment |= PYTHON2_ENVIRONMENT
-            argv = self._python2(source, output)
+            argv = self._make_python2_command(source, output)
         else:
             shown = {Path(uv_program()): UV}
-            argv = self._uv(UV, work, roots.BUILD, output, ".")
+            argv = self._prepare_uv_command(UV, work, roots.BUILD, output, ".")
         argv = ["env", "-C", str(inside), *argv]
         self.root.run(argv, work, env=environment, log=logfile, shown=shown)
 
-    def _python2(self, source: Path, output: Path) -> list[str]:
+    def _make_python2_command(self, source: Path, output: Path) -> list[str]:
         """Return the command that builds `source`'s wheel in `output` with the mounted tools."""
         python = self.target.interpreter
         if not (source / "pyproject.toml").exists():
@@ -251,7 +253,9 @@ class Builder:
         isolation = ["--no-deps", "--no-index", "--no-build-isolation", "--no-cache-dir"]
         return [python, "-m", "pip", "wheel", "--wheel-dir", str(output), *isolation, "."]
 
-    def _uv(self, uv: str, work: Path, seen: Path, output: Path, source: str) -> list[str]:
+    def _prepare_uv_command(
+        self, uv: str, work: Path, seen: Path, output: Path, source: str
+    ) -> list[str]:
         """Return the `uv` command for a build in an environment of exactly the locked requirements.
 
         They are put below `work`, which the build sees as `seen`.
@@ -275,7 +279,7 @@ class Builder:
         wheel = ["--wheel", "--out-dir", str(output)]
         return [uv, "build", *wheel, *isolation, *pins, *python, source]
 
-    def _environment(self, distribution: Distribution) -> dict[str, str]:
+    def _make_environment(self, distribution: Distribution) -> dict[str, str]:
         recipe = self.recipes.get(canonicalize_name(distribution.name))
         return {
             "SOURCE_DATE_EPOCH": str(self.epoch_seconds),
@@ -319,9 +323,9 @@ def unpack_tools(builder: Builder, directory: Path) -> Builder:
     for tool in builder.lock.build:
         path = builder.fetched.files[tool.artifacts[0].sha256]
         if not tool.artifacts[0].is_wheel:
-            if builder.cached(tool) is None:
+            if builder.find_cached(tool) is None:
                 _compile_tools(builder, directory)
-            path = builder.wheel(tool).path
+            path = builder.provide_wheel(tool).path
         with archives.open_zip(path, "wheel") as archive:
             archive.extractall(directory)
     _compile_tools(builder, directory)

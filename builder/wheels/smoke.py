@@ -75,7 +75,7 @@ class Subject:
     sources: tuple[str, ...] = ()
 
 
-def _subject(
+def _make_subject(
     wheel: Wheel,
     stamp: Path,
     installed: Installed,
@@ -93,15 +93,15 @@ def _subject(
         return Subject(wheel, stamp, libraries=libraries, passed=tuple(passed))
     files = [f.removeprefix(f"{site}/") for f in installed.files if f.startswith(f"{site}/")]
     left = [f.removeprefix(f"{site}/") for f in installed.left_out if f.startswith(f"{site}/")]
-    gone, program = _gone(left), ""
-    modules = _top_level(files)
+    gone, program = _find_left_out_modules(left), ""
+    modules = _find_top_level(files)
     if wheel.distribution.kind == "service":
-        points = _entry_points(wheel.path)
+        points = _read_entry_points(wheel.path)
         wanted = {p.module for p in points if p.group != TEMPEST and not p.extras}
         # skip entry points in left-out modules (tests' options, say), but for packaged programs
         programs_left_out = {f.removeprefix("bin/") for f in installed.left_out}
         kept = {p.module for p in points if p.group in PROGRAMS and p.name not in programs_left_out}
-        modules |= {m for m in wanted if m in kept or not _within(m, gone)}
+        modules |= {m for m in wanted if m in kept or not _is_within(m, gone)}
         scripts = points.select(group="console_scripts").names
         program = next((p for p in programs if p in scripts), "")
     return Subject(
@@ -116,19 +116,19 @@ def _subject(
     )
 
 
-def _passed(recipe: Recipe, site: str) -> tuple[str, ...]:
+def _list_skipped(recipe: Recipe, site: str) -> tuple[str, ...]:
     """Return the modules and libraries (relative to the tree) that are not tried."""
     return (*recipe.not_imported, *(p.replace("{site}", site) for p in recipe.not_loaded))
 
 
-def _entry_points(wheel: Path) -> EntryPoints:
+def _read_entry_points(wheel: Path) -> EntryPoints:
     with zipfile.ZipFile(wheel) as archive:
         info = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         directory = zipfile.Path(archive, info.removesuffix("METADATA"))
         return PathDistribution(directory).entry_points
 
 
-def _top_level(names: Sequence[str]) -> set[str]:
+def _find_top_level(names: Sequence[str]) -> set[str]:
     found = set()
     for name in names:
         parts = name.split("/")
@@ -139,7 +139,7 @@ def _top_level(names: Sequence[str]) -> set[str]:
     return {name for name in found if IDENTIFIER.fullmatch(name)}
 
 
-def _gone(names: Sequence[str]) -> tuple[str, ...]:
+def _find_left_out_modules(names: Sequence[str]) -> tuple[str, ...]:
     """Return the left-out modules, except those in a left-out package."""
     modules = {
         n.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
@@ -149,11 +149,11 @@ def _gone(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(m for m in modules if m.rpartition(".")[0] not in modules))
 
 
-def _within(module: str, packages: Sequence[str]) -> bool:
+def _is_within(module: str, packages: Sequence[str]) -> bool:
     return any(f"{module}.".startswith(f"{package}.") for package in packages)
 
 
-def untried(
+def select_untried(
     lock: Lock,
     ready: Sequence[Wheel],
     *,
@@ -173,16 +173,16 @@ def untried(
     text, found = SCRIPT.read_text(encoding="utf-8"), []
     for wheel in ready:
         name = str(canonicalize_name(wheel.distribution.name))
-        closure = graph.closure(lock, [name])
+        closure = graph.find_closure(lock, [name])
         if bits.keys() >= closure.keys():
             recipe = recipes.get(name)
-            subject = _subject(
+            subject = _make_subject(
                 wheel,
                 stamps,
                 installed[name],
                 site,
                 programs=programs.get(wheel.distribution.name, ()),
-                passed=_passed(recipe, site) if recipe else (),
+                passed=_list_skipped(recipe, site) if recipe else (),
             )
             digest = sha256_text(text, repr(subject), *(f"{n} {bits[n]}" for n in closure))
             stamp = stamps / digest[:32]
@@ -236,7 +236,7 @@ def check(subjects: Sequence[Subject], place: Place, jobs: int) -> list[Failure]
     failures = []
     for one in subjects:
         distribution = one.wheel.distribution
-        if errors := _errors(one, found[distribution.name]):
+        if errors := _list_errors(one, found[distribution.name]):
             message = f"{distribution.name} {distribution.version}: its packaged files do not work"
             error = BuildError(message, details=errors, hint=f"log: {place.log}", log=place.log)
             failures.append(Failure(distribution.name, error))
@@ -254,7 +254,7 @@ class Failure:
     error: BuildError
 
 
-def all_of(failures: Sequence[Failure]) -> BuildError:
+def combine_failures(failures: Sequence[Failure]) -> BuildError:
     """Return one error that combines all of them."""
     if len(failures) == 1:
         return failures[0].error
@@ -268,18 +268,18 @@ def all_of(failures: Sequence[Failure]) -> BuildError:
     )
 
 
-def _errors(one: Subject, found: Mapping[str, Any]) -> list[str]:
+def _list_errors(one: Subject, found: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with a wheel, from the findings in the target."""
     wanted = one.wheel.distribution.version
     errors = [str(line) for line in found["errors"]]
-    if found["version"] is not None and not _same(found["version"], wanted):
+    if found["version"] is not None and not _is_same_version(found["version"], wanted):
         errors.append(f"its metadata has version {found['version']}, the lock has {wanted}")
     if one.program and not errors and wanted not in found["said"]:
         errors.append(f"{one.program} --version prints {found['said'].strip()!r}")
     return errors
 
 
-def _same(one: str, other: str) -> bool:
+def _is_same_version(one: str, other: str) -> bool:
     try:
         return Version(one) == Version(other)
     except InvalidVersion:

@@ -37,7 +37,7 @@ def packages(place):
     series = known.series["pike"]
     target = catalogue.find_target(known, series)
     assert target.suite == SUITE
-    return wheels.every_build_package(target, catalogue.recipes_for(known, series))
+    return wheels.list_root_packages(target, catalogue.recipes_for(known, series))
 
 
 def opened(cache, packages, area):

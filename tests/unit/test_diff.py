@@ -13,7 +13,7 @@ from wheelhouse import REPOSITORY, distribution, lock_of
 from builder import cli, diff
 from builder.catalogue import load as catalogue
 from builder.debs.service.texts import render
-from builder.debs.service.view import footprint
+from builder.debs.service.view import make_footprint
 from builder.errors import DataError, PublishError, UsageError
 from builder.model.values import KnownOptions, ServiceBuild
 from builder.publish import Suite
@@ -315,12 +315,12 @@ def test_what_is_said_of_a_service_is_what_its_packages_have(name, id_):
     projects = catalogue.load(REPOSITORY / "projects")
     series = projects.series[id_]
     target = catalogue.find_target(projects, series, series.targets[0])
-    service = projects.services[name].for_series(id_, catalogue.order_series(projects))
+    service = projects.services[name].narrow_to_series(id_, catalogue.order_series(projects))
     none = Path()
     version = series.versions[name]
     build = ServiceBuild(service, series, target, version, none, none, none, 1, 0)
     files = render(build, ("x",), REPOSITORY / "debian-templates")
-    said = footprint(service, series, target)
+    said = make_footprint(service, series, target)
     assert {f"debian/files.d/{unit}" for unit in said.units} == {
         path for path in files if path.endswith(".service")
     }

@@ -141,11 +141,11 @@ def test_a_patch_may_make_and_remove_files_with_any_line_ends(source, tmp_path):
 def test_a_patch_decides_the_bits_of_its_wheel_and_of_no_other():
     row = distribution("thing")
     lock = lock_of(row)
-    plain = wheels.cache_key(row, lock, BOOKWORM, None)
+    plain = wheels.hash_inputs(row, lock, BOOKWORM, None)
     keys = [
-        wheels.cache_key(row, lock, BOOKWORM, None, p) for p in ((TWO,), (THREE,), (TWO, THREE))
+        wheels.hash_inputs(row, lock, BOOKWORM, None, p) for p in ((TWO,), (THREE,), (TWO, THREE))
     ]
-    assert wheels.cache_key(row, lock, BOOKWORM, None, ()) == plain
+    assert wheels.hash_inputs(row, lock, BOOKWORM, None, ()) == plain
     assert len({plain, *keys}) == 4
 
 

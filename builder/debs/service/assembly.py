@@ -6,9 +6,9 @@ import json
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from builder.debs.manifest import OPTIONS, SERVICES, manifest
-from builder.debs.service.files import rootwraps
-from builder.debs.service.view import Binary, View, absolute
+from builder.debs.manifest import OPTIONS, SERVICES, make_manifest
+from builder.debs.service.files import list_rootwraps
+from builder.debs.service.view import Binary, View, locate_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,13 +31,13 @@ def plan_assembly(view: View, binaries: Sequence[Binary]) -> str:
             "pip": view.build.target.is_python2,
             "exclude": [e.replace("{site}", str(site)) for e in service.exclude],
         },
-        "directories": sorted(_foreign_directories(view)),
-        "files": [*_planned_files(view), *_planned_texts(view, binaries)],
+        "directories": sorted(_list_ucf_directories(view)),
+        "files": [*_plan_files(view), *_plan_texts(view, binaries)],
         "links": [
             {"path": f"debian/{p.name}/usr/bin/{s}", "target": f"{tree}/bin/{s}"}
             for p in service.packages
             for s in p.scripts
-            if s not in rootwraps(service)
+            if s not in list_rootwraps(service)
         ]
         + [
             {
@@ -50,19 +50,20 @@ def plan_assembly(view: View, binaries: Sequence[Binary]) -> str:
         "options": {
             "to": f"debian/{service.common}{SERVICES}/{service.name}{OPTIONS}",
             "from": [
-                f"debian/{f.package or service.common}{pristine.get(p := absolute(service, f), p)}"
+                f"debian/{f.package or service.common}{pristine.get(path, path)}"
                 for f in service.files
                 if f.config_generator
+                for path in [locate_file(service, f)]
             ],
         },
     }
     return json.dumps(plan, indent=1, sort_keys=True) + "\n"
 
 
-def write_manifest(view: View) -> str:
+def render_manifest(view: View) -> str:
     """Return the manifest that `openstack-node` reads for the service."""
     pristine = {c.destination: c.pristine for c in view.configs}
-    text = manifest(
+    text = make_manifest(
         view.service,
         view.build.series,
         site=view.site,
@@ -73,18 +74,18 @@ def write_manifest(view: View) -> str:
     return json.dumps(text, indent=1, sort_keys=True) + "\n"
 
 
-def _foreign_directories(view: View) -> set[str]:
+def _list_ucf_directories(view: View) -> set[str]:
     """Return other packages' directories in /etc that ucf copies to: dpkg tracks their owners."""
     own = PurePosixPath("/etc", view.service.name)
     parents = ((c.package, PurePosixPath(c.destination).parent) for c in view.configs)
     return {f"debian/{package}{p}" for package, p in parents if not p.is_relative_to(own)}
 
 
-def _planned_files(view: View) -> Iterable[Mapping[str, object]]:
+def _plan_files(view: View) -> Iterable[Mapping[str, object]]:
     service = view.service
     pristine = {c.destination: c.pristine for c in view.configs}
     for file in service.files:
-        path = absolute(service, file)
+        path = locate_file(service, file)
         package = file.package or service.common
         source = {
             "config-generator": file.config_generator,
@@ -101,26 +102,26 @@ def _planned_files(view: View) -> Iterable[Mapping[str, object]]:
             **{k: v for k, v in source.items() if v},
             "presets": presets,
         }
-    for script in rootwraps(service):
-        yield _copy(script, f"debian/{service.common}/usr/bin/{script}")
+    for script in list_rootwraps(service):
+        yield _plan_copy(script, f"debian/{service.common}/usr/bin/{script}")
 
 
-def _planned_texts(view: View, binaries: Sequence[Binary]) -> Iterable[Mapping[str, object]]:
+def _plan_texts(view: View, binaries: Sequence[Binary]) -> Iterable[Mapping[str, object]]:
     """Yield the rendered texts that are copied unchanged."""
     service, common = view.service, view.service.common
     for binary in binaries:
         overrides = f"debian/{binary.name}/usr/share/lintian/overrides/{binary.name}"
-        yield _copy(f"{binary.name}.lintian-overrides", overrides)
-    yield _copy(f"{service.name}.json", f"debian/{common}{SERVICES}/{service.name}.json")
+        yield _plan_copy(f"{binary.name}.lintian-overrides", overrides)
+    yield _plan_copy(f"{service.name}.json", f"debian/{common}{SERVICES}/{service.name}.json")
     for kind in (*(["sudoers"] if service.sudoers else []), "logrotate"):
-        yield _copy(f"{common}.{kind}", f"debian/{common}/usr/share/{common}/{kind}")
+        yield _plan_copy(f"{common}.{kind}", f"debian/{common}/usr/share/{common}/{kind}")
     for daemon in service.daemons:
         unit = f"{daemon.name}.service"
-        yield _copy(unit, f"debian/{daemon.package}{view.build.target.units}/{unit}")
+        yield _plan_copy(unit, f"debian/{daemon.package}{view.build.target.units}/{unit}")
         if daemon.kind == "uwsgi":
             share = f"debian/{daemon.package}/usr/share/{daemon.package}"
-            yield _copy(f"{daemon.name}-uwsgi.ini", f"{share}/{daemon.name}-uwsgi.ini")
+            yield _plan_copy(f"{daemon.name}-uwsgi.ini", f"{share}/{daemon.name}-uwsgi.ini")
 
 
-def _copy(name: str, to: str) -> Mapping[str, object]:
+def _plan_copy(name: str, to: str) -> Mapping[str, object]:
     return {"from": f"debian/files.d/{name}", "to": to, "presets": []}

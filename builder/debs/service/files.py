@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from builder.model.service import Daemon, Service
 
 
-def shared_files(view: View, root: Path) -> dict[str, Rendered]:
+def render_shared_files(view: View, root: Path) -> dict[str, Rendered]:
     """Return the sudoers, logrotate and tmpfiles texts of the common package."""
     service = view.service
     names = {"service": service.name, "user": service.user.name}
@@ -28,16 +28,16 @@ def shared_files(view: View, root: Path) -> dict[str, Rendered]:
         files[f"debian/files.d/{common}.sudoers"] = jinja.render(
             root, "sudoers.j2", commands=service.sudoers, tree=tree, **names
         )
-        for script in rootwraps(service):
+        for script in list_rootwraps(service):
             files[f"debian/files.d/{script}"] = jinja.render(
                 root, "rootwrap.j2", script=script, tree=tree, **names
             )
     return {path: Rendered(text) for path, text in files.items()}
 
 
-def daemon_files(view: View, daemon: Daemon, root: Path) -> dict[str, Rendered]:
+def render_daemon_files(view: View, daemon: Daemon, root: Path) -> dict[str, Rendered]:
     """Return the unit of a daemon, and its uWSGI settings."""
-    unit = jinja.render(root, "unit.service.j2", **_unit(view, daemon))
+    unit = jinja.render(root, "unit.service.j2", **_describe_unit(view, daemon))
     files = {f"debian/files.d/{daemon.name}.service": Rendered(unit)}
     if daemon.kind == "uwsgi":
         ini = jinja.render(
@@ -50,7 +50,7 @@ def daemon_files(view: View, daemon: Daemon, root: Path) -> dict[str, Rendered]:
     return files
 
 
-def _unit(view: View, daemon: Daemon) -> dict[str, object]:
+def _describe_unit(view: View, daemon: Daemon) -> dict[str, object]:
     service, tree, name = view.service, view.build.series.tree, view.service.name
     user = daemon.user or service.user.name
     environment = {k: view.fill(v) for k, v in daemon.environment.items()}
@@ -73,17 +73,17 @@ def _unit(view: View, daemon: Daemon) -> dict[str, object]:
         "user": user,
         "group": user,
         "home": view.home,
-        "environment": [_assignment(k, v) for k, v in environment.items()],
+        "environment": [_quote_assignment(k, v) for k, v in environment.items()],
         "pre_start": [view.fill(c) for c in daemon.pre_start],
         "command": command,
-        "options": [_word(o) for o in _uwsgi_options(view, daemon)]
+        "options": [_quote_word(o) for o in _list_uwsgi_options(view, daemon)]
         if daemon.kind == "uwsgi"
         else [],
         "read_write": [*standard, *map(view.fill, daemon.read_write)],
     }
 
 
-def _uwsgi_options(view: View, daemon: Daemon) -> list[str]:
+def _list_uwsgi_options(view: View, daemon: Daemon) -> list[str]:
     """Return the uWSGI options of a daemon, in order (the last one wins).
 
     Options that the node's ini file may change precede `--ini`; `serve-wsgi` adds the addresses
@@ -114,23 +114,23 @@ def _uwsgi_options(view: View, daemon: Daemon) -> list[str]:
     ]
 
 
-def _word(text: str) -> str:
+def _quote_word(text: str) -> str:
     """Return a word, quoted for a command line in a unit (systemd.service(5))."""
     return quote(text.replace("$", "$$"))
 
 
-def _assignment(name: str, value: str) -> str:
+def _quote_assignment(name: str, value: str) -> str:
     """Return a variable, quoted for Environment= (systemd.exec(5))."""
     return quote(f"{name}={value}")
 
 
-def log_path(daemon: Daemon) -> str:
+def locate_log(daemon: Daemon) -> str:
     """Return the log file of a daemon, relative to /var/log/<service>."""
     if daemon.kind == "uwsgi":
         return daemon.log_file or f"{daemon.name}.log"
     return f"{PurePosixPath(daemon.script).name}.log"
 
 
-def rootwraps(service: Service) -> list[str]:
+def list_rootwraps(service: Service) -> list[str]:
     """Return the scripts sudo runs: the variants of rootwrap."""
     return [command.split()[0] for command in service.sudoers]

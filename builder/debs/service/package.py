@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from builder.debs.service.texts import render
 from builder.debs.service.view import View
-from builder.debs.versions import debian_version
+from builder.debs.versions import translate_version
 from builder.errors import BuildError
 from builder.model.values import ServiceBuild, SourcePackage
 from builder.roots import BUILD
@@ -64,7 +64,7 @@ def build_source_package(
         target.write_text(rendered.text, encoding="utf-8")
         target.chmod(rendered.mode)
     version = View(build).version
-    _, *tarballs = _source_files(build.service.name, version)
+    _, *tarballs = _name_source_files(build.service.name, version)
     argv = ["sh", "-c", COMMANDS, "sh", source.name, *tarballs]
     env = {
         "SOURCE_DATE_EPOCH": str(build.epoch_seconds),
@@ -91,7 +91,7 @@ def build_source_package(
     return _collect(build, version, work, output)
 
 
-def _source_files(name: str, version: str) -> tuple[str, str, str]:
+def _name_source_files(name: str, version: str) -> tuple[str, str, str]:
     """Return the names dpkg-source uses for a format 3.0 source package: .dsc, tarballs."""
     of_files = version.split(":", 1)[-1]
     upstream = of_files.rsplit("-", 1)[0]
@@ -101,7 +101,7 @@ def _source_files(name: str, version: str) -> tuple[str, str, str]:
 
 def _unpack(build: ServiceBuild, work: Path, log: Path) -> Path:
     """Put the tarball next to its unpacked tree, under the names dpkg-source expects."""
-    upstream = debian_version(build.version)
+    upstream = translate_version(build.version)
     work.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(build.tarball, work / f"{build.service.name}_{upstream}.orig.tar.gz")
     source = work / f"{build.service.name}-{upstream}"
@@ -115,7 +115,7 @@ def _collect(build: ServiceBuild, version: str, work: Path, output: Path) -> Sou
     """Move the source package and the binary packages into `output`."""
     name = build.service.name
     output.mkdir(parents=True, exist_ok=True)
-    dsc, *sources = _source_files(name, version)
+    dsc, *sources = _name_source_files(name, version)
     debs = sorted(p.name for p in work.glob("*.deb"))
     for file in (dsc, *sources, *debs):
         shutil.move(work / file, output / file)

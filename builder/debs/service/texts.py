@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING
 from builder import patches
 from builder import templates as jinja
 from builder.debs.node import INTERFACE
-from builder.debs.plain import paragraphs
-from builder.debs.service.assembly import plan_assembly, write_manifest
-from builder.debs.service.files import daemon_files, log_path, rootwraps, shared_files
+from builder.debs.plain import wrap_paragraphs
+from builder.debs.service.assembly import plan_assembly, render_manifest
+from builder.debs.service.files import (
+    list_rootwraps,
+    locate_log,
+    render_daemon_files,
+    render_shared_files,
+)
 from builder.debs.service.view import Binary, Rendered, View, list_configs
 from builder.model.service import Daemon, Directory, Package, Service, Step
 
@@ -36,7 +41,7 @@ def render(
     to library packages. `templates` is `debian-templates/`.
     """
     view = View(build, tuple(list_configs(build)))
-    binaries = _binaries(view, library_depends)
+    binaries = _make_binaries(view, library_depends)
     root = templates / "service"
     files = {
         "debian/source/format": Rendered("3.0 (quilt)\n"),
@@ -47,7 +52,7 @@ def render(
         "debian/source/lintian-overrides": Rendered(
             (root / "source-lintian-overrides").read_text(encoding="utf-8")
         ),
-        "debian/changelog": Rendered(_changelog(view, root)),
+        "debian/changelog": Rendered(_render_changelog(view, root)),
         "debian/copyright": Rendered(
             jinja.render(
                 root,
@@ -58,26 +63,28 @@ def render(
                 patches=build.patches,
             )
         ),
-        "debian/control": Rendered(_control(view, binaries, root)),
-        "debian/rules": Rendered(_rules(view, binaries, root), 0o755),
+        "debian/control": Rendered(_render_control(view, binaries, root)),
+        "debian/rules": Rendered(_render_rules(view, binaries, root), 0o755),
         "debian/assemble.py": Rendered((root / "assemble.py").read_text(encoding="utf-8"), 0o644),
         "debian/samples.py": Rendered((root / "samples.py").read_text(encoding="utf-8"), 0o644),
         "debian/plan.json": Rendered(plan_assembly(view, binaries)),
-        f"debian/files.d/{build.service.name}.json": Rendered(write_manifest(view)),
+        f"debian/files.d/{build.service.name}.json": Rendered(render_manifest(view)),
     }
     files |= {f"debian/patches/{p.name}": Rendered(p.text) for p in build.patches}
     if build.patches:
         files["debian/patches/series"] = Rendered(patches.series_text(build.patches))
-    files |= shared_files(view, root)
+    files |= render_shared_files(view, root)
     for daemon in build.service.daemons:
-        files |= daemon_files(view, daemon, root)
+        files |= render_daemon_files(view, daemon, root)
     for binary in binaries:
-        files |= _scripts(view, binary, root)
-        files[f"debian/files.d/{binary.name}.lintian-overrides"] = _overrides(view, binary, root)
+        files |= _render_scripts(view, binary, root)
+        files[f"debian/files.d/{binary.name}.lintian-overrides"] = _render_overrides(
+            view, binary, root
+        )
     return dict(sorted(files.items()))
 
 
-def _changelog(view: View, root: Path) -> str:
+def _render_changelog(view: View, root: Path) -> str:
     b = view.build
     return jinja.render(
         root,
@@ -95,7 +102,7 @@ def _changelog(view: View, root: Path) -> str:
     )
 
 
-def _control(view: View, binaries: Sequence[Binary], root: Path) -> str:
+def _render_control(view: View, binaries: Sequence[Binary], root: Path) -> str:
     series, service = view.build.series, view.service
     python2 = view.build.target.is_python2
     names = BUILD_TOOLS_PYTHON2 if python2 else BUILD_TOOLS
@@ -115,13 +122,13 @@ def _control(view: View, binaries: Sequence[Binary], root: Path) -> str:
     )
 
 
-def _binaries(view: View, library_depends: Sequence[str]) -> list[Binary]:
+def _make_binaries(view: View, library_depends: Sequence[str]) -> list[Binary]:
     """Return the binary packages: that of the Python code, then those of the project file."""
     service, series = view.service, view.build.series
     code = Binary(
         name=view.code,
         summary=f"{service.title} - Python code for OpenStack {series.id}",
-        description=paragraphs(
+        description=wrap_paragraphs(
             f"This package contains the Python code of {service.name}, in the tree {series.tree} "
             f"that all of OpenStack {series.id} shares.",
             service.description,
@@ -130,10 +137,10 @@ def _binaries(view: View, library_depends: Sequence[str]) -> list[Binary]:
         relations={"Depends": ("${misc:Depends}", *library_depends)},
         code=True,
     )
-    return [code, *(_binary(view, package) for package in service.packages)]
+    return [code, *(_make_binary(view, package) for package in service.packages)]
 
 
-def _binary(view: View, package: Package) -> Binary:
+def _make_binary(view: View, package: Package) -> Binary:
     service = view.service
     if package.name == service.common:
         first = [
@@ -151,18 +158,18 @@ def _binary(view: View, package: Package) -> Binary:
             first.append("ucf")
         if package.groups:
             first.append("adduser")
-    depends = ["${misc:Depends}", *first, *_exact(service, package.depends)]
+    depends = ["${misc:Depends}", *first, *_require_exact(service, package.depends)]
     relations = {"Depends": tuple(dict.fromkeys(depends))}
     for name in ("pre_depends", "recommends", "suggests", "breaks", "conflicts", "replaces"):
         label = "-".join(w.capitalize() for w in name.split("_"))
-        relations[label] = tuple(_exact(service, getattr(package, name)))
+        relations[label] = tuple(_require_exact(service, getattr(package, name)))
     relations["Provides"] = package.provides
     if package.name == service.common:
         relations["Recommends"] = (*relations["Recommends"], "logrotate")
     return Binary(
         name=package.name,
         summary=package.summary,
-        description=paragraphs(package.description, service.description),
+        description=wrap_paragraphs(package.description, service.description),
         section="oldlibs" if package.transitional else "net",
         relations={k: v for k, v in relations.items() if v},
         groups=package.groups,
@@ -170,13 +177,13 @@ def _binary(view: View, package: Package) -> Binary:
     )
 
 
-def _exact(service: Service, relations: Iterable[str]) -> list[str]:
+def _require_exact(service: Service, relations: Iterable[str]) -> list[str]:
     """Return relations; those on packages of this source require this exact version."""
     own = {p.name for p in service.packages}
     return [f"{r} (= ${{binary:Version}})" if r in own else r for r in relations]
 
 
-def _rules(view: View, binaries: Sequence[Binary], root: Path) -> str:
+def _render_rules(view: View, binaries: Sequence[Binary], root: Path) -> str:
     service, target = view.service, view.build.target
     calls: dict[str, list[str]] = {}
     for daemon in service.daemons:
@@ -198,7 +205,7 @@ def _rules(view: View, binaries: Sequence[Binary], root: Path) -> str:
     )
 
 
-def _units_to_start(service: Service, package: str) -> list[Daemon]:
+def _select_daemons_to_start(service: Service, package: str) -> list[Daemon]:
     """Return the daemons of a package that its own postinst starts, without waiting for them.
 
     A daemon that notifies READY does so once it has reached database and broker, which may be
@@ -209,23 +216,25 @@ def _units_to_start(service: Service, package: str) -> list[Daemon]:
     return [d for d in service.daemons if d.package == package and d.start == "now"]
 
 
-def _scripts(view: View, binary: Binary, root: Path) -> dict[str, Rendered]:
+def _render_scripts(view: View, binary: Binary, root: Path) -> dict[str, Rendered]:
     """Return the maintainer scripts that a package needs."""
     service = view.service
     daemons = [d for d in service.daemons if d.package == binary.name]
-    started = [f"{d.name}.service" for d in _units_to_start(service, binary.name)]
+    started = [f"{d.name}.service" for d in _select_daemons_to_start(service, binary.name)]
     named = [p for p in service.packages if p.name == binary.name]
     values: dict[str, object] = {
         "package": binary.name,
         "user": service.user.name,
-        "account": _account(view) if binary.name == service.common else None,
+        "account": _describe_account(view) if binary.name == service.common else None,
         "groups": binary.groups,
         "apparmor": binary.apparmor,
         "code": binary.code,
         "configs": [c for c in view.configs if c.package == binary.name],
-        "directories": [] if binary.code else view.directories(binary.name),
-        "steps": [_step(view, s) for s in service.steps if _owner(service, s) == binary.name],
-        "logs": _tool_logs(view, binary.name),
+        "directories": [] if binary.code else view.list_directories(binary.name),
+        "steps": [
+            _describe_step(view, s) for s in service.steps if _find_owner(service, s) == binary.name
+        ],
+        "logs": _list_tool_logs(view, binary.name),
         "service": service.name,
         "started": started,
         "python2": view.build.target.is_python2,
@@ -243,8 +252,8 @@ def _scripts(view: View, binary: Binary, root: Path) -> dict[str, Rendered]:
     if started or binary.code:
         files["prerm"] = jinja.render(root, "prerm.j2", **values)
     if owns or daemons or binary.apparmor or values["adopted"]:
-        directories = [] if binary.code else view.directories(binary.name)
-        values["logs"] = [f"/var/log/{service.name}/{log_path(d)}" for d in daemons]
+        directories = [] if binary.code else view.list_directories(binary.name)
+        values["logs"] = [f"/var/log/{service.name}/{locate_log(d)}" for d in daemons]
         name, common = service.name, binary.name == service.common
         # Whichever package is purged last finds it empty.
         shared = [Directory(f"/etc/{name}")] if values["configs"] and not common else []
@@ -267,7 +276,7 @@ def _list_adopted(view: View) -> dict[str, str]:
     return {c.destination: "gives-way" if c.gives_way else "stays" for c in view.configs}
 
 
-def _overrides(view: View, binary: Binary, root: Path) -> Rendered:
+def _render_overrides(view: View, binary: Binary, root: Path) -> Rendered:
     """Return the lintian overrides, with reasons."""
     scripts = [s for p in view.service.packages if p.name == binary.name for s in p.scripts]
     common = binary.name == view.service.common
@@ -277,23 +286,23 @@ def _overrides(view: View, binary: Binary, root: Path) -> Rendered:
         compression=view.build.target.compression,
         code=binary.code,
         scripts=scripts,
-        rootwraps=rootwraps(view.service) if common else [],
+        rootwraps=list_rootwraps(view.service) if common else [],
     )
     return Rendered(text)
 
 
-def _owner(service: Service, step: Step) -> str:
+def _find_owner(service: Service, step: Step) -> str:
     return step.package or service.common
 
 
-def _tool_logs(view: View, package: str) -> list[str]:
+def _list_tool_logs(view: View, package: str) -> list[str]:
     """Return the log files of command-line tools, which the common package creates."""
     service = view.service
     logs = service.logs if package == service.common else ()
     return [f"/var/log/{service.name}/{log}" for log in logs]
 
 
-def _step(view: View, step: Step) -> dict[str, str]:
+def _describe_step(view: View, step: Step) -> dict[str, str]:
     command = " ".join(map(view.fill, step.command))
     return {
         "command": f"{view.build.series.tree}/bin/{command}",
@@ -302,7 +311,7 @@ def _step(view: View, step: Step) -> dict[str, str]:
     }
 
 
-def _account(view: View) -> dict[str, str]:
+def _describe_account(view: View) -> dict[str, str]:
     """Return the options for addgroup and adduser."""
     user = view.service.user
     return {

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from builder.debs.stdeb_adapter import binary_name
-from builder.debs.versions import full_version
+from builder.debs.stdeb_adapter import name_binary
+from builder.debs.versions import make_full_version
 from builder.model.service import Daemon, Directory, File, Service
 from builder.model.values import Footprint, ServiceBuild
 
@@ -81,14 +81,14 @@ class View:
     @property
     def code(self) -> str:
         """The package with the Python code."""
-        return f"openstack-{self.build.series.id}-{binary_name(self.service.distribution)}"
+        return f"openstack-{self.build.series.id}-{name_binary(self.service.distribution)}"
 
     @property
     def version(self) -> str:
         """The Debian version of its packages."""
         b = self.build
         layers = (patch.layer for patch in b.patches)
-        return full_version(b.version, b.target.release, b.revision, b.service.epoch, layers)
+        return make_full_version(b.version, b.target.release, b.revision, b.service.epoch, layers)
 
     @property
     def home(self) -> str:
@@ -106,9 +106,9 @@ class View:
             "{series}", self.build.series.id
         )
 
-    def directories(self, package: str) -> list[Directory]:
+    def list_directories(self, package: str) -> list[Directory]:
         """Return the directories a package creates, parents first."""
-        own = self._standard() if package == self.service.common else []
+        own = self._list_standard_directories() if package == self.service.common else []
         own += [
             Directory(
                 path=self.fill(d.path),
@@ -120,23 +120,23 @@ class View:
             for d in self.service.directories
             if (d.package or self.service.common) == package
         ]
-        known = {d.path for d in own} | {d.path for d in self._standard()}
+        known = {d.path for d in own} | {d.path for d in self._list_standard_directories()}
         for config in (c for c in self.configs if c.package == package):
             for path in map(str, PurePosixPath(config.destination).parents):
                 if path.startswith(f"/etc/{self.service.name}") and path not in known:
                     known.add(path)
-                    own.append(self._etc(path))
+                    own.append(self._make_etc_directory(path))
         return sorted(own, key=lambda d: d.path)
 
-    def _etc(self, path: str) -> Directory:
+    def _make_etc_directory(self, path: str) -> Directory:
         """Return a configuration directory, which the service reads but never writes."""
         return Directory(path, "root", self.service.user.name, "0750")
 
-    def _standard(self) -> list[Directory]:
+    def _list_standard_directories(self) -> list[Directory]:
         user, name = self.service.user, self.service.name
         return [
-            self._etc(f"/etc/{name}"),
-            self._etc(f"/etc/{name}/{name}.conf.d"),
+            self._make_etc_directory(f"/etc/{name}"),
+            self._make_etc_directory(f"/etc/{name}/{name}.conf.d"),
             Directory(self.home, user.name, user.name, user.home_mode, purge="keep"),
             Directory(f"/var/log/{name}", user.name, "adm", "0750", purge="remove"),
         ]
@@ -146,12 +146,12 @@ def list_configs(build: ServiceBuild) -> Iterable[Config]:
     """Yield the files ucf manages: configuration, uWSGI settings, sudoers, logrotate."""
     service = build.service
     for file in service.files:
-        path = absolute(service, file)
+        path = locate_file(service, file)
         if path.startswith("/etc/"):
             package = file.package or service.common
             yield Config(
                 package,
-                pristine_path(service, package, path),
+                locate_pristine(service, package, path),
                 path,
                 file.owner,
                 file.group or service.user.name,
@@ -162,7 +162,7 @@ def list_configs(build: ServiceBuild) -> Iterable[Config]:
     for daemon in service.daemons:
         if daemon.kind == "uwsgi":
             path = f"/etc/{service.name}/{daemon.name}-uwsgi.ini"
-            pristine = pristine_path(service, daemon.package, path)
+            pristine = locate_pristine(service, daemon.package, path)
             yield Config(daemon.package, pristine, path, "root", group, "0640")
     if service.sudoers:
         path = f"/etc/sudoers.d/{service.common}"
@@ -173,12 +173,12 @@ def list_configs(build: ServiceBuild) -> Iterable[Config]:
     yield Config(service.common, share, path, "root", "root", "0644")
 
 
-def absolute(service: Service, file: File) -> str:
+def locate_file(service: Service, file: File) -> str:
     """Return where a file of the project file is on a node."""
     return file.path if file.path.startswith("/") else f"/etc/{service.name}/{file.path}"
 
 
-def pristine_path(service: Service, package: str, path: str) -> str:
+def locate_pristine(service: Service, package: str, path: str) -> str:
     """Return where the pristine copy of a file in /etc is, by its path below /etc/<service>."""
     relative = PurePosixPath(path).relative_to("/etc")
     if relative.parts[0] == service.name:
@@ -198,13 +198,13 @@ def quote(text: str) -> str:
     return f'"{quoted}"'
 
 
-def _list_served(daemon: Daemon) -> str:
+def _describe_daemon(daemon: Daemon) -> str:
     """Return a description of how a daemon runs."""
     port = f" on port {daemon.port}" if daemon.port else ""
     return f"{daemon.kind}{port}, in {daemon.package}"
 
 
-def footprint(service: Service, series: Series, target: Target) -> Footprint:
+def make_footprint(service: Service, series: Series, target: Target) -> Footprint:
     """Return what the packages of a service, narrowed to `series`, add to a node."""
     # None of it depends on a build's files or on a revision.
     version, none = series.versions[service.name], Path()
@@ -213,17 +213,17 @@ def footprint(service: Service, series: Series, target: Target) -> Footprint:
     user, presets = service.user, dict[str, str]()
     for file in service.files:
         for p in file.presets:
-            name = f"{absolute(service, file)} [{p.section}] {p.option}"
+            name = f"{locate_file(service, file)} [{p.section}] {p.option}"
             # an option with several values has several lines
             presets[name] = f"{presets[name]}; {p.value}" if name in presets else p.value
     uid = f"uid {user.uid}" if user.uid else "dynamic uid"
     accounts = {f"user and group {user.name}": f"{uid}, home {view.home}, shell {user.shell}"}
     for package in service.packages:
         accounts |= {f"{user.name} in group {g}": f"by {package.name}" for g in package.groups}
-    directories = (d for p in service.packages for d in view.directories(p.name))
+    directories = (d for p in service.packages for d in view.list_directories(p.name))
     return Footprint(
         packages={p.name: p.summary for p in service.packages},
-        units={f"{d.name}.service": _list_served(d) for d in service.daemons},
+        units={f"{d.name}.service": _describe_daemon(d) for d in service.daemons},
         accounts=accounts,
         directories={d.path: f"{d.owner}:{d.group} {d.mode}" for d in directories},
         sudoers={

@@ -27,7 +27,9 @@ def test_the_schema_has_the_keys_there_are():
 @pytest.mark.parametrize("cls", [cls for _, cls in reference.list_tables()])
 def test_each_key_has_a_meaning(cls):
     said = reference.parse_meanings(cls)
-    assert [key for key, (field, _) in reading.fields(cls).items() if field.name not in said] == []
+    assert [
+        key for key, (field, _) in reading.list_fields(cls).items() if field.name not in said
+    ] == []
     assert all(len(meaning) > 3 for meaning in said.values())
 
 

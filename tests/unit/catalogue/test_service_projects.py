@@ -21,7 +21,7 @@ each_service = pytest.mark.parametrize(("name", "series"), CASES)
 
 
 def narrowed(name, series):
-    return CATALOGUE.services[name].for_series(series, ORDER)
+    return CATALOGUE.services[name].narrow_to_series(series, ORDER)
 
 
 def needed(service, package):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from publishing import MAINTAINER, Apt, check_golden, debian, make_deb, put, sh
 
-from builder.debs.archive import archive_package, bootstrap
+from builder.debs.archive import make_archive_package, render_bootstrap
 from builder.errors import UsageError
 from builder.model.values import Series, Target
 from builder.publish import Signer, Suite
@@ -29,7 +29,7 @@ FLAMINGO = series("2025.2", "flamingo")
 
 def package(of=GAZPACHO, key=KEY, url=URL):
     upgrade = {"format": 1, "series": of.id, "from": ["2025.1"], "steps": []}
-    return archive_package(of, BOOKWORM, key, url, TEMPLATES, upgrade=upgrade)
+    return make_archive_package(of, BOOKWORM, key, url, TEMPLATES, upgrade=upgrade)
 
 
 def build(output, of=GAZPACHO, *, key=KEY, url=URL, revision=1):
@@ -67,7 +67,7 @@ def test_every_text_is_the_golden_one(tmp_path, request):
 
 @pytest.mark.parametrize("url", ["", URL])
 def test_the_script_at_the_top_is_the_golden_one(url, request):
-    text = bootstrap(GAZPACHO, BOOKWORM, KEY, url, TEMPLATES).decode()
+    text = render_bootstrap(GAZPACHO, BOOKWORM, KEY, url, TEMPLATES).decode()
     check_golden(request, f"archive/setup{'-with-address' if url else ''}.sh", text)
 
 
@@ -94,7 +94,7 @@ def test_two_series_share_no_file(tmp_path):
 
 def test_inputs_change_with_what_the_package_says(tmp_path):
     def inputs(key=KEY, url=URL, of=GAZPACHO):
-        return package(of, key, url).inputs()
+        return package(of, key, url).hash_inputs()
 
     assert len({inputs(), inputs(b"other\n"), inputs(url="file:/srv"), inputs(of=FLAMINGO)}) == 4
     control = sh("dpkg-deb", "-f", build(tmp_path, revision=7), "Version", "Build-Inputs")
@@ -107,7 +107,7 @@ def test_inputs_change_with_what_the_package_says(tmp_path):
 )
 def test_a_url_apt_cannot_use_is_refused(url):
     for make in (
-        lambda: bootstrap(GAZPACHO, BOOKWORM, KEY, url, TEMPLATES),
+        lambda: render_bootstrap(GAZPACHO, BOOKWORM, KEY, url, TEMPLATES),
         lambda: package(url=url),
     ):
         with pytest.raises(UsageError, match="not a URL apt can use"):
@@ -158,7 +158,9 @@ def top(tmp_path):
     top = tmp_path / "a repo, 100%"
     (top / "dists/bookworm-2026.1").mkdir(parents=True)
     (top / "dists/bookworm-2026.1/InRelease").touch()
-    (top / "bookworm-2026.1.sh").write_bytes(bootstrap(GAZPACHO, BOOKWORM, KEY, "", TEMPLATES))
+    (top / "bookworm-2026.1.sh").write_bytes(
+        render_bootstrap(GAZPACHO, BOOKWORM, KEY, "", TEMPLATES)
+    )
     return top
 
 
@@ -182,7 +184,7 @@ def test_without_an_address_the_script_is_where_the_repository_is(node, top, tmp
     assert node.fields()["URIs"] == "file:" + str(top).replace("%", "%25").replace(" ", "%20")
     # or where it was built for
     script = tmp_path / "fetched.sh"
-    script.write_bytes(bootstrap(GAZPACHO, BOOKWORM, KEY, URL, TEMPLATES))
+    script.write_bytes(render_bootstrap(GAZPACHO, BOOKWORM, KEY, URL, TEMPLATES))
     assert node.run(script)[0] == 0
     assert node.fields()["URIs"] == URL
 

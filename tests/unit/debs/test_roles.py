@@ -11,7 +11,7 @@ from publishing import check_golden, sh
 
 from builder.catalogue import load as catalogue
 from builder.debs import node, roles
-from builder.model.service import roles_for
+from builder.model.service import narrow_roles
 from builder.model.values import Series, Target
 
 ROOT = Path(__file__).parents[3]
@@ -28,14 +28,14 @@ def names_of(series):
     found = {node.NAME, "openstackclient"}
     for service in CATALOGUE.services.values():
         if service.exists_in(series, ORDER):
-            found |= {p.name for p in service.for_series(series, ORDER).packages}
+            found |= {p.name for p in service.narrow_to_series(series, ORDER).packages}
     return found
 
 
 def packages(series="2026.1", built=None):
     ours = {p.name for s in CATALOGUE.services.values() for p in s.packages}
-    return roles.role_packages(
-        roles_for(CATALOGUE.roles, series, ORDER),
+    return roles.make_role_packages(
+        narrow_roles(CATALOGUE.roles, series, ORDER),
         GAZPACHO,
         BOOKWORM,
         TEMPLATES,
@@ -62,7 +62,7 @@ def test_a_role_does_not_bind_its_parts_together():
 
 @pytest.mark.parametrize(("series", "placement"), [("2025.1", True), ("rocky", False)])
 def test_placement_is_where_the_series_has_it(series, placement):
-    (role,) = [r for r in roles_for(CATALOGUE.roles, series, ORDER) if "controller" in r.name]
+    (role,) = [r for r in narrow_roles(CATALOGUE.roles, series, ORDER) if "controller" in r.name]
     assert ("placement-api" in role.depends) is placement
     assert ("nova-placement-api" in role.depends) is not placement
 
@@ -76,7 +76,7 @@ def test_every_role_is_built_in_every_series(series):
 
 def test_servers_are_connected_with_what_the_guide_of_the_series_has():
     for series, agent in (("pike", "linuxbridge"), ("2026.1", "openvswitch")):
-        for role in roles_for(CATALOGUE.roles, series, ORDER):
+        for role in narrow_roles(CATALOGUE.roles, series, ORDER):
             firsts = {r.split()[0] for r in role.depends}
             agents = {r for r in firsts if re.match("neutron-(linux|open)", r)}
             wanted = (
@@ -86,12 +86,12 @@ def test_servers_are_connected_with_what_the_guide_of_the_series_has():
 
 
 def test_a_package_joins_the_roles_it_names():
-    placement = CATALOGUE.services["placement"].for_series("2026.1", ORDER)
+    placement = CATALOGUE.services["placement"].narrow_to_series("2026.1", ORDER)
     first, *others = placement.packages
     named = replace(first, roles=("openstack-storage",))
     joined = replace(placement, packages=(named, *others))
-    before = roles_for(CATALOGUE.roles, "2026.1", ORDER)
-    after = roles_for(CATALOGUE.roles, "2026.1", ORDER, [joined])
+    before = narrow_roles(CATALOGUE.roles, "2026.1", ORDER)
+    after = narrow_roles(CATALOGUE.roles, "2026.1", ORDER, [joined])
     for old, new in zip(before, after, strict=True):
         more = ("placement-common",) if old.name == "openstack-storage" else ()
         assert new == replace(old, depends=(*old.depends, *more))
@@ -99,7 +99,7 @@ def test_a_package_joins_the_roles_it_names():
 
 def test_a_role_is_left_out_where_one_of_its_parts_is_not_built():
     everything = names_of("2026.1")
-    assert len(packages()) == len(roles_for(CATALOGUE.roles, "2026.1", ORDER))
+    assert len(packages()) == len(narrow_roles(CATALOGUE.roles, "2026.1", ORDER))
     assert packages(built={"keystone", node.NAME, "openstackclient"}) == []
     found = {p.name for p in packages(built=everything - {"cinder-volume"})}
     assert "openstack-storage" not in found
@@ -107,15 +107,15 @@ def test_a_role_is_left_out_where_one_of_its_parts_is_not_built():
 
 
 def test_the_same_arguments_give_the_same_bits(tmp_path):
-    for package in (*packages(), node.node_package(GAZPACHO, BOOKWORM, TEMPLATES, {})):
+    for package in (*packages(), node.make_node_package(GAZPACHO, BOOKWORM, TEMPLATES, {})):
         debs = [build(package, tmp_path / name) for name in "ab"]
         assert len({hashlib.sha256(d.read_bytes()).hexdigest() for d in debs}) == 1
         stated = sh("dpkg-deb", "-f", debs[0], "Build-Inputs").strip()
-        assert stated == package.inputs()
+        assert stated == package.hash_inputs()
 
 
 def test_the_nodes_command_is_whole(tmp_path):
-    deb = build(node.node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}), tmp_path, revision=3)
+    deb = build(node.make_node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}), tmp_path, revision=3)
     assert sh("dpkg-deb", "-f", deb, "Version").strip() == "2026.1-1+deb12.3"
     listing = sh("dpkg-deb", "-c", deb)
     assert re.search(r"^-rwxr-xr-x root/root .* \./usr/sbin/openstack-node$", listing, re.MULTILINE)
@@ -137,11 +137,13 @@ def test_the_nodes_command_is_whole(tmp_path):
 def test_its_inputs_change_with_a_module(tmp_path):
     modules = tmp_path / "openstack_node"
     sh("cp", "-r", NODE, modules)
-    before = node.node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}, modules).inputs()
-    assert before == node.node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}).inputs()
+    before = node.make_node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}, modules).hash_inputs()
+    assert before == node.make_node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}).hash_inputs()
     with (modules / "cli.py").open("a") as module:
         module.write("# more\n")
-    assert node.node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}, modules).inputs() != before
+    assert (
+        node.make_node_package(GAZPACHO, BOOKWORM, TEMPLATES, {}, modules).hash_inputs() != before
+    )
 
 
 @pytest.mark.parametrize("path", sorted(NODE.glob("*.py")), ids=lambda p: p.name)

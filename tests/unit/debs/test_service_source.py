@@ -44,8 +44,8 @@ EPOCH = 1775000000
 def service_build(name, tmp_path=Path("/nowhere"), series=GAZPACHO):
     service = load(ROOT / f"projects/services/{name}.toml", Service)
     return ServiceBuild(
-        service=debian.on_target(
-            service.for_series(series.id, ORDER),
+        service=debian.adapt_to_target(
+            service.narrow_to_series(series.id, ORDER),
             CATALOGUE.successors,
             dataclasses.replace(series, versions=VERSIONS),
             BOOKWORM,

@@ -13,7 +13,7 @@ from debian.debian_support import Version
 from builder.catalogue import load as catalogue
 from builder.debs import debian, library
 from builder.debs.service.texts import render
-from builder.debs.versions import debian_version, full_version
+from builder.debs.versions import make_full_version, translate_version
 from builder.errors import DataError
 from builder.model.service import Successor
 from builder.model.values import ServiceBuild
@@ -31,9 +31,9 @@ CASES = [
 ]
 
 
-def on_target(service, series, target, successors=CATALOGUE.successors):
-    return debian.on_target(
-        CATALOGUE.services[service].for_series(series, ORDER),
+def adapt_to_target(service, series, target, successors=CATALOGUE.successors):
+    return debian.adapt_to_target(
+        CATALOGUE.services[service].narrow_to_series(series, ORDER),
         successors,
         CATALOGUE.series[series],
         CATALOGUE.targets[target],
@@ -43,7 +43,7 @@ def on_target(service, series, target, successors=CATALOGUE.successors):
 
 def rendered(service, series="2023.1", target="bookworm"):
     build = ServiceBuild(
-        on_target(service, series, target),
+        adapt_to_target(service, series, target),
         CATALOGUE.series[series],
         CATALOGUE.targets[target],
         CATALOGUE.series[series].versions[service],
@@ -57,12 +57,12 @@ def rendered(service, series="2023.1", target="bookworm"):
 def version_of(service, series, target):
     found = CATALOGUE.services[service]
     version = CATALOGUE.series[series].versions[service]
-    return full_version(version, CATALOGUE.targets[target].release, 1, found.epoch)
+    return make_full_version(version, CATALOGUE.targets[target].release, 1, found.epoch)
 
 
 @pytest.mark.parametrize(("series", "target", "service"), CASES)
 def test_what_leads_on_is_an_upgrade_of_debians_and_leads_to_what_there_is(series, target, service):
-    found = on_target(service, series, target)
+    found = adapt_to_target(service, series, target)
     real = {p.name for p in found.packages if not p.transitional}
     daemons = {d.name for d in found.daemons}
     ours = Version(version_of(service, series, target))
@@ -80,7 +80,7 @@ def test_what_has_files_of_debians_breaks_and_replaces_their_versions_alone(
     series, target, service
 ):
     """Policy 7.6.1; unversioned, it would tear away the transitional package of that name."""
-    found = on_target(service, series, target)
+    found = adapt_to_target(service, series, target)
     names = {p.name for p in found.packages}
     for package in found.packages:
         for relation in (*package.breaks, *package.replaces, *package.conflicts):
@@ -95,7 +95,7 @@ def test_what_has_files_of_debians_breaks_and_replaces_their_versions_alone(
 
 
 def test_on_debian_11_both_exclude_each_other():
-    keystone = on_target("keystone", "pike", "bullseye")
+    keystone = adapt_to_target("keystone", "pike", "bullseye")
     assert not keystone.adopts
     assert keystone.packages[0].conflicts == ("python3-keystone",)
     assert not any(p.transitional for p in keystone.packages)
@@ -105,11 +105,11 @@ def test_on_debian_11_both_exclude_each_other():
 def test_a_transitional_package_that_would_be_no_upgrade_is_refused():
     row = Successor("python3-toy", ("bookworm",), "", "keystone", "toy", ("keystone",))
     with pytest.raises(DataError, match="python3-toy"):
-        on_target("keystone", "2023.1", "bookworm", (row,))
+        adapt_to_target("keystone", "2023.1", "bookworm", (row,))
 
 
 def test_what_makes_up_the_server_has_debians_names_until_it_is_several_services():
-    one, several = (on_target("neutron", s, "bookworm") for s in ("2024.1", "2025.1"))
+    one, several = (adapt_to_target("neutron", s, "bookworm") for s in ("2024.1", "2025.1"))
     (api,) = [p for p in one.packages if p.name == "neutron-api"]
     assert api.transitional
     assert api.aliases == {"neutron-api": "neutron-server"}
@@ -125,7 +125,7 @@ def test_units_are_where_debian_has_them_so_that_dpkg_knows_them_for_the_same_fi
 
 def test_the_client_leads_on_from_debians_and_does_not_tear_it_away():
     series, target = CATALOGUE.series["2023.1"], CATALOGUE.targets["bookworm"]
-    held = debian.held(CATALOGUE.successors, series, target, ORDER)
+    held = debian.select_successors(CATALOGUE.successors, series, target, ORDER)
     context = library.Context(
         series, target, TEMPLATES, 0, successors=tuple(s for s in held if not s.service)
     )
@@ -136,7 +136,7 @@ def test_the_client_leads_on_from_debians_and_does_not_tear_it_away():
     assert leading.section == "oldlibs"
     assert leading.relations["Depends"] == ("openstackclient",)
     assert Version(leading.version) > Version(target.debian.versions["python-openstackclient"])
-    assert debian_version(client.upstream) == client.upstream
+    assert translate_version(client.upstream) == client.upstream
 
 
 # -- the maintainer scripts, with dpkg's answers given

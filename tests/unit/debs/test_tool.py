@@ -32,15 +32,15 @@ def imported():
 
 @pytest.fixture(scope="module")
 def deb(tmp_path_factory):
-    known = graph.by_name(LOCK)
+    known = graph.index_by_name(LOCK)
     members = [known[canonicalize_name(n)] for n in catalogue.builders_for(CATALOGUE, SERIES)]
     context = library.Context(SERIES, TARGET, DIRS.templates, 1700000000)
-    package = tool.tool_package(context, DIRS, members)
+    package = tool.make_tool_package(context, DIRS, members)
     return package.build(tmp_path_factory.mktemp("tool"), revision=1, epoch_seconds=1700000000)
 
 
 def test_the_lock_has_all_that_it_imports():
-    needed, known = imported(), graph.by_name(LOCK)
+    needed, known = imported(), graph.index_by_name(LOCK)
     assert {canonicalize_name(n) for n in catalogue.builders_for(CATALOGUE, SERIES)} == set(needed)
     for name, requirement in needed.items():
         assert requirement.specifier.contains(known[name].version), name

@@ -24,7 +24,7 @@ def served(name, series):
     """Yield each API that uWSGI serves, the words of its ExecStart=, and its unit."""
     description = CATALOGUE.series[series]
     build = ServiceBuild(
-        service=CATALOGUE.services[name].for_series(series, ORDER),
+        service=CATALOGUE.services[name].narrow_to_series(series, ORDER),
         series=description,
         target=CATALOGUE.targets[description.targets[0]],
         version=description.versions[name],

@@ -81,7 +81,7 @@ def read(tmp_path, text=SMALL):
 
 def test_a_service_is_narrowed_to_a_series_with_both_ends_included(tmp_path):
     service = read(tmp_path)
-    old, new = service.for_series("pike", ORDER), service.for_series("2025.1", ORDER)
+    old, new = service.narrow_to_series("pike", ORDER), service.narrow_to_series("2025.1", ORDER)
     assert [p.name for p in old.packages] == ["toy-common", "toy-api", "toy-registry"]
     assert [p.name for p in new.packages] == ["toy-common", "toy-api"]
     assert old.packages[1].depends == ("always", "early")
@@ -90,7 +90,7 @@ def test_a_service_is_narrowed_to_a_series_with_both_ends_included(tmp_path):
     assert (old.packages[1].description, new.packages[1].description) == ("The old one.", "")
     assert old.daemons[0].wsgi[0].script == "toy-wsgi"
     assert new.daemons[0].wsgi[0].module == "toy.wsgi:application"
-    assert service.for_series("2024.2", ORDER).daemons[0].wsgi[0].script == "toy-wsgi"
+    assert service.narrow_to_series("2024.2", ORDER).daemons[0].wsgi[0].script == "toy-wsgi"
     assert [p.option for p in old.files[0].presets] == ["old", "log_dir"]
     assert [p.option for p in new.files[0].presets] == ["log_dir"]
     assert (old.files[0].from_, new.files[0].from_) == ("old/toy.conf", "etc/toy.conf")
@@ -110,7 +110,7 @@ config = ["toy.conf", "plugins/agent.ini"]
 args = ["--once"]
 """
     text = SMALL.replace("port = 80\n", 'port = 80\nconfig = ["toy.conf", "plugin.ini"]\n') + agent
-    api, agent = read(tmp_path, text).for_series("2025.1", ORDER).daemons
+    api, agent = read(tmp_path, text).narrow_to_series("2025.1", ORDER).daemons
     assert api.environment == {"OS_TOY_CONFIG_FILES": "/etc/toy/toy.conf;/etc/toy/plugin.ini"}
     assert agent.args == (
         "--config-file=/etc/toy/toy.conf",
@@ -125,21 +125,21 @@ def test_a_service_that_came_later_is_not_part_of_a_series(tmp_path):
     assert service.exists_in("zed", ORDER)
     assert not service.exists_in("pike", ORDER)
     with pytest.raises(DataError, match="toy is not part of pike"):
-        service.for_series("pike", ORDER)
+        service.narrow_to_series("pike", ORDER)
 
 
 def test_a_daemon_without_a_wsgi_entry_in_the_series_is_an_error(tmp_path):
     service = read(tmp_path, SMALL.replace('until = "2024.2" },\n]', 'until = "zed" },\n]', 1))
     with pytest.raises(DataError, match=r"toy: toy-api has 0 WSGI entries in 2024\.2"):
-        service.for_series("2024.2", ORDER)
+        service.narrow_to_series("2024.2", ORDER)
 
 
 def test_two_entries_of_one_name_in_one_series_are_an_error(tmp_path):
     twice = SMALL + '\n[[files]]\npath = "toy.conf"\ntext = "x"\nuntil = "pike"\n'
     service = read(tmp_path, twice)
-    assert len(service.for_series("zed", ORDER).files) == 1
+    assert len(service.narrow_to_series("zed", ORDER).files) == 1
     with pytest.raises(DataError, match=r"two entries for file toy\.conf in pike"):
-        service.for_series("pike", ORDER)
+        service.narrow_to_series("pike", ORDER)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_mistake_in_a_project_file_is_named(tmp_path, old, new, message):
 def test_an_unknown_series_is_named_with_its_nearest(tmp_path):
     service = read(tmp_path, SMALL.replace('until = "pike"', 'until = "pyke"'))
     with pytest.raises(DataError, match="no series 'pyke'") as caught:
-        service.for_series("zed", ORDER)
+        service.narrow_to_series("zed", ORDER)
     assert "pike" in caught.value.hint
 
 

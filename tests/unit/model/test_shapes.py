@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wheelhouse import REPOSITORY
 
 from builder.catalogue import load as catalogue
-from builder.debs.service.files import _assignment
+from builder.debs.service.files import _quote_assignment
 from builder.errors import DataError
 from builder.model import reading, service, shapes
 from builder.model import values as model
@@ -197,7 +197,7 @@ def dataclasses_read():
         cls = todo.pop()
         if cls not in found:
             found.append(cls)
-            for _, hint in reading.fields(cls).values():
+            for _, hint in reading.list_fields(cls).values():
                 todo += [t for t in leaves(hint) if dataclasses.is_dataclass(t)]
     return found
 
@@ -211,7 +211,7 @@ def leaves(hint):
 @pytest.mark.parametrize("value", ["a\nb", "a\x00", "a\x1b[0m", "\ud800", "a\u2028b"])
 def test_no_text_of_a_file_is_without_a_rule(value):
     for cls in dataclasses_read():
-        for key, (_, hint) in reading.fields(cls).items():
+        for key, (_, hint) in reading.list_fields(cls).items():
             for leaf in leaves(hint):
                 if leaf is str or typing.get_args(leaf)[:1] == (str,):
                     if shapes.Text == leaf and value == "a\nb":
@@ -232,7 +232,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cf", "Co", "Cn", 
 
 @given(WORDS)
 def test_a_value_of_the_environment_is_read_back_by_systemd_as_it_was(value):
-    assert read_by_systemd(_assignment("NAME", value)) == f"NAME={value}"
+    assert read_by_systemd(_quote_assignment("NAME", value)) == f"NAME={value}"
 
 
 def read_by_systemd(line):
@@ -251,7 +251,7 @@ def read_by_systemd(line):
 def test_systemd_itself_reads_such_an_environment(tmp_path):
     value = """two words; 100% "quoted" it's \\ done"""
     unit = tmp_path / "tiny-check.service"
-    line = f"Environment={_assignment('NAME', value)}"
+    line = f"Environment={_quote_assignment('NAME', value)}"
     unit.write_text(f"[Service]\n{line}\nExecStart=/bin/true\n")
     assert shutil.which("systemd-analyze")
     done = subprocess.run(
@@ -262,4 +262,4 @@ def test_systemd_itself_reads_such_an_environment(tmp_path):
 
 @given(st.text())
 def test_one_line_is_always_a_line(text):
-    assert shapes.LINE.fits(shapes.one_line(text))
+    assert shapes.LINE.fits(shapes.make_line(text))

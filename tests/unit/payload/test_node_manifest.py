@@ -9,7 +9,7 @@ from openstack_node import manifest as node
 from openstack_node import system
 
 from builder.catalogue import load as catalogue
-from builder.debs.manifest import manifest
+from builder.debs.manifest import make_manifest
 
 CATALOGUE = catalogue.load(Path(__file__).parents[3] / "projects")
 ORDER = catalogue.order_series(CATALOGUE)
@@ -30,8 +30,8 @@ class Anywhere(dict):
 
 
 def made(name, series):
-    service = CATALOGUE.services[name].for_series(series, ORDER)
-    text = manifest(
+    service = CATALOGUE.services[name].narrow_to_series(series, ORDER)
+    text = make_manifest(
         service,
         CATALOGUE.series[series],
         site="/site",

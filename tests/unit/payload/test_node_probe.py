@@ -12,7 +12,7 @@ from nodeside import ROOT, SCHEMA
 from openstack_node import databases, probe
 
 from builder.catalogue import load as catalogue
-from builder.debs.manifest import _entry
+from builder.debs.manifest import _make_table
 
 CATALOGUE = catalogue.load(ROOT / "projects")
 REVISION = '"""What it does."""\nrevision = {!r}\ndown_revision = {!r}\ndepends_on = {!r}\n'
@@ -315,10 +315,9 @@ class Rows(Sqlite):
 
 def rules(service, series, **changes):
     """What the project file of a service says of its rows in a series."""
-    found = (
-        CATALOGUE.services[service].for_series(series, catalogue.order_series(CATALOGUE)).records
-    )
-    return [{**_entry(rule), **changes} for rule in found]
+    order = catalogue.order_series(CATALOGUE)
+    found = CATALOGUE.services[service].narrow_to_series(series, order).records
+    return [{**_make_table(rule), **changes} for rule in found]
 
 
 def ago(seconds):

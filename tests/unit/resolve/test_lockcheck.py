@@ -179,7 +179,7 @@ def test_every_committed_lock_fits_together_and_goes_with_the_project(path):
     found = catalogues.load(REPOSITORY / "projects")
     id_, _, suite = path.stem.rpartition("-")
     series = found.series[id_]
-    target = found.targets[suite].for_series(series)
+    target = found.targets[suite].narrow_to_series(series)
     lock = locking.read_committed_lock(locate({"HOME": "/nonexistent"}), series, target)
     wanted = locking.make_request(found, series, target)
     services = {d: series.versions[s] for s, d in wanted.services.items()}
@@ -239,7 +239,7 @@ def test_a_changed_lock_is_refused_or_can_be_planned(tmp_path_factory, raw):
     packages = library.plan(context, lock, {}, {"all": [d.name for d in lock.distributions]}, [])
     names = {p.name for p in packages}
     code = {
-        library.package_name(context, d.name) for d in lock.distributions if d.kind == "service"
+        library.name_package(context, d.name) for d in lock.distributions if d.kind == "service"
     }
     for package in packages:
         for relation in package.relations["Depends"]:

@@ -101,14 +101,14 @@ def test_a_lock_that_cannot_be_written_leaves_none(tmp_path):
 
 
 def test_a_closure_follows_extras_and_leaves_the_rest_out():
-    found = graph.closure(sample(), ["Keystone"])
+    found = graph.find_closure(sample(), ["Keystone"])
     assert list(found) == ["flask", "keystone", "oslo-db", "pymysql", "sqlalchemy", "werkzeug"]
-    assert list(graph.closure(sample(), ["oslo_db"])) == ["oslo-db", "sqlalchemy"]
+    assert list(graph.find_closure(sample(), ["oslo_db"])) == ["oslo-db", "sqlalchemy"]
 
 
 def test_a_closure_of_a_circle_ends():
     lock = lock_of(distribution("a", requires=["b[x]"]), distribution("b", requires=["a"]))
-    assert list(graph.closure(lock, ["a"])) == ["a", "b"]
+    assert list(graph.find_closure(lock, ["a"])) == ["a", "b"]
 
 
 def test_extras_that_name_each_other_end():
@@ -117,16 +117,16 @@ def test_extras_that_name_each_other_end():
         distribution("b", extras={"all": ("b[x]",), "x": ("c",)}),
         distribution("c"),
     )
-    assert list(graph.closure(lock, ["a"])) == ["a", "b", "c"]
+    assert list(graph.find_closure(lock, ["a"])) == ["a", "b", "c"]
 
 
 def test_who_requires_something_is_told_with_the_requirement():
-    rows = graph.required_by(sample(), "sqlalchemy")
+    rows = graph.find_dependents(sample(), "sqlalchemy")
     assert [(d.name, text) for d, text in rows] == [("oslo.db", "SQLAlchemy>=1.4")]
     # through the extra mysql of oslo.db, which has no package of its own
-    rows = graph.required_by(sample(), "PyMySQL")
+    rows = graph.find_dependents(sample(), "PyMySQL")
     assert [(d.name, text) for d, text in rows] == [("keystone", "PyMySQL>=0.7")]
-    assert graph.required_by(sample(), "lonely") == []
+    assert graph.find_dependents(sample(), "lonely") == []
 
 
 @pytest.mark.parametrize("path", sorted(LOCKS.glob("*.json")), ids=lambda p: p.stem)

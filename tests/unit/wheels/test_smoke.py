@@ -45,7 +45,7 @@ class Room:
     def find(self, wheels):
         """Return what is to be tried where these are there."""
         self.stage()
-        return smoke.untried(
+        return smoke.select_untried(
             self.lock,
             wheels,
             installed=self.laid,

@@ -37,7 +37,7 @@ def make(tmp_path, tool):
         rows = [distribution(p.name.split("-")[0], "1.0", path=p) for p in paths]
         files = {r.artifacts[0].sha256: p for r, p in zip(rows, paths, strict=True)}
         fetched = Fetched({**files, builder.artifacts[0].sha256: tool})
-        return wheels.wheels(
+        return wheels.provide_wheels(
             lock_of(*rows, build=[builder]),
             fetched,
             HERE,
@@ -132,7 +132,7 @@ def test_a_tool_of_other_bits_than_the_locked_is_not_used(tmp_path, tool):
     row = distribution("thing", "1.0", path=path)
     fetched = Fetched({row.artifacts[0].sha256: path, locked.artifacts[0].sha256: tool})
     with pytest.raises(BuildError) as raised:
-        wheels.wheels(
+        wheels.provide_wheels(
             lock_of(row, build=[locked]),
             fetched,
             HERE,
@@ -223,7 +223,7 @@ def test_another_suite_and_python_2_need_a_build_root():
 
 def test_all_that_is_not_installed_is_named_at_once(monkeypatch):
     recipe = Recipe("uwsgi", "so", ("libpcre2-dev", "gcc"))
-    monkeypatch.setattr(wheels, "_installed", lambda name: name == "gcc")
+    monkeypatch.setattr(wheels, "_is_installed", lambda name: name == "gcc")
     with pytest.raises(MissingToolError) as raised:
         wheels.check_machine(locked_source(), BOOKWORM, {"uwsgi": recipe})
     assert raised.value.details == ("libpcre2-dev", "libpython3.11-dev", "python3.11")
@@ -232,5 +232,5 @@ def test_all_that_is_not_installed_is_named_at_once(monkeypatch):
 
 def test_what_is_not_built_needs_nothing_installed(monkeypatch):
     recipe = Recipe("uwsgi", "so", ("libpcre2-dev",))
-    monkeypatch.setattr(wheels, "_installed", lambda name: name != "libpcre2-dev")
+    monkeypatch.setattr(wheels, "_is_installed", lambda name: name != "libpcre2-dev")
     wheels.check_machine(lock_of(distribution("plain")), BOOKWORM, {"uwsgi": recipe})
