@@ -3,7 +3,7 @@
 import json
 
 import nodeside
-from openstack_node import apt, rollback, system, upgrade
+from openstack_node import apt, installing, rollback, system, upgrade
 from openstack_node.sources import Sources
 from publishing import BOOKWORM, MAINTAINER, Apt, put, sh
 
@@ -159,7 +159,7 @@ class Unchanged(Machine):
         return client
 
     def answer(self, argv, *, env=None, **options):
-        words = [w for w in argv if w not in upgrade.APT]
+        words = [w for w in argv if w not in installing.APT]
         self.order.append(words[0])
         if argv[0] == "env" and "-o" not in argv:
             argv = [*argv[:4], *map(str, self.flags), *argv[4:]]

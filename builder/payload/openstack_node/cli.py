@@ -6,10 +6,9 @@ import argparse
 import dataclasses
 import json
 import os
-import socket
 import sys
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openstack_node import (
     debian,
@@ -17,20 +16,19 @@ from openstack_node import (
     manifest,
     plan,
     plan_text,
+    restarting,
     restarts,
     rollback,
     setup,
     status,
+    status_text,
     system,
     upgrade,
 )
 from openstack_node.alone import alone
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from openstack_node.journal import Journal
 
 UNKNOWN = 3
-COLOURS = {"critical": "31", "warning": "33", "unknown": "35", "note": "36", "ok": "32"}
 EXIT = """\
 exit status:
   status          0 ok, 1 warning, 2 critical (as a monitoring plugin)
@@ -314,13 +312,13 @@ def run_status(services: list[manifest.Service], options: argparse.Namespace) ->
     reports += [status.foreign(s) for s in services if s.foreign]
     level = status.worst([r.level for r in reports])
     if options.json:
-        print(json.dumps(as_json(reports, level), indent=1))
+        print(json.dumps(status_text.make_table(reports, level), indent=1))
     else:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         for report in reports:
-            for line in as_text(report, colour=colour):
+            for line in status_text.render_report(report, colour=colour):
                 print(line)
-        print(f"{level.upper() if level != 'note' else 'OK'}: {summary(reports)}")
+        print(f"{level.upper() if level != 'note' else 'OK'}: {status_text.summarise(reports)}")
     return status.LEVELS[level]
 
 
@@ -357,7 +355,7 @@ def _upgrade(
     upgrade.refuse(moves, wishes)
     if not options.yes:
         _ask(f"{len(todo)} steps to {options.series} (--dry-run shows them). Begin?")
-    journal = upgrade.Journal(options.series)
+    journal = Journal(options.series)
     journal.remember(upgrade.running(services))
     upgrade.walk(todo, journal, wishes)
     upgrade.start_again([s.name for s in services], journal.running, wishes)
@@ -374,7 +372,7 @@ def run_adopt(services: list[manifest.Service], options: argparse.Namespace) -> 
     # Includes those of ours that an interrupted adoption has already moved.
     ours = [s for s in services if s.foreign or s.series == options.series]
     theirs = [s for s in ours if s.foreign]
-    if not theirs and not upgrade.Journal(options.series).done:
+    if not theirs and not Journal(options.series).done:
         raise system.NodeError(
             "no service here is from Debian's own packages",
             "openstack-node status shows what is installed",
@@ -407,7 +405,7 @@ def _clean(options: argparse.Namespace) -> int:
 def run_restart(services: list[manifest.Service], _: argparse.Namespace) -> int:
     """Restart units that run replaced code."""
     for service in services:
-        upgrade.restart(service, restarts.pending(service), _say)
+        restarting.restart_units(service, restarting.list_pending(service), _say, named=True)
     return 0
 
 
@@ -429,49 +427,6 @@ def _ask(question: str) -> None:
         )
     if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
         raise system.NodeError("nothing was done")
-
-
-def as_json(reports: list[status.Report], level: str) -> dict[str, object]:
-    """Return the reports as data; `format` is incremented when readers have to change."""
-    return {
-        "format": 1,
-        "host": socket.gethostname(),
-        "status": "ok" if level == "note" else level,
-        "services": [
-            {
-                "service": r.service,
-                "title": r.title,
-                "series": r.series,
-                "version": r.version,
-                "status": "ok" if r.level == "note" else r.level,
-                "findings": [dataclasses.asdict(line) for line in r.lines],
-            }
-            for r in reports
-        ],
-    }
-
-
-def as_text(report: status.Report, *, colour: bool) -> Iterator[str]:
-    """Yield the lines of a report for a person."""
-    yield f"{report.service}  {report.series}  {report.version}"
-    for line in report.lines:
-        mark = f"{line.level:<8}"
-        if colour:
-            mark = f"\033[{COLOURS[line.level]}m{mark}\033[0m"
-        yield f"  {mark}  {line.kind}  {line.name}: {line.text}"
-        if line.level != "ok":
-            for hint in line.hints:
-                yield f"{'':12}{hint}"
-
-
-def summary(reports: list[status.Report]) -> str:
-    """Return the number of findings by level, in words."""
-    counts = {
-        level: sum(line.level == level for r in reports for line in r.lines)
-        for level in ("critical", "warning", "unknown")
-    }
-    services = f"{len(reports)} service{'s' if len(reports) != 1 else ''}"
-    return ", ".join([services, *(f"{level}: {n}" for level, n in counts.items() if n)])
 
 
 def _tell(error: system.NodeError, code: int) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from openstack_node import system
 
 if TYPE_CHECKING:
+    from openstack_node.ini import Settings
     from openstack_node.manifest import Service
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -170,13 +171,14 @@ def _schema(name: str, found: dict[str, Any]) -> Schema:
     return Schema(**{**found, "name": name, **lists})
 
 
-def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]]:
+def advise(service: Service, schema: Schema, settings: Settings) -> tuple[str, list[str]]:
     """Return a line on what is wrong with a database, and what to do about it.
 
-    `place` is the file (and line) with its address.
+    `settings` has the place of its address.
     """
     data = service.schema(schema.name)
     option = f"[{data['section']}] {data['option']}"
+    place = settings.place(data["section"], data["option"])
     where, form = f"{option} in {place}", "mysql+pymysql://USER:PASSWORD@HOST/DATABASE"
     name = f"the database {schema.database} at {schema.host}"
     setup = f"openstack-node setup {service.name}"
@@ -202,9 +204,17 @@ def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]
     return known.get(schema.state, (f"{name} {STATES[schema.state]}", [schema.detail]))
 
 
-def broker_advice(broker: Schema, place: str) -> tuple[str, list[str]]:
+def check_usable(service: Service, schemas: list[Schema], settings: Settings) -> None:
+    """Raise NodeError with what to do for the first database that cannot be used."""
+    for schema in schemas:
+        if schema.state not in USABLE:
+            text, hints = advise(service, schema, settings)
+            raise system.NodeError(f"{service.name}: {text}", *hints)
+
+
+def advise_on_broker(broker: Schema, settings: Settings) -> tuple[str, list[str]]:
     """Return a line on what is wrong with the message broker, and what to do about it."""
-    option = f"[DEFAULT] transport_url in {place}"
+    option = f"[DEFAULT] transport_url in {settings.place('DEFAULT', 'transport_url')}"
     if broker.state == "denied":
         permissions = f"rabbitmqctl set_permissions -p {broker.database} {broker.user}"
         return f"the broker at {broker.host} refuses the user {broker.user} or its password", [

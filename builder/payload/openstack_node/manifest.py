@@ -105,6 +105,11 @@ class Service:
                 return f"[{sections.get(option, 'DEFAULT')}] {option} in {place}"
         return ""
 
+    def list_files(self) -> list[str]:
+        """Return the existing files that its units read."""
+        paths = {f for u in self.units for f in (*ini.files(u.configs), *u.others)}
+        return sorted(p for p in paths if Path(p).exists())
+
     def options(self) -> dict[str, Any]:
         """Return the options in the series' sample files, and former names of some."""
         text = Path(self.data["options"]).read_text(encoding="utf-8")

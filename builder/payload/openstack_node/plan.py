@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openstack_node import databases, debian, heartbeats, options, system
+from openstack_node import databases, debian, heartbeats, options, preview, system
 from openstack_node.apt import Apt, Change
-from openstack_node.manifest import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from openstack_node.manifest import Service
 
-SERIES = Path("/usr/share/openstack-node/series")
-# Not TMPDIR: the services' users read what is unpacked, and may not have access there.
 FETCHED, INSTALLED = "/var/cache/apt/archives", "/usr"
-AREA = "/var/tmp"  # noqa: S108 - a new directory is created there
 
 
 @dataclass(frozen=True)
@@ -104,10 +99,10 @@ def plan(services: list[Service], new: str, *, apt: Apt | None = None) -> Plan:
             f"{new} {next(s.name for s in services if s.series == found[0])}",
         )
     moving = [s for s in services if s.series != new]
-    with tempfile.TemporaryDirectory(prefix="openstack-node-", dir=AREA) as name:
+    with tempfile.TemporaryDirectory(prefix="openstack-node-", dir=preview.AREA) as name:
         apt = apt or Apt(Path(name), found[0], new)
         apt.update()
-        known = facts(apt, found[0], new)
+        known = preview.read_facts(apt, found[0], new)
         if apt.broken():
             raise system.NodeError(
                 "a package installation was interrupted, or a dependency is missing",
@@ -115,7 +110,7 @@ def plan(services: list[Service], new: str, *, apt: Apt | None = None) -> Plan:
                 "apt-get install --fix-broken",
             )
         changes = apt.changes()
-        held = held_back(apt, moving, changes)
+        held = preview.list_held(apt, moving, changes)
         coming = {c.package: c for c in changes if c.new}
         root = apt.unpack([str(s.data["package"]) for s in moving])
         laters = [_later(s, root, coming) for s in moving]
@@ -125,33 +120,6 @@ def plan(services: list[Service], new: str, *, apt: Apt | None = None) -> Plan:
         size, disk = apt.sizes()
         spaces = _spaces({INSTALLED: disk, FETCHED: size})
         return Plan(found[0], new, changes, size, disk, held, spaces, moves)
-
-
-def held_back(apt: Apt, services: list[Service], changes: list[Change]) -> list[str]:
-    """Return the packages on hold that moving `services` changes.
-
-    `changes` are those of the whole node. Raises NodeError if apt takes a package from somewhere
-    other than the new series (a pin), or finds a dependency missing.
-    """
-    coming = {c.package: c for c in changes if c.new}
-    for service in services:
-        package = str(service.data["package"])
-        if package not in coming:
-            raise system.NodeError(
-                f"{service.name}: {apt.new} has no newer {package}, or apt cannot install it",
-                f"apt-cache policy {package} shows where it would come from; a suite may be "
-                "incomplete, or Debian's own sources missing",
-                details=apt.refusal(package),
-            )
-    names = {"openstack-node", *(p for s in services for p in s.packages)}
-    # Packages the new series no longer has are removed; no other may be.
-    lost = apt.has(sorted(names & {c.package for c in changes if not c.new}))
-    if lost:
-        raise system.NodeError(
-            f"apt would remove packages that {apt.new} has: {', '.join(lost)}",
-            f"apt-cache policy {' '.join(lost)} shows where they would come from",
-        )
-    return apt.held(sorted(names & coming.keys()))
 
 
 def _spaces(needs: dict[str, int]) -> list[Space]:
@@ -165,22 +133,9 @@ def _spaces(needs: dict[str, int]) -> list[Space]:
     return list(found.values())
 
 
-def facts(apt: Apt, old: str, new: str) -> dict[str, Any]:
-    """Return the facts on upgrades to the new series, from its archive package."""
-    path = apt.unpack([f"openstack-{new}-archive"]) / str(SERIES / f"{new}.json").lstrip("/")
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if old not in facts["from"]:
-        ways = ", ".join(facts["from"]) or "none"
-        raise system.NodeError(
-            f"upstream supports no upgrade from {old} to {new}",
-            f"upgrades to {new} are supported from: {ways}",
-        )
-    return facts
-
-
 def _later(service: Service, root: Path, coming: Iterable[str]) -> Service:
     """Return a service with its present tree and the manifest of its new packages."""
-    data = later_manifest(service.name, root)
+    data = preview.read_manifest(service.name, root)
     if service.foreign:
         return debian.as_before(service, debian.as_later(service, data, coming))
     return dataclasses.replace(service, data=data)
@@ -197,7 +152,7 @@ def _move(
     names = {u["name"] for u in later.data["units"] if u["package"] in here}
     have = {u.name for u in service.units} or _loaded(names)
     steps = [s for s in facts["steps"] if s["service"] == service.name]
-    answer = look(later, root)
+    answer = preview.query_databases(later, root)
     named = dataclasses.replace(later, series=str(later.data["series"]))
     rows = (heartbeats.obstacle(named, r) for r in heartbeats.in_the_way(named, answer))
     return Move(
@@ -217,13 +172,6 @@ def _move(
     )
 
 
-def later_manifest(name: str, root: Path) -> dict[str, Any]:
-    """Return the manifest of a service from packages unpacked below `root`."""
-    path = root / str(SERVICES / f"{name}.json").lstrip("/")
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return {**data, "options": str(root / data["options"].lstrip("/"))}
-
-
 def _loaded(names: set[str]) -> set[str]:
     return {n for n, state in system.unit_states(sorted(names)).items() if state.load == "loaded"}
 
@@ -240,15 +188,6 @@ def _problems(service: Service, later: Service) -> list[options.Problem]:
     now = {(p.place, p.text.replace(service.series, series)) for p in before}
     coming = options.problems(dataclasses.replace(later, series=series))
     return [p for p in coming if (p.place, p.text) not in now]
-
-
-def look(later: Service, root: Path) -> databases.Answer:
-    """Query a service's databases, with the present tree's Python, for the code below `root`."""
-    if not later.wants_database:
-        return databases.Answer()
-    site = str(root / later.data["site"].lstrip("/"))
-    asked = dataclasses.replace(later, data={**later.data, "site": site})
-    return databases.ask(asked, [], records=True)
 
 
 def _databases(answer: databases.Answer) -> list[Database]:

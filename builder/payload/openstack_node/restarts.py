@@ -10,21 +10,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
 
-from openstack_node import arrival, gate, manifest, system
-
-if TYPE_CHECKING:
-    from openstack_node.manifest import Service, Unit
-    from openstack_node.system import UnitState
+from openstack_node import gate, manifest, system
 
 DEFAULTS = Path("/etc/default/openstack-node")
 VARIABLE = "OPENSTACK_NODE_RESTARTS"
-LISTS = Path("/var/lib/dpkg/info")
 POLICY = Path("/usr/sbin/policy-rc.d")
 SYSTEMD = Path("/run/systemd/system")  # exists while it runs
 FORBIDDEN = 101  # the exit status of policy-rc.d(8) for an action that is not allowed
-UP_SECONDS = 300  # a daemon finishes its work before it exits, then loads all its code
 
 
 def main(action: str, name: str, names: list[str]) -> int:
@@ -109,71 +102,3 @@ def deferred() -> bool:
         )
         wish = found[-1] if found else ""
     return wish == "defer"
-
-
-def replaced(service: Service, state: UnitState) -> bool:
-    """Whether a service's code, or its dependencies, were unpacked after a unit started.
-
-    On a rollback the older series' tree was there all along, but not its common package.
-    """
-    code = str(service.data["packages"][0])
-    closure = f"openstack-{service.series}-closure-{service.name}"
-    packages = (code, closure, service.data["package"])
-    lists = (LISTS / f"{package}.list" for package in packages)
-    times = [p.stat().st_mtime for p in lists if p.exists()]
-    return state.active == "active" and 0 < state.started < max(times, default=0)
-
-
-def in_order(service: Service) -> list[Unit]:
-    """Return the units of a service in the order to restart them: the APIs last."""
-    return sorted(service.units, key=lambda u: u.kind == "uwsgi" or u.name.endswith("-api.service"))
-
-
-def pending(service: Service) -> list[Unit]:
-    """Return the units that run replaced code, or were left waiting for the new one.
-
-    Leaves out units that wait for an option not set yet, and those not selected.
-    """
-    units = [u for u in in_order(service) if u.start == "now"]
-    states = system.unit_states([u.name for u in units])
-    return [
-        u
-        for u in units
-        if (state := states.get(u.name))
-        and state.enabled == "enabled"
-        and (replaced(service, state) or _down(state))
-        and not (state.waits and service.needed(u))
-        and not gate.left_out(service, u, state)
-    ]
-
-
-def _down(state: UnitState) -> bool:
-    """Whether a unit that should run does not; its own Condition may excuse it.
-
-    systemd counts an ExecCondition, by which a unit waits for its database, among those. A unit
-    that is deactivating may be in a restart that nobody waits for any more: its old processes
-    still work, possibly for minutes.
-    """
-    return (
-        state.waits
-        or state.active in ("failed", "deactivating")
-        or (state.active == "inactive" and state.condition)
-    )
-
-
-def restart(
-    service: Service,
-    unit: Unit,
-    say: Callable[[str], None] = lambda _text: None,
-    *,
-    seconds: float = UP_SECONDS,
-) -> bool:
-    """Restart a unit and wait until it is up; NodeError if it is not up in time.
-
-    Returns False if it remains down, as the administrator has chosen since it was started.
-    """
-    wait = arrival.Wait(service, unit, say)
-    done = system.systemctl("restart", [unit.name])
-    if done.code != 0:
-        raise system.NodeError(f"{unit.name}: {done.tail(1)}")
-    return wait.up(seconds)

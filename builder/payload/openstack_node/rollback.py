@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
-from openstack_node import apt, databases, plan, status, system, upgrade
+from openstack_node import apt, databases, installing, preview, restarting, system
+from openstack_node.journal import Journal
 from openstack_node.sources import Sources
 
 if TYPE_CHECKING:
@@ -39,22 +40,22 @@ def rollback(service: Service, series: str, say: Callable[[str], None]) -> None:
         common, root = str(service.data["package"]), area / "root"
         packages = (common, _code(service, way.series))
         apt.unpack([f"{p}={way.versions[common]}" for p in packages], area, root)
-        older = plan.later_manifest(service.name, root)
+        older = preview.read_manifest(service.name, root)
         say(f"{service.name}  {service.series} to {way.series}\n")
         if service.wants_database:
             check(service, older, root, way.series)
     wanted = [f"{p}={v}" for p, v in sorted(way.versions.items())]
     rehearsal = [*apt.HELD_TOO, "install", "--allow-downgrades", *wanted]
-    apt.refuse_held(apt.held(upgrade.rehearse(rehearsal)))
+    apt.refuse_held(apt.held(installing.rehearse(rehearsal)))
     Sources().choose(service.name, way.suite)
     say("  install the packages of the previous release ... ")
-    upgrade.install(wanted, "--allow-downgrades")
+    installing.install(wanted, "--allow-downgrades")
     say("done\n")
-    journal = upgrade.Journal(service.series)
+    journal = Journal(service.series)
     if journal.done:
         journal.forget(service.name)
     say("  restart the units that run the newer code ... ")
-    upgrade.restart_pending(service.name)
+    restarting.restart_pending(service.name)
     say("done\n")
 
 
@@ -112,7 +113,7 @@ def check(service: Service, older: dict[str, Any], root: Path, series: str) -> N
     data = {**service.data, "schemas": older["schemas"], "site": str(root / site.lstrip("/"))}
     # The present tree's Python queries; it compares with the older code.
     answer = databases.demand(
-        replace(service, data=data), status.read_files(service), later_site=service.data["site"]
+        replace(service, data=data), service.list_files(), later_site=service.data["site"]
     )
     for schema in answer.schemas.values():
         if schema.state not in ("current", "behind", "ahead"):

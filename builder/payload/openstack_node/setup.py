@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
-from openstack_node import databases, gate, ini, restarts, status, system, tools, units
+from openstack_node import databases, gate, ini, system, tools, units
 
 if TYPE_CHECKING:
     from openstack_node.manifest import Service
@@ -59,7 +59,7 @@ def _databases(service: Service, wishes: Wishes, *, named: bool) -> bool:
             raise system.NodeError(f"{service.name}: {place}: {mistake.text}", "correct it")
     if not service.wants_database:
         return True
-    answer = databases.ask(service, status.read_files(service))
+    answer = databases.ask(service, service.list_files())
     if answer.unreadable:
         path = answer.unreadable[0]
         raise system.NodeError(
@@ -71,27 +71,15 @@ def _databases(service: Service, wishes: Wishes, *, named: bool) -> bool:
     settings = ini.Settings(service.configs)
     unset = [s for s in answer.schemas.values() if s.state == "unset"]
     if unset and not named:
-        text, hints = _advice(service, unset[0], settings)
+        text, hints = databases.advise(service, unset[0], settings)
         wishes.tell(f"  not configured yet: {text}; {hints[0]}")
         return False
     for index, step in enumerate(service.steps):
-        check_usable(service, [answer.schemas[name] for name in step["schemas"]], settings)
+        databases.check_usable(
+            service, [answer.schemas[name] for name in step["schemas"]], settings
+        )
         _step(service, step, answer, wishes, done=answer.done.get(index, False))
     return True
-
-
-def check_usable(service: Service, schemas: list[databases.Schema], settings: ini.Settings) -> None:
-    """Raise NodeError with what to do for the first database that cannot be used."""
-    for schema in schemas:
-        if schema.state not in databases.USABLE:
-            text, hints = _advice(service, schema, settings)
-            raise system.NodeError(f"{service.name}: {text}", *hints)
-
-
-def _advice(
-    service: Service, schema: databases.Schema, settings: ini.Settings
-) -> tuple[str, list[str]]:
-    return databases.advice(service, schema, status.place(service, settings, schema.name))
 
 
 def _step(
@@ -202,7 +190,7 @@ def _start(service: Service, wishes: Wishes) -> list[str]:
             elif (
                 state.sub == "auto-restart"  # a start would wait until RestartSec= is over
                 or units.changed(unit, state)
-                or restarts.replaced(service, state)
+                or units.is_replaced(service, state)
             ):
                 todo["restart"].append(unit.name)
             elif state.active == "activating":

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openstack_node import databases, gate, heartbeats, ini, options, system, units
+from openstack_node import databases, gate, heartbeats, ini, options, system, tools, units
 
 if TYPE_CHECKING:
     from openstack_node.manifest import Service
@@ -84,7 +82,7 @@ def _lines(
 ) -> list[Line]:
     settings = ini.Settings(service.configs)
     answer = databases.ask(
-        service, read_files(service), later_site=gate.later_site(service), records=True
+        service, service.list_files(), later_site=gate.later_site(service), records=True
     )
     fitness = gate.judge(service, answer)
     lines = []
@@ -102,12 +100,6 @@ def _lines(
     return lines + _configuration(service, answer)
 
 
-def read_files(service: Service) -> list[str]:
-    """Return the existing files that a service's units read."""
-    paths = {f for u in service.units for f in (*ini.files(u.configs), *u.others)}
-    return sorted(p for p in paths if Path(p).exists())
-
-
 def _databases(service: Service, settings: ini.Settings, answer: databases.Answer) -> list[Line]:
     if answer.error and answer.unreadable:
         return []  # the file is reported
@@ -118,7 +110,7 @@ def _databases(service: Service, settings: ini.Settings, answer: databases.Answe
         if schema.state in ("current", "unknown", "ahead"):
             text, hints = f"{schema.where} {databases.STATES[schema.state]}", [schema.detail]
         else:
-            text, hints = databases.advice(service, schema, place(service, settings, schema.name))
+            text, hints = databases.advise(service, schema, settings)
         level = OF_STATE.get(schema.state, "warning" if schema.state == "unset" else "critical")
         lines.append(Line("database", schema.name, level, text, [h for h in hints if h]))
     return lines + _cells(service, answer)
@@ -129,15 +121,8 @@ def _broker(service: Service, settings: ini.Settings, answer: databases.Answer) 
         return []
     if answer.broker.state == "current":
         return [Line("broker", "rabbit", "ok", f"{answer.broker.host} answers")]
-    where = settings.place("DEFAULT", "transport_url")
-    text, hints = databases.broker_advice(answer.broker, where)
+    text, hints = databases.advise_on_broker(answer.broker, settings)
     return [Line("broker", "rabbit", "critical", text, [h for h in hints if h])]
-
-
-def place(service: Service, settings: ini.Settings, schema: str) -> str:
-    """Return the file and line of a database's address."""
-    data = service.schema(schema)
-    return settings.place(data["section"], data["option"])
 
 
 def _cells(service: Service, answer: databases.Answer) -> list[Line]:
@@ -208,33 +193,13 @@ def _upgrade_check(service: Service, answer: databases.Answer) -> list[Line]:
     )
     if done.code == 0:
         return [Line("upgrade-check", name, "ok", "nothing to do")]
-    found = [f"{c.name}: {c.details}" for c in checks(done.out) if c.result != "Success"]
+    found = [f"{c.name}: {c.details}" for c in tools.checks(done.out) if c.result != "Success"]
     if done.code in (1, 2) and found:
         # They concern future upgrades: what works today may well have some.
         level, text = ("note", "warnings") if done.code == 1 else ("warning", "some checks fail")
         return [Line("upgrade-check", name, level, text, found)]
     code = f"exit status {done.code}" if done.code is not None else f"timed out ({CHECK_SECONDS} s)"
     return [Line("upgrade-check", name, "unknown", code, done.tail(2).splitlines())]
-
-
-@dataclass(frozen=True)
-class Check:
-    """A row of an upgrade check's table; `result` is Success, Warning or Failure."""
-
-    name: str
-    result: str
-    details: str
-
-
-def checks(out: str) -> list[Check]:
-    """Return the checks of the table that `<service>-status upgrade check` prints."""
-    found = []
-    for row in re.split(r"^\+-+\+$", out, flags=re.MULTILINE):
-        text = " ".join(line.strip("| ") for line in row.splitlines() if line.startswith("|"))
-        match = re.match(r"Check: (.*?)\s+Result: (\w+)\s+Details: (.*)", text)
-        if match:
-            found.append(Check(match[1], match[2], match[3]))
-    return found
 
 
 def _configuration(service: Service, answer: databases.Answer) -> list[Line]:

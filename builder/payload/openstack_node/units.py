@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openstack_node import gate, ini, restarts, system
+from openstack_node import gate, ini, system
 
 if TYPE_CHECKING:
     from openstack_node.gate import Verdict as Fitness
     from openstack_node.manifest import Service, Unit
     from openstack_node.system import UnitState
 
+LISTS = Path("/var/lib/dpkg/info")
 STARTING_SECONDS = 60  # a daemon not up by then is more than slow
 Verdict = tuple[str, str, list[str]]  # level, text, hints
 
@@ -80,7 +81,7 @@ def _switched_off(unit: Unit, state: UnitState) -> Verdict:
 
 def _active(service: Service, unit: Unit, state: UnitState, fitness: Fitness | None) -> Verdict:
     text = f"active for {span(int(time.time() - state.since))}"
-    if restarts.replaced(service, state):
+    if is_replaced(service, state):
         why = f": {fitness.text}" if fitness and fitness.text else ""
         hint = fitness.hint if fitness and fitness.text else ""
         hint = hint or f"openstack-node restart {service.name}"
@@ -93,6 +94,19 @@ def _active(service: Service, unit: Unit, state: UnitState, fitness: Fitness | N
         return "note", f"{text}, reloaded after {later} was changed", [hint]
     hint = f"openstack-node setup {service.name} restarts it"
     return "warning", f"{text}, but {later} was changed since", [hint]
+
+
+def is_replaced(service: Service, state: UnitState) -> bool:
+    """Whether a service's code, or its dependencies, were unpacked after a unit started.
+
+    On a rollback the older series' tree was there all along, but not its common package.
+    """
+    code = str(service.data["packages"][0])
+    closure = f"openstack-{service.series}-closure-{service.name}"
+    packages = (code, closure, service.data["package"])
+    lists = (LISTS / f"{package}.list" for package in packages)
+    times = [p.stat().st_mtime for p in lists if p.exists()]
+    return state.active == "active" and 0 < state.started < max(times, default=0)
 
 
 def changed(unit: Unit, state: UnitState, since: float = 0.0) -> str:

@@ -5,7 +5,8 @@ import json
 
 import nodeside
 import pytest
-from openstack_node import databases, manifest, restarts, rollback, system, upgrade
+from openstack_node import databases, manifest, restarting, rollback, system
+from openstack_node.journal import Journal
 from twoseries import NEW, OLD, Unchanged, publish
 
 ADDED = databases.Migration("e1", "add a column", removes=False)
@@ -206,11 +207,10 @@ class Node(Unchanged):
         self.has(NEW, "toy-api", "toy-common")
         self.update()
         self.journal = root / "upgrade.json"
-        journal = upgrade.Journal
-        monkeypatch.setattr(upgrade, "Journal", lambda series: journal(series, self.journal))
+        monkeypatch.setattr(rollback, "Journal", lambda series: Journal(series, self.journal))
         self.restarted, self.said = [], ""
         monkeypatch.setattr(manifest, "load", lambda _names: [service(root)])
-        monkeypatch.setattr(restarts, "replaced", lambda _toy, _state: True)
+        monkeypatch.setattr(restarting, "is_replaced", lambda _toy, _state: True)
         monkeypatch.setattr(system, "unit_states", lambda names: {
             n: system.UnitState(n, active="active", enabled="enabled") for n in names
         })  # fmt: skip
