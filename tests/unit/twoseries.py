@@ -126,7 +126,7 @@ class Machine(Apt):
 
     def install_archive(self):
         """What the archive package of the new series does: a source that is there stays."""
-        if not self.sources.suites(NEW):
+        if not self.sources.list_suites(NEW):
             self.source(NEW).write_text(self.stanza(NEW))
         self.prefer(NEW)
 
@@ -145,7 +145,7 @@ class Unchanged(Machine):
         self.versions = {"openstack-node": "1:1.0-1"}
         self.system = system.run
         monkeypatch.setattr(system, "run", self.answer)
-        monkeypatch.setattr(system, "versions", lambda names: {
+        monkeypatch.setattr(system, "list_versions", lambda names: {
             n: self.versions[n] for n in names if n in self.versions
         })  # fmt: skip
         for module in (upgrade, rollback):

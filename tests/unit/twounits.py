@@ -38,12 +38,14 @@ class Node:
         units.LISTS.mkdir()
         restarts.SYSTEMD.mkdir()
         monkeypatch.setattr(system, "run", self.run)
-        monkeypatch.setattr(system, "systemctl", self.systemctl)
-        monkeypatch.setattr(system, "unit_states", lambda names: {
+        monkeypatch.setattr(system, "run_systemctl", self.systemctl)
+        monkeypatch.setattr(system, "read_unit_states", lambda names: {
             n: self.units[n] for n in names if n in self.units
         })  # fmt: skip
-        monkeypatch.setattr(manifest, "shipped", lambda name: self.toy if name == "toy" else None)
-        monkeypatch.setattr(gate, "later_site", lambda _toy: "")
+        monkeypatch.setattr(
+            manifest, "load_shipped", lambda name: self.toy if name == "toy" else None
+        )
+        monkeypatch.setattr(gate, "find_later_site", lambda _toy: "")
         monkeypatch.setattr(databases, "ask", lambda _toy, _files, **_: databases.Answer(
             {"main": self.schema}, broker=self.broker
         ))  # fmt: skip

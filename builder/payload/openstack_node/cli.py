@@ -25,7 +25,7 @@ from openstack_node import (
     system,
     upgrade,
 )
-from openstack_node.alone import alone
+from openstack_node.alone import work_alone
 from openstack_node.journal import Journal
 
 UNKNOWN = 3
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return _tell(error, UNKNOWN)
     try:
-        with alone(_say) if options.works else nullcontext():
+        with work_alone(_say) if options.works else nullcontext():
             return _carry_out(options)
     except system.NodeError as error:
         return _tell(error, UNKNOWN if options.run is run_status else 1)
@@ -70,16 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
 def _carry_out(options: argparse.Namespace) -> int:
     """Run a verb for the selected services, read while nothing else changes the node."""
     try:
-        services = _services(options.services, foreign=options.run in FOREIGN)
+        services = _choose_services(options.services, foreign=options.run in FOREIGN)
     except system.NodeError as error:
         return _tell(error, UNKNOWN)
     code: int = options.run(services, options)
     return code
 
 
-def _services(names: list[str], *, foreign: bool) -> list[manifest.Service]:
+def _choose_services(names: list[str], *, foreign: bool) -> list[manifest.Service]:
     """Return the selected services, those from Debian's own packages only if `foreign`."""
-    theirs = debian.found()
+    theirs = debian.find_services()
     if foreign:
         services = sorted([*manifest.load([]), *theirs], key=lambda s: s.order)
         known = {s.name for s in services}
@@ -103,7 +103,7 @@ def _services(names: list[str], *, foreign: bool) -> list[manifest.Service]:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the parsed command line; services may follow options."""
-    top = parser()
+    top = make_parser()
     options, more = top.parse_known_args(arguments)
     if more and (options.run is run_rollback or any(word.startswith("-") for word in more)):
         top.error(f"unrecognized arguments: {' '.join(more)}")
@@ -111,7 +111,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def parser() -> Parser:
+def make_parser() -> Parser:
     """Return the command line's parser; each verb names the function that runs it.
 
     `works`: the verb changes the node, so nothing else may change it at the same time.
@@ -139,9 +139,12 @@ def _add_setup(verbs: argparse._SubParsersAction[Parser]) -> None:
         "and further databases), then start the services, and restart those whose files changed "
         "after they started. Safe to repeat."
     )
-    steps = manifest.setup_steps()
+    steps = manifest.list_setup_steps()
     verb = verbs.add_parser(
-        "setup", help="set up databases, start services", description=text, epilog=_asked(steps)
+        "setup",
+        help="set up databases, start services",
+        description=text,
+        epilog=_describe_asked(steps),
     )
     _add_services(verb)
     options = {option["name"]: option for step in steps for option in step["options"]}
@@ -153,7 +156,7 @@ def _add_setup(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb.set_defaults(run=run_setup, works=True, of_steps=list(options))
 
 
-def _asked(steps: list[dict[str, Any]]) -> str:
+def _describe_asked(steps: list[dict[str, Any]]) -> str:
     """Return the help text on what setup takes from the environment."""
     secrets = {name: question for step in steps for name, question in step["secret"].items()}
     passed = [name for step in steps for name in (*step["environment"], *step["passed"])]
@@ -309,8 +312,8 @@ def run_status(services: list[manifest.Service], options: argparse.Namespace) ->
     """Show the state of services."""
     ours = [s for s in services if not s.foreign]
     reports = status.gather(ours, upgrade_checks=not options.quick)
-    reports += [status.foreign(s) for s in services if s.foreign]
-    level = status.worst([r.level for r in reports])
+    reports += [status.report_foreign(s) for s in services if s.foreign]
+    level = status.find_worst([r.level for r in reports])
     if options.json:
         print(json.dumps(status_text.make_table(reports, level), indent=1))
     else:
@@ -330,7 +333,7 @@ def run_plan(services: list[manifest.Service], options: argparse.Namespace) -> i
     if options.json:
         print(json.dumps({"format": 1, **dataclasses.asdict(found)}, indent=1))
     else:
-        for line in plan_text.lines(found):
+        for line in plan_text.render_lines(found):
             print(line)
     return 0
 
@@ -347,7 +350,7 @@ def _upgrade(
     services: list[manifest.Service], wishes: upgrade.Wishes, options: argparse.Namespace
 ) -> int:
     moves = upgrade.prepare(services, options.series)
-    todo = upgrade.steps(moves, wishes, everything=not options.services)
+    todo = upgrade.list_steps(moves, wishes, everything=not options.services)
     if options.dry_run:
         for step in todo:
             print(f"{step.key.split('/')[0]:<9}  {step.text}\n{'':11}{step.command}")
@@ -356,7 +359,7 @@ def _upgrade(
     if not options.yes:
         _ask(f"{len(todo)} steps to {options.series} (--dry-run shows them). Begin?")
     journal = Journal(options.series)
-    journal.remember(upgrade.running(services))
+    journal.remember(upgrade.list_running(services))
     upgrade.walk(todo, journal, wishes)
     upgrade.start_again([s.name for s in services], journal.running, wishes)
     journal.close()

@@ -37,7 +37,9 @@ def run_apt_get(words: list[str], seconds: float = APT_SECONDS) -> str:
     if done.code != 0:
         # Below the cause there may be a page of packages left unchanged.
         causes = system.Done(done.code, "\n".join(CAUSE.findall(done.out)))
-        raise system.NodeError(f"apt-get {words[0]} failed", details=causes.tail() or done.tail())
+        raise system.NodeError(
+            f"apt-get {words[0]} failed", details=causes.read_tail() or done.read_tail()
+        )
     return done.out
 
 
@@ -62,22 +64,22 @@ def install(packages: list[str], *options: str) -> None:
     heirs = _find_heirs([name for name in names if name not in auto])
     # Before apt: if this is interrupted, the next run no longer names them.
     if asked_for := [name for name in auto if name in heirs]:
-        system.output(["apt-mark", "manual", *asked_for], seconds=60)
+        system.read_output(["apt-mark", "manual", *asked_for], seconds=60)
     run_apt_get(["install", *options, *packages])
     if kept := [name for name in auto if name not in heirs]:
-        system.output(["apt-mark", "auto", *kept], seconds=60)
+        system.read_output(["apt-mark", "auto", *kept], seconds=60)
 
 
 def _list_automatic(names: list[str]) -> list[str]:
     """Return which of some packages were installed automatically."""
-    return system.output(["apt-mark", "showauto", *names], seconds=60).split() if names else []
+    return system.read_output(["apt-mark", "showauto", *names], seconds=60).split() if names else []
 
 
 def _find_heirs(names: list[str]) -> set[str]:
     """Return what those of some packages depend on whose candidates are transitional."""
     if not names:
         return set()
-    said = system.output(["apt-cache", "show", "--no-all-versions", *names], seconds=60)
+    said = system.read_output(["apt-cache", "show", "--no-all-versions", *names], seconds=60)
     heirs: set[str] = set()
     for stanza in said.split("\n\n"):
         depends = re.search(r"^Depends: (.*)$", stanza, re.MULTILINE)
@@ -89,8 +91,8 @@ def _find_heirs(names: list[str]) -> set[str]:
 def _wait_for_dpkg() -> None:
     """Wait while another process installs packages, as apt would, and name it."""
     end, said = time.monotonic() + LOCK_SECONDS, 0
-    while pid := system.holder(DPKG_LOCK):
-        command = system.command_line(pid).replace("\0", " ").strip()
+    while pid := system.find_holder(DPKG_LOCK):
+        command = system.read_command_line(pid).replace("\0", " ").strip()
         who = f"{command} (process {pid}), which holds {DPKG_LOCK}"
         if time.monotonic() > end:
             raise system.NodeError(
@@ -114,7 +116,7 @@ def _repair() -> None:
     if system.run([*APT, "check"], **how).code != 0:
         system.run([*APT, "install", "--fix-broken"], **how)
     show = ["dpkg-query", "-W", "-f", "${db:Status-Eflag} ${Package}\\n"]
-    flags = system.output(show, seconds=60)
+    flags = system.read_output(show, seconds=60)
     half = re.findall(r"^reinstreq (\S+)$", flags, re.MULTILINE)
     if half:
         run_apt_get(["install", "--reinstall", *half])

@@ -103,26 +103,26 @@ def plan(services: list[Service], new: str, *, apt: Apt | None = None) -> Plan:
         apt = apt or Apt(Path(name), found[0], new)
         apt.update()
         known = preview.read_facts(apt, found[0], new)
-        if apt.broken():
+        if apt.is_broken():
             raise system.NodeError(
                 "a package installation was interrupted, or a dependency is missing",
                 "dpkg --configure -a",
                 "apt-get install --fix-broken",
             )
-        changes = apt.changes()
+        changes = apt.list_changes()
         held = preview.list_held(apt, moving, changes)
         coming = {c.package: c for c in changes if c.new}
         root = apt.unpack([str(s.data["package"]) for s in moving])
-        laters = [_later(s, root, coming) for s in moving]
+        laters = [_make_later(s, root, coming) for s in moving]
         # With databases, the code as well: it has the migrations.
         apt.unpack([later.data["packages"][0] for later in laters if later.wants_database])
-        moves = [_move(*pair, coming, root, known) for pair in zip(moving, laters)]
-        size, disk = apt.sizes()
-        spaces = _spaces({INSTALLED: disk, FETCHED: size})
+        moves = [_describe_move(*pair, coming, root, known) for pair in zip(moving, laters)]
+        size, disk = apt.compute_sizes()
+        spaces = _measure_spaces({INSTALLED: disk, FETCHED: size})
         return Plan(found[0], new, changes, size, disk, held, spaces, moves)
 
 
-def _spaces(needs: dict[str, int]) -> list[Space]:
+def _measure_spaces(needs: dict[str, int]) -> list[Space]:
     """Return the file systems of directories, and the space needed on each."""
     found: dict[int, Space] = {}
     for path, needed in needs.items():
@@ -133,15 +133,15 @@ def _spaces(needs: dict[str, int]) -> list[Space]:
     return list(found.values())
 
 
-def _later(service: Service, root: Path, coming: Iterable[str]) -> Service:
+def _make_later(service: Service, root: Path, coming: Iterable[str]) -> Service:
     """Return a service with its present tree and the manifest of its new packages."""
     data = preview.read_manifest(service.name, root)
     if service.foreign:
-        return debian.as_before(service, debian.as_later(service, data, coming))
+        return debian.make_before(service, debian.make_later(service, data, coming))
     return dataclasses.replace(service, data=data)
 
 
-def _move(
+def _describe_move(
     service: Service,
     later: Service,
     coming: dict[str, Change],
@@ -150,47 +150,51 @@ def _move(
 ) -> Move:
     here = service.installed | coming.keys()
     names = {u["name"] for u in later.data["units"] if u["package"] in here}
-    have = {u.name for u in service.units} or _loaded(names)
+    have = {u.name for u in service.units} or _select_loaded(names)
     steps = [s for s in facts["steps"] if s["service"] == service.name]
     answer = preview.query_databases(later, root)
     named = dataclasses.replace(later, series=str(later.data["series"]))
-    rows = (heartbeats.obstacle(named, r) for r in heartbeats.in_the_way(named, answer))
+    rows = (
+        heartbeats.describe_obstacle(named, r) for r in heartbeats.list_obstacles(named, answer)
+    )
     return Move(
         service=service.name,
         old=service.version,
         new=coming[str(service.data["package"])].new,
-        restarts=_running(names & have),
+        restarts=_select_running(names & have),
         added=sorted(names - have),
         gone=sorted(have - names),
-        problems=_problems(service, later),
+        problems=_find_problems(service, later),
         # The options of Debian's packages are not known here.
-        defaults=[] if service.foreign else options.defaults(service, later),
-        databases=_databases(answer),
+        defaults=[] if service.foreign else options.compare_defaults(service, later),
+        databases=_describe_databases(answer),
         records=[f"{text}: {hint}" for text, hint in rows],
         before=[s["text"] for s in steps if s["when"] == "before"],
         after=[s["text"] for s in steps if s["when"] == "after"],
     )
 
 
-def _loaded(names: set[str]) -> set[str]:
-    return {n for n, state in system.unit_states(sorted(names)).items() if state.load == "loaded"}
+def _select_loaded(names: set[str]) -> set[str]:
+    return {
+        n for n, state in system.read_unit_states(sorted(names)).items() if state.load == "loaded"
+    }
 
 
-def _running(names: set[str]) -> list[str]:
-    states = system.unit_states(sorted(names))
+def _select_running(names: set[str]) -> list[str]:
+    states = system.read_unit_states(sorted(names))
     return sorted(n for n in names if n in states and states[n].active == "active")
 
 
-def _problems(service: Service, later: Service) -> list[options.Problem]:
+def _find_problems(service: Service, later: Service) -> list[options.Problem]:
     """Return the live files' problems under the new series that they do not have now."""
     series = str(later.data["series"])
-    before = [] if service.foreign else options.problems(service)
+    before = [] if service.foreign else options.find_problems(service)
     now = {(p.place, p.text.replace(service.series, series)) for p in before}
-    coming = options.problems(dataclasses.replace(later, series=series))
+    coming = options.find_problems(dataclasses.replace(later, series=series))
     return [p for p in coming if (p.place, p.text) not in now]
 
 
-def _databases(answer: databases.Answer) -> list[Database]:
+def _describe_databases(answer: databases.Answer) -> list[Database]:
     """Return the databases that have an address here."""
     if answer.error:
         return [Database("", "", "error", answer.error, [])]

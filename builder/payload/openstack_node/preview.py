@@ -23,7 +23,10 @@ AREA = "/var/tmp"  # noqa: S108 - a new directory is created there
 
 
 def read_facts(apt: Apt, old: str, new: str) -> dict[str, Any]:
-    """Return the facts on upgrades to the new series, from its archive package."""
+    """Return the facts on upgrades to the new series, from its archive package.
+
+    Raises NodeError if upstream supports no upgrade from `old`.
+    """
     path = apt.unpack([f"openstack-{new}-archive"]) / str(SERIES / f"{new}.json").lstrip("/")
     facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if old not in facts["from"]:
@@ -49,17 +52,17 @@ def list_held(apt: Apt, services: list[Service], changes: list[Change]) -> list[
                 f"{service.name}: {apt.new} has no newer {package}, or apt cannot install it",
                 f"apt-cache policy {package} shows where it would come from; a suite may be "
                 "incomplete, or Debian's own sources missing",
-                details=apt.refusal(package),
+                details=apt.explain_refusal(package),
             )
     names = {"openstack-node", *(p for s in services for p in s.packages)}
     # Packages the new series no longer has are removed; no other may be.
-    lost = apt.has(sorted(names & {c.package for c in changes if not c.new}))
+    lost = apt.list_offered(sorted(names & {c.package for c in changes if not c.new}))
     if lost:
         raise system.NodeError(
             f"apt would remove packages that {apt.new} has: {', '.join(lost)}",
             f"apt-cache policy {' '.join(lost)} shows where they would come from",
         )
-    return apt.held(sorted(names & coming.keys()))
+    return apt.list_held(sorted(names & coming.keys()))
 
 
 def read_manifest(name: str, root: Path) -> dict[str, Any]:

@@ -29,15 +29,15 @@ def list_pending(service: Service) -> list[Unit]:
     Leaves out units that wait for an option not set yet, and those not selected.
     """
     units = [u for u in sort_units(service) if u.start == "now"]
-    states = system.unit_states([u.name for u in units])
+    states = system.read_unit_states([u.name for u in units])
     return [
         u
         for u in units
         if (state := states.get(u.name))
         and state.enabled == "enabled"
         and (is_replaced(service, state) or _is_down(state))
-        and not (state.waits and service.needed(u))
-        and not gate.left_out(service, u, state)
+        and not (state.waits and service.find_needed(u))
+        and not gate.is_left_out(service, u, state)
     ]
 
 
@@ -61,10 +61,10 @@ def restart_unit(service: Service, unit: Unit, say: Callable[[str], None] = say_
     Returns False if it remains down, as the administrator has chosen since it was started.
     """
     wait = arrival.Wait(service, unit, say)
-    done = system.systemctl("restart", [unit.name])
+    done = system.run_systemctl("restart", [unit.name])
     if done.code != 0:
-        raise system.NodeError(f"{unit.name}: {done.tail(1)}")
-    return wait.up(UP_SECONDS)
+        raise system.NodeError(f"{unit.name}: {done.read_tail(1)}")
+    return wait.wait_until_up(UP_SECONDS)
 
 
 def restart_pending(name: str, say: Callable[[str], None] = say_nothing) -> None:
@@ -81,7 +81,7 @@ def restart_running(name: str, say: Callable[[str], None] = say_nothing) -> None
     """Restart all units of a service that run, as `restart_pending` does."""
     service = manifest.load([name])[0]
     units = [u for u in sort_units(service) if u.start == "now"]
-    states = system.unit_states([u.name for u in units])
+    states = system.read_unit_states([u.name for u in units])
     running = [u for u in units if u.name in states and states[u.name].active == "active"]
     restart_units(service, running, say)
 

@@ -24,23 +24,25 @@ def main(action: str, name: str, names: list[str]) -> int:
     """Start (`action` start) or restart units as their packages are configured; always return 0."""
     if SYSTEMD.is_dir():
         try:
-            _configured(action, name, names)
+            _carry_out(action, name, names)
         except system.NodeError as error:
             print(f"{error}; openstack-node restart {name}")
     return 0
 
 
-def _configured(action: str, name: str, names: list[str]) -> None:
-    system.output(["systemctl", "--system", "daemon-reload"], seconds=60)
-    states = system.unit_states(names)
+def _carry_out(action: str, name: str, names: list[str]) -> None:
+    system.read_output(["systemctl", "--system", "daemon-reload"], seconds=60)
+    states = system.read_unit_states(names)
     due = [
-        n for n in names if n in states and states[n].enabled == "enabled" and _allowed(n, action)
+        n
+        for n in names
+        if n in states and states[n].enabled == "enabled" and _is_allowed(n, action)
     ]
     if action == "start":
         _act("start", name, due)
         return
     running = [n for n in due if states[n].active == "active"]
-    reason = _reason(name) if running else ""
+    reason = _find_reason(name) if running else ""
     for unit in running if reason else ():
         print(f"{unit} keeps running the code it was started with: {reason}")
     # One that is not running uses the new code anyway: it may be waiting for a retry, or its
@@ -55,45 +57,45 @@ def _act(verb: str, name: str, names: list[str]) -> None:
     uWSGI is. Other daemons report READY when they reach the database and the message broker,
     which a node may not have yet. A unit that cannot start does not fail the installation.
     """
-    service = manifest.shipped(name)
+    service = manifest.load_shipped(name)
     quick = {u.name for u in service.units if u.kind == "uwsgi"} if service else set()
     for wait in (False, True):
         units = [n for n in names if (n in quick) is wait]
-        done = system.systemctl(verb, units, wait=wait) if units else None
+        done = system.run_systemctl(verb, units, wait=wait) if units else None
         if done is not None and done.code != 0:
-            print(done.tail(2))
+            print(done.read_tail(2))
 
 
-def _allowed(unit: str, action: str) -> bool:
+def _is_allowed(unit: str, action: str) -> bool:
     """Ask the administrator's policy, as deb-systemd-invoke does."""
     if not os.access(POLICY, os.X_OK):
         return True
     return system.run([str(POLICY), unit, action], seconds=30).code != FORBIDDEN
 
 
-def _reason(name: str) -> str:
+def _find_reason(name: str) -> str:
     """Return why the units of a service must not be restarted now, or nothing."""
-    if deferred():
+    if is_deferred():
         return f"restarts are deferred; openstack-node restart {name}"
-    service = manifest.shipped(name)
+    service = manifest.load_shipped(name)
     if service is None or not service.wants_database:
         return ""
-    verdict = gate.verdict(service)
+    verdict = gate.judge_now(service)
     return f"{verdict.text}; {verdict.hint}" if verdict.code == gate.MAY_NOT else ""
 
 
-def held() -> list[str]:
+def list_held() -> list[str]:
     """Return the units not to restart now, for needrestart, which knows nothing of databases."""
     names = []
     for service in manifest.load([]):
         # Querying the databases takes a second, and an earlier positive result still holds.
-        whole = manifest.shipped(service.name)
-        if deferred() or (whole and not gate.is_fit(whole) and _reason(service.name)):
+        whole = manifest.load_shipped(service.name)
+        if is_deferred() or (whole and not gate.is_fit(whole) and _find_reason(service.name)):
             names += [u.name for u in service.units]
     return names
 
 
-def deferred() -> bool:
+def is_deferred() -> bool:
     """Whether restarts wait for the administrator: by RESTARTS=defer in the defaults file."""
     wish = os.environ.get(VARIABLE, "")
     if not wish and DEFAULTS.is_file():

@@ -27,7 +27,7 @@ def run(service: Service, command: list[str], env: dict[str, str] | None = None)
     )
 
 
-def failure(
+def command_error(
     service: Service, command: list[str], done: system.Done, again: str
 ) -> system.NodeError:
     """Return the error for a command that failed; `again` is what to do once it is fixed."""
@@ -35,7 +35,7 @@ def failure(
     return system.NodeError(
         f"{service.name}: {' '.join(command)} {ended}",
         f"see /var/log/{service.name}/{command[0]}.log; after fixing the problem, {again}",
-        details=done.tail(),
+        details=done.read_tail(),
     )
 
 
@@ -48,7 +48,7 @@ class Check:
     details: str
 
 
-def checks(out: str) -> list[Check]:
+def parse_checks(out: str) -> list[Check]:
     """Return the checks of the table that `<service>-status upgrade check` prints."""
     found = []
     for row in re.split(r"^\+-+\+$", out, flags=re.MULTILINE):

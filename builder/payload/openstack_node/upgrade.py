@@ -92,7 +92,7 @@ class Step:
 
 def prepare(services: list[Service], series: str) -> list[Move]:
     """Return the moves to `series`; NodeError if upstream or apt here has no such step."""
-    moves = [Move(s, s, _in_the_way(s, Path("/"))) for s in services if s.series == series]
+    moves = [Move(s, s, _list_obstacles(s, Path("/"))) for s in services if s.series == series]
     for old in sorted({s.series for s in services} - {series}):
         with tempfile.TemporaryDirectory(prefix="openstack-node-", dir=preview.AREA) as name:
             apt = Apt(Path(name), old, series)
@@ -101,33 +101,33 @@ def prepare(services: list[Service], series: str) -> list[Move]:
             ours = [s for s in services if s.series == old]
             # Find whatever would stop apt before the first step, not between two services.
             # The next installation repairs what a power cut left.
-            changes = [] if apt.broken() else apt.changes()
+            changes = [] if apt.is_broken() else apt.list_changes()
             if changes:
                 refuse_held(preview.list_held(apt, ours, changes))
             coming = [c.package for c in changes if c.new]
             root = apt.unpack([str(s.data["package"]) for s in ours])
             pairs = [_pair(s, preview.read_manifest(s.name, root), coming) for s in ours]
             # The code says what is too old.
-            apt.unpack([later.data["packages"][0] for _, later in pairs if _looks(later)])
+            apt.unpack([later.data["packages"][0] for _, later in pairs if _needs_records(later)])
             moves += [
-                Move(s, later, _in_the_way(dataclasses.replace(later, tree=s.tree), root))
+                Move(s, later, _list_obstacles(dataclasses.replace(later, tree=s.tree), root))
                 for s, later in pairs
             ]
     return sorted(moves, key=lambda m: m.service.order)
 
 
-def _looks(service: Service) -> bool:
+def _needs_records(service: Service) -> bool:
     """Whether the release of other nodes' daemons matters to a service and is visible here."""
     rules = service.data.get("records", [])
     floors = any(r["floor"] or r["floor_file"] for r in rules)
     return floors and _works_on_databases(service)
 
 
-def _in_the_way(service: Service, root: Path) -> list[databases.Record]:
+def _list_obstacles(service: Service, root: Path) -> list[databases.Record]:
     """Return the daemons' rows that would keep a service, its code below `root`, from starting."""
-    if not _looks(service):
+    if not _needs_records(service):
         return []
-    return heartbeats.in_the_way(service, preview.query_databases(service, root))
+    return heartbeats.list_obstacles(service, preview.query_databases(service, root))
 
 
 def refuse(moves: list[Move], wishes: Wishes) -> None:
@@ -139,19 +139,19 @@ def refuse(moves: list[Move], wishes: Wishes) -> None:
 def _pair(service: Service, data: dict[str, Any], coming: list[str]) -> tuple[Service, Service]:
     """Return a service as it is and as its new packages describe it."""
     if not service.foreign:
-        return service, _later(service, data)
-    later = debian.as_later(service, data, coming)
-    return debian.as_before(service, later), later
+        return service, _make_later(service, data)
+    later = debian.make_later(service, data, coming)
+    return debian.make_before(service, later), later
 
 
-def _later(service: Service, data: dict[str, Any]) -> Service:
+def _make_later(service: Service, data: dict[str, Any]) -> Service:
     """Return a service as the manifest of its new packages describes it."""
-    found = manifest.narrowed(data, dict.fromkeys(service.installed | {data["package"]}, ""))
+    found = manifest.make_service(data, dict.fromkeys(service.installed | {data["package"]}, ""))
     assert found is not None  # noqa: S101 - its common package is among them
     return found
 
 
-def steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
+def list_steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
     """Return all steps, in order; `everything`: the moves cover all services of the node."""
     olds = sorted({m.service.series for m in moves if m.moves})
     found = [
@@ -160,7 +160,7 @@ def steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
         for old in olds
     ]  # fmt: skip
     for move in moves:
-        found += _of_service(move, wishes)
+        found += _list_service_steps(move, wishes)
     if everything and not wishes.reversible:
         archive = f"openstack-{wishes.series}-archive"
         found.append(
@@ -170,7 +170,7 @@ def steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
     return found
 
 
-def _of_service(move: Move, wishes: Wishes) -> list[Step]:
+def _list_service_steps(move: Move, wishes: Wishes) -> list[Step]:
     name, found = move.service.name, []
     if move.moves:
         packages = move.service.packages
@@ -185,7 +185,7 @@ def _of_service(move: Move, wishes: Wishes) -> list[Step]:
     for number, row in enumerate(rows):
         phases[row["phase"]].append(
             Step(f"{name}/{row['phase']}-{number}", row["title"], " ".join(row["command"]),
-                 partial(_command, name, row, wishes))
+                 partial(_run_command, name, row, wishes))
         )  # fmt: skip
     units = [u.name for u in restarting.sort_units(move.later) if u.start == "now"]
     command = f"systemctl restart {' '.join(units)}"
@@ -220,14 +220,16 @@ def _works_on_databases(service: Service) -> bool:
     """Whether a service has databases here; an unconfigured one has none yet."""
     settings, schemas = ini.Settings(service.configs), service.data["schemas"]
     own = [s for s in schemas if not s["suffix"]]
-    return service.wants_database and any(settings.value(s["section"], s["option"]) for s in own)
+    return service.wants_database and any(
+        settings.find_value(s["section"], s["option"]) for s in own
+    )
 
 
 def _negotiates(move: Move) -> bool:
     """Whether a service's daemons check at startup what others understand."""
     how = str(move.later.data.get("negotiated_by", ""))
     section, _, option = how.partition("/")
-    wanted = option and ini.Settings(move.service.configs).value(section, option)
+    wanted = option and ini.Settings(move.service.configs).find_value(section, option)
     return how == "start" or bool(wanted)
 
 
@@ -267,10 +269,10 @@ def _add_source(old: str, wishes: Wishes) -> None:
     sources = Sources()
     sources.add(old, wishes.series)
     installing.run_apt_get(["update", "--error-on=any"])
-    before = system.versions(["openstack-node"])
-    sources.choose_of("openstack-node", wishes.series)
+    before = system.list_versions(["openstack-node"])
+    sources.choose_series("openstack-node", wishes.series)
     installing.install(["openstack-node"])
-    if system.versions(["openstack-node"]) != before:
+    if system.list_versions(["openstack-node"]) != before:
         wishes.say("done; a newer openstack-node continues\n")
         sys.stdout.flush()
         # The same command again, without asking a second time.
@@ -279,9 +281,9 @@ def _add_source(old: str, wishes: Wishes) -> None:
 
 def _install(move: Move, wishes: Wishes) -> None:
     service = move.service
-    Sources().choose_of(service.name, wishes.series)
+    Sources().choose_series(service.name, wishes.series)
     # A package the new series no longer has cannot be requested; apt removes it with the rest.
-    said = system.output(["apt-cache", "policy", *service.packages], seconds=60)
+    said = system.read_output(["apt-cache", "policy", *service.packages], seconds=60)
     found = re.findall(r"^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)", said, re.MULTILINE)
     names = [package for package, old, new in found if old != new]
     installing.install(names or [str(service.data["package"])])
@@ -294,7 +296,7 @@ def _install(move: Move, wishes: Wishes) -> None:
         )
 
 
-def _command(name: str, row: dict[str, Any], wishes: Wishes) -> None:
+def _run_command(name: str, row: dict[str, Any], wishes: Wishes) -> None:
     """Run a command of the new code until it reports that all is done."""
     service = manifest.load([name])[0]
     _check_databases(service)
@@ -305,10 +307,12 @@ def _command(name: str, row: dict[str, Any], wishes: Wishes) -> None:
     check = len(row["accept"]) > 1
     if done.code in row["accept"] or (check and not wishes.checks):
         return
-    error = tools.failure(service, row["command"], done, "run the upgrade again")
-    failed = [f"{c.name}: {c.details}" for c in tools.checks(done.out) if c.result == "Failure"]
+    error = tools.command_error(service, row["command"], done, "run the upgrade again")
+    failed = [
+        f"{c.name}: {c.details}" for c in tools.parse_checks(done.out) if c.result == "Failure"
+    ]
     if check and failed:
-        error.details = system.masked("\n".join(failed))
+        error.details = system.mask_passwords("\n".join(failed))
         error.hints.append("to continue anyway, pass --skip-checks")
     raise error
 
@@ -320,9 +324,9 @@ def _check_databases(service: Service) -> None:
     databases.check_usable(service, own, ini.Settings(service.configs))
 
 
-def running(services: list[Service]) -> list[str]:
+def list_running(services: list[Service]) -> list[str]:
     """Return the units that are running or starting."""
-    states = system.unit_states([u.name for s in services for u in s.units])
+    states = system.read_unit_states([u.name for s in services for u in s.units])
     return sorted(n for n, s in states.items() if s.active in ("active", "activating"))
 
 
@@ -333,14 +337,14 @@ def start_again(names: list[str], before: list[str], wishes: Wishes) -> None:
     """
     for service in manifest.load(names):
         units = [u for u in restarting.sort_units(service) if u.name in before]
-        states = system.unit_states([u.name for u in units])
+        states = system.read_unit_states([u.name for u in units])
         down = [
             u
             for u in units
             if (state := states.get(u.name))
             and state.enabled == "enabled"
             and state.active in ("inactive", "failed")
-            and not gate.left_out(service, u, state)
+            and not gate.is_left_out(service, u, state)
         ]
         if down:
             wishes.say(f"{service.name}\n  start the units that ran before ... ")
@@ -354,7 +358,7 @@ def _settle(wishes: Wishes) -> None:
     sources.settle(wishes.series)
     installing.install([f"openstack-{wishes.series}-archive"])
     installing.run_apt_get(["update", "--error-on=any"])
-    suites = "|".join(map(re.escape, sources.suites(wishes.series)))
+    suites = "|".join(map(re.escape, sources.list_suites(wishes.series)))
     said = installing.run_apt_get(["--simulate", "full-upgrade"])
     behind = re.findall(rf"^Inst (\S+) \[\S+\] \(\S+ [^)]*\b(?:{suites})\b", said, re.MULTILINE)
     if behind:

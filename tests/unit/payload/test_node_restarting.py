@@ -133,7 +133,7 @@ def test_a_restart_is_waited_for(node, restart, monkeypatch):
         state(API, "activating"),
         state(API),
     ])  # fmt: skip
-    monkeypatch.setattr(system, "unit_states", lambda _names: {API: next(states)})
+    monkeypatch.setattr(system, "read_unit_states", lambda _names: {API: next(states)})
     monkeypatch.setattr(restarting, "is_replaced", lambda _toy, found: found.name == API)
     monkeypatch.setattr(node, "toy", service(node.root))
     assert restart()[0] == 0
@@ -169,7 +169,7 @@ def test_one_that_is_not_chosen_any_more_stays_down(node, restart):
 
 
 def test_what_systemd_refuses_ends_it(restart, monkeypatch):
-    monkeypatch.setattr(system, "systemctl", lambda *_: system.Done(1, "Unit is masked.\n"))
+    monkeypatch.setattr(system, "run_systemctl", lambda *_: system.Done(1, "Unit is masked.\n"))
     code, _, err = restart()
     assert code == 1
     assert "toy-worker.service: Unit is masked." in err

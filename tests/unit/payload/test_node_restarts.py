@@ -60,7 +60,7 @@ def test_without_systemd_nothing_is_done(node):
 
 
 def test_what_systemd_has_against_it_is_told_and_no_failure(node, capsys, monkeypatch):
-    monkeypatch.setattr(system, "systemctl", lambda *_, **__: system.Done(1, "Unit is bad.\n"))
+    monkeypatch.setattr(system, "run_systemctl", lambda *_, **__: system.Done(1, "Unit is bad.\n"))
     node.configure("start", API)
     assert capsys.readouterr().out == "Unit is bad.\n"
 
@@ -158,7 +158,7 @@ def test_units_without_a_database_are_restarted(node, monkeypatch):
 def held(node, monkeypatch, tmp_path):
     monkeypatch.setattr(gate, "RUN", tmp_path / "run")
     monkeypatch.setattr(manifest, "load", lambda _names: [node.toy])
-    return restarts.held
+    return restarts.list_held
 
 
 def test_units_that_would_not_come_up_again_are_held(node, held):
@@ -175,7 +175,7 @@ def test_units_are_held_while_restarts_are_deferred(held):
 def test_what_a_unit_was_told_is_not_asked_again(node, held, tmp_path, monkeypatch):
     (tmp_path / "run/toy").mkdir(parents=True)
     monkeypatch.setattr(manifest, "SERVICES", tmp_path)
-    assert gate._noted(node.toy).code == gate.MAY
+    assert gate._recall_verdict(node.toy).code == gate.MAY
     node.is_behind()
     assert held() == []
     write(node.toy, "[database]\nconnection = another\n")

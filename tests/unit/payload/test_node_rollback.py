@@ -63,7 +63,7 @@ def find(tmp_path, monkeypatch):
             return system.Done(0, "".join(r for r in rows if f"{r.split()[0]} " in names))
 
         monkeypatch.setattr(system, "run", run)
-        return rollback.find(toy, series)
+        return rollback.find_way(toy, series)
 
     return look
 
@@ -211,10 +211,10 @@ class Node(Unchanged):
         self.restarted, self.said = [], ""
         monkeypatch.setattr(manifest, "load", lambda _names: [service(root)])
         monkeypatch.setattr(restarting, "is_replaced", lambda _toy, _state: True)
-        monkeypatch.setattr(system, "unit_states", lambda names: {
+        monkeypatch.setattr(system, "read_unit_states", lambda names: {
             n: system.UnitState(n, active="active", enabled="enabled") for n in names
         })  # fmt: skip
-        monkeypatch.setattr(system, "systemctl", self.systemctl)
+        monkeypatch.setattr(system, "run_systemctl", self.systemctl)
 
     def systemctl(self, verb, names):
         self.restarted.append((verb, names))

@@ -34,7 +34,7 @@ def shown(tmp_path, monkeypatch, capsys):
         found = databases.Schema("main", schema, "", "toy", "db", "toy")
         reply = databases.Answer({"main": found}, {1: done}, **answer)
         monkeypatch.setattr(databases, "ask", lambda _toy, _files, **_places: reply)
-        monkeypatch.setattr(system, "unit_states", lambda _names: {NAME: state(active=unit)})
+        monkeypatch.setattr(system, "read_unit_states", lambda _names: {NAME: state(active=unit)})
         code = cli.main(["status", *words])
         out = capsys.readouterr().out
         assert "SECRET" not in out
@@ -100,7 +100,7 @@ def test_a_systemd_that_does_not_answer_is_3(monkeypatch, capsys):
     def silent(_names):
         raise system.NodeError("systemctl show failed")
 
-    monkeypatch.setattr(system, "unit_states", silent)
+    monkeypatch.setattr(system, "read_unit_states", silent)
     assert cli.main(["status"]) == 3
     assert "systemctl show failed" in capsys.readouterr().err
 
@@ -159,7 +159,7 @@ def checked(tmp_path, monkeypatch, code):
     script.touch()
     monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(code, TABLE))
     schema = databases.Schema("main", "current")
-    return status._upgrade_check(toy, databases.Answer({"main": schema}))
+    return status._run_upgrade_check(toy, databases.Answer({"main": schema}))
 
 
 def test_the_services_own_check_says_what_fails(tmp_path, monkeypatch):
@@ -204,7 +204,7 @@ def test_systemds_answer_is_read(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(0, answer))
     monkeypatch.setattr(os.path, "isdir", lambda _path: True)
-    found = system.unit_states(["a.service", "b.service"])
+    found = system.read_unit_states(["a.service", "b.service"])
     assert found["a.service"].waits
     assert found["b.service"].pending
     assert found["b.service"].since > 0
@@ -219,10 +219,10 @@ def test_a_reload_is_what_changes_an_active_unit(changed, reloaded):
         "ActiveEnterTimestampMonotonic": "2000000", "StateChangeTimestampMonotonic": changed,
         "MainPID": "7", "Type": "notify",
     }  # fmt: skip
-    found = system._state(block, 1000.0)
+    found = system._parse_state(block, 1000.0)
     assert found.reloaded == (1003.0 if reloaded else 0)
     assert (found.main_pid, found.kind) == (7, "notify")
 
 
 def test_an_address_is_shown_without_its_password():
-    assert system.masked("at mysql+pymysql://u:pw@db/x") == "at mysql+pymysql://u:***@db/x"
+    assert system.mask_passwords("at mysql+pymysql://u:pw@db/x") == "at mysql+pymysql://u:***@db/x"

@@ -34,14 +34,16 @@ def test_a_command_is_of_the_tree_and_runs_as_the_services_user(tmp_path, monkey
 @pytest.mark.parametrize(("code", "ended"), [(2, "exited with status 2"), (None, "timed out")])
 def test_of_one_that_fails_it_is_said_how_it_ended(tmp_path, code, ended):
     done = system.Done(code, "mysql://toy:SECRET@db\n")
-    error = tools.failure(nodeside.service(tmp_path), ["toy-manage", "sync"], done, "do it again")
+    error = tools.command_error(
+        nodeside.service(tmp_path), ["toy-manage", "sync"], done, "do it again"
+    )
     assert str(error) == f"toy: toy-manage sync {ended}"
     assert error.hints[0].endswith("toy-manage.log; after fixing the problem, do it again")
     assert error.details == "mysql://toy:***@db"
 
 
 def test_the_table_of_an_upgrade_check_is_read():
-    assert tools.checks(TABLE) == [
+    assert tools.parse_checks(TABLE) == [
         tools.Check("Cells v2", "Success", "None"),
         tools.Check("Placement API", "Failure", "No credentials, set [placement]."),
     ]

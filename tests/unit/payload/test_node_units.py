@@ -153,7 +153,7 @@ def test_a_reload_by_systemd_is_no_change_since(tmp_path):
     [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200000, "2 days")],
 )
 def test_times_are_told_in_words(seconds, words):
-    assert units.span(seconds) == words
+    assert units.render_span(seconds) == words
 
 
 # -- code that was replaced

@@ -70,7 +70,7 @@ def wishes(**how):
 
 
 def keys(moves, *, everything=True, **how):
-    return [s.key for s in upgrade.steps(moves, wishes(**how), everything=everything)]
+    return [s.key for s in upgrade.list_steps(moves, wishes(**how), everything=everything)]
 
 
 # -- the steps
@@ -83,7 +83,7 @@ def test_a_service_nobody_configured_has_no_databases_to_move(tmp_path):
 
 
 def test_a_service_goes_packages_databases_daemons_and_then_the_rest(tmp_path):
-    found = upgrade.steps([move(tmp_path)], wishes(), everything=True)
+    found = upgrade.list_steps([move(tmp_path)], wishes(), everything=True)
     assert [(s.key, s.text, s.command) for s in found] == [
         (f"source/{OLD}", f"add an apt source of {NEW}", "apt-get update"),
         (
@@ -281,7 +281,7 @@ class Node:
     def do(self, key, **how):
         there = upgrade.Move(self.toy, self.toy)
         (step,) = (
-            s for s in upgrade.steps([there], wishes(**how), everything=True) if s.key == key
+            s for s in upgrade.list_steps([there], wishes(**how), everything=True) if s.key == key
         )
         step.run()
 
@@ -401,10 +401,10 @@ def restarted(monkeypatch):
     monkeypatch.setattr(
         restarting, "is_replaced", lambda _toy, state: state.name == "toy-api.service"
     )
-    monkeypatch.setattr(system, "unit_states", lambda names: {
+    monkeypatch.setattr(system, "read_unit_states", lambda names: {
         n: system.UnitState(n, active="active", enabled="enabled") for n in names
     })  # fmt: skip
-    monkeypatch.setattr(system, "systemctl", lambda verb, names: (
+    monkeypatch.setattr(system, "run_systemctl", lambda verb, names: (
         done.append((verb, *names)) or system.Done(0, "")
     ))  # fmt: skip
     return done
@@ -436,7 +436,7 @@ def test_what_ran_before_is_started_again_unless_it_is_not_chosen(
         system.UnitState("toy-proxy.service", active="active", enabled="enabled"),
     ]
     monkeypatch.setattr(manifest, "load", lambda _names: [toy])
-    monkeypatch.setattr(system, "unit_states", lambda _names: {
+    monkeypatch.setattr(system, "read_unit_states", lambda _names: {
         "toy-proxy.service": states[len(restarted)]
     })  # fmt: skip
     upgrade.start_again(["toy"], ["toy-proxy.service"], wishes())
@@ -564,7 +564,7 @@ def test_the_new_series_own_command_does_the_rest(machine, monkeypatch):
     assert machine.moved("full-upgrade") == ["openstack-node"]
     assert ran == []  # it is the newest already
     versions = iter([{"openstack-node": "1:1.0-1"}, {"openstack-node": "1:2.0-1"}])
-    monkeypatch.setattr(system, "versions", lambda _names: next(versions))
+    monkeypatch.setattr(system, "list_versions", lambda _names: next(versions))
     upgrade._add_source(OLD, wish)
     assert ran == [(argv[0], [*argv, "--yes"])]
     assert cli.parse(ran[0][1][1:]).yes
@@ -663,13 +663,13 @@ def command(tmp_path, monkeypatch, capsys):
     path = tmp_path / "state/upgrade.json"
     monkeypatch.setattr(cli, "Journal", lambda series: Journal(series, path))
     monkeypatch.setattr(upgrade, "_log", lambda _line: None)
-    steps = upgrade.steps
+    steps = upgrade.list_steps
 
     def harmless(*args, **how):
         found = steps(*args, **how)
         return [dataclasses.replace(s, run=lambda s=s: walked.append(s.key)) for s in found]
 
-    monkeypatch.setattr(upgrade, "steps", harmless)
+    monkeypatch.setattr(upgrade, "list_steps", harmless)
 
     def run(*words, answer=None):
         if answer is not None:
@@ -715,7 +715,7 @@ def test_what_ran_before_is_noted_and_runs_in_the_end(command, monkeypatch):
 
     def interrupted(todo, journal, wish):
         noted.append(json.loads(command.path.read_text())["running"])
-        monkeypatch.setattr(system, "unit_states", found(api="failed"))
+        monkeypatch.setattr(system, "read_unit_states", found(api="failed"))
         if len(noted) == 1:
             raise system.NodeError("it is bad")
         walk(todo, journal, wish)
@@ -724,7 +724,7 @@ def test_what_ran_before_is_noted_and_runs_in_the_end(command, monkeypatch):
     monkeypatch.setattr(
         restarting, "restart_units", lambda _toy, units, _say: started.append(units)
     )
-    monkeypatch.setattr(system, "unit_states", found(api="active", worker="activating"))
+    monkeypatch.setattr(system, "read_unit_states", found(api="active", worker="activating"))
     assert command("--yes")[0] == 1
     code, out, _, _ = command("--yes")
     assert code == 0
