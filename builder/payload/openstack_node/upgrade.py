@@ -171,6 +171,7 @@ def list_steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[S
 
 
 def _list_service_steps(move: Move, wishes: Wishes) -> list[Step]:
+    """Return the steps of a service: packages, databases, daemons, and what has to come last."""
     name, found = move.service.name, []
     if move.moves:
         packages = move.service.packages
@@ -179,41 +180,36 @@ def _list_service_steps(move: Move, wishes: Wishes) -> list[Step]:
                  f"apt-get install {' '.join(packages)}", partial(_install, move, wishes))
         )  # fmt: skip
     with_databases = _works_on_databases(move.service)
-    rows = move.later.data.get("upgrade", []) if with_databases else []
-    rows = [r for r in rows if not r["package"] or r["package"] in move.service.installed]
+    phases = _list_command_steps(move, wishes) if with_databases else {"expand": [], "contract": []}
+    units = [u.name for u in restarting.sort_units(move.later) if u.start == "now"]
+    command = f"systemctl restart {' '.join(units)}"
+    found += phases["expand"]
+    if units:
+        text = "restart the units that run the old code"
+        run = partial(restarting.restart_pending, name, wishes.say)
+        found.append(Step(f"{name}/restart", text, command, run))
+    if wishes.reversible:
+        return found
+    # Useless on a node without databases: the old daemons were its own.
+    if with_databases and units and _negotiates(move):
+        text = "restart again, to talk to other daemons as this release does"
+        run = partial(restarting.restart_running, name, wishes.say)
+        phases["contract"].append(Step(f"{name}/again", text, command, run))
+    return found + phases["contract"]
+
+
+def _list_command_steps(move: Move, wishes: Wishes) -> dict[str, list[Step]]:
+    """Return the commands for a service's databases by phase, `expand` and `contract`."""
+    name, here = move.service.name, move.service.installed
+    rows = move.later.data.get("upgrade", [])
+    rows = [r for r in rows if not r["package"] or r["package"] in here]
     phases: dict[str, list[Step]] = {"expand": [], "contract": []}
     for number, row in enumerate(rows):
         phases[row["phase"]].append(
             Step(f"{name}/{row['phase']}-{number}", row["title"], " ".join(row["command"]),
                  partial(_run_command, name, row, wishes))
         )  # fmt: skip
-    units = [u.name for u in restarting.sort_units(move.later) if u.start == "now"]
-    command = f"systemctl restart {' '.join(units)}"
-    found += phases["expand"]
-    if units:
-        text = "restart the units that run the old code"
-        found.append(
-            Step(
-                f"{name}/restart",
-                text,
-                command,
-                partial(restarting.restart_pending, name, wishes.say),
-            )
-        )
-    if wishes.reversible:
-        return found
-    # Useless on a node without databases: the old daemons were its own.
-    if with_databases and units and _negotiates(move):
-        text = "restart again, to talk to other daemons as this release does"
-        phases["contract"].append(
-            Step(
-                f"{name}/again",
-                text,
-                command,
-                partial(restarting.restart_running, name, wishes.say),
-            )
-        )
-    return found + phases["contract"]
+    return phases
 
 
 def _works_on_databases(service: Service) -> bool:
@@ -260,6 +256,7 @@ def walk(todo: list[Step], journal: Journal, wishes: Wishes) -> None:
 
 
 def _log(line: str) -> None:
+    """Record what is done to the node in its log."""
     syslog.openlog("openstack-node")
     syslog.syslog(line)
 
@@ -280,6 +277,7 @@ def _add_source(old: str, wishes: Wishes) -> None:
 
 
 def _install(move: Move, wishes: Wishes) -> None:
+    """Install a service's packages of the new series; NodeError if it stays at the old one."""
     service = move.service
     Sources().choose_series(service.name, wishes.series)
     # A package the new series no longer has cannot be requested; apt removes it with the rest.
@@ -318,6 +316,7 @@ def _run_command(name: str, row: dict[str, Any], wishes: Wishes) -> None:
 
 
 def _check_databases(service: Service) -> None:
+    """Raise NodeError if a database of a service cannot be used."""
     answer = databases.demand(service, service.list_files())
     names = [s["name"] for s in service.data["schemas"]]
     own = [schema for name, schema in answer.schemas.items() if name in names]
