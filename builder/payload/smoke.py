@@ -27,19 +27,19 @@ def main(work, tree):
     """Try each subject in its own processes, so that none is affected by another."""
     with open(os.path.join(work, "subjects.json")) as stream:
         subjects = json.load(stream)
-    tree, site = os.path.realpath(tree), site_packages(tree)
-    version = version_reader(site)
+    tree, site = os.path.realpath(tree), locate_site_packages(tree)
+    version = make_version_reader(site)
     found = []
     for subject in subjects:
         errors, row = [], {"name": subject["name"], "version": None, "said": ""}
         try:
             row["version"] = version(subject["name"])
         except Exception as error:  # noqa: BLE001 - broken metadata may raise anything
-            errors.append(one_line("its metadata: %s: %s" % (type(error).__name__, error)))
-        errors += tried(subject, tree, site)
-        errors += imports_of_gone(subject["gone"], subject["sources"], tree, site)
+            errors.append(join_lines("its metadata: %s: %s" % (type(error).__name__, error)))
+        errors += try_subject(subject, tree, site)
+        errors += find_imports_of_gone(subject["gone"], subject["sources"], tree, site)
         if subject["program"]:
-            row["said"], failure = answer(os.path.join(tree, "bin"), subject["program"])
+            row["said"], failure = ask_version(os.path.join(tree, "bin"), subject["program"])
             errors += failure
         row["errors"] = errors
         found.append(row)
@@ -47,18 +47,18 @@ def main(work, tree):
         json.dump(found, stream)
 
 
-def site_packages(tree):
+def locate_site_packages(tree):
     """Return the tree's site-packages."""
     tree = os.path.realpath(tree)
     return os.path.join(tree, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
 
 
-def one_line(text):
+def join_lines(text):
     """Return a text on one line."""
     return " ".join(text.split())
 
 
-def suffixes():
+def list_suffixes():
     """Return the file suffixes of this Python's compiled modules."""
     try:
         from importlib.machinery import EXTENSION_SUFFIXES  # noqa: PLC0415 - 2.7 has none
@@ -67,25 +67,25 @@ def suffixes():
     return EXTENSION_SUFFIXES
 
 
-def tried(subject, tree, site):
+def try_subject(subject, tree, site):
     """Import a subject's modules, load its libraries; return what went wrong."""
     passed, modules, libraries = subject["passed"], list(subject["modules"]), {}
     for name in subject["libraries"]:
         path = os.path.join(tree, name)
-        module = module_of(path, site)
+        module = name_module(path, site)
         if FOREIGN.search(name) and not module:
             continue
         if module and module not in passed:
             modules.append(module)
         if not any(fnmatch.fnmatchcase(name, one) for one in passed):
             libraries[path] = name
-    errors, mapped = imported(sorted(set(modules)), libraries)
-    return errors + loaded({p: n for p, n in libraries.items() if p not in mapped})
+    errors, mapped = import_modules(sorted(set(modules)), libraries)
+    return errors + load_libraries({p: n for p, n in libraries.items() if p not in mapped})
 
 
-def module_of(path, site):
+def name_module(path, site):
     """Return the name of a compiled module, or "" if the file name is not that of a module."""
-    for suffix in sorted(suffixes(), key=len, reverse=True):
+    for suffix in sorted(list_suffixes(), key=len, reverse=True):
         if path.startswith(site + os.sep) and path.endswith(suffix):
             name = path[len(site) + 1 : -len(suffix)].replace(os.sep, ".")
             if all(re.match(r"[A-Za-z_]\w*$", part) for part in name.split(".")):
@@ -93,7 +93,7 @@ def module_of(path, site):
     return ""
 
 
-def version_reader(site):
+def make_version_reader(site):
     """Return a function that returns the version of a distribution installed in `site`.
 
     Only in `site`: Python 2.7's library has metadata of its own, for an older argparse.
@@ -108,24 +108,24 @@ def version_reader(site):
     return version
 
 
-def imported(modules, libraries):
+def import_modules(modules, libraries):
     """Import modules; return what went wrong, a line each, and which libraries were loaded.
 
     A program's module may change its whole process, so a module that fails together with
     others is tried again alone.
     """
-    failed, mapped = in_child(modules, libraries) if modules else ({}, set())
+    failed, mapped = import_in_child(modules, libraries) if modules else ({}, set())
     if len(modules) > 1:
         for module in sorted(failed):
-            again, more = in_child([module], libraries)
+            again, more = import_in_child([module], libraries)
             failed[module] = again.get(module)
             mapped |= more
     return [line for _, line in sorted(failed.items()) if line], mapped
 
 
-def in_child(modules, libraries):
+def import_in_child(modules, libraries):
     """Import modules in a child; return what went wrong, by module, and the loaded libraries."""
-    status, lines = child(lambda tell: try_to_import(modules, libraries, tell))
+    status, lines = run_in_child(lambda tell: try_to_import(modules, libraries, tell))
     if status:
         return {m: "import {0}: ended with status {1}".format(m, status) for m in modules}, set()
     rows = [line.split(" ", 1) for line in lines]
@@ -133,7 +133,7 @@ def in_child(modules, libraries):
     return {line.split()[1].rstrip(":"): line for kind, line in rows if kind == "failed"}, mapped
 
 
-def child(work):
+def run_in_child(work):
     """Run `work` in a child process; return its status and the lines it reports."""
     reading, writing = os.pipe()
     process = os.fork()
@@ -141,7 +141,9 @@ def child(work):
         os.close(reading)
         status = 1
         try:
-            work(lambda line: os.write(writing, (one_line(line) + "\n").encode("utf-8", "replace")))
+            work(
+                lambda line: os.write(writing, (join_lines(line) + "\n").encode("utf-8", "replace"))
+            )
             status = 0
         finally:
             sys.stderr.flush()
@@ -169,11 +171,11 @@ def try_to_import(modules, libraries, tell):
             tell("mapped " + path)
 
 
-def loaded(libraries):
+def load_libraries(libraries):
     """Load each library alone, and completely; return what went wrong, a line each."""
     errors = []
     for path, name in sorted(libraries.items()):
-        status, lines = child(lambda tell, path=path: try_to_load(path, tell))
+        status, lines = run_in_child(lambda tell, path=path: try_to_load(path, tell))
         errors += ["load %s: %s" % (name, line) for line in lines]
         if status:
             errors.append("load %s: ended with status %d" % (name, status))
@@ -188,7 +190,7 @@ def try_to_load(path, tell):
         tell(str(error))
 
 
-def imports_of_gone(gone, sources, tree, site):
+def find_imports_of_gone(gone, sources, tree, site):
     """Return where the remaining modules import left-out ones when they are imported."""
     words = [name.rpartition(".")[2].encode() for name in gone]
     errors = []
@@ -205,13 +207,13 @@ def imports_of_gone(gone, sources, tree, site):
             body = ast.parse(text).body
         except SyntaxError:  # another Python's syntax, or a template
             continue
-        for line, wanted in names_imported(body, package):
+        for line, wanted in list_imports(body, package):
             if any((wanted + ".").startswith(lost + ".") for lost in gone):
                 errors.append("%s imports %s (line %d), which is left out" % (module, wanted, line))
     return sorted(set(errors))
 
 
-def names_imported(body, package):
+def list_imports(body, package):
     """Yield line and name of each import that running the statements performs, outside `try`."""
     for node in body:
         if isinstance(node, ast.Import):
@@ -224,7 +226,7 @@ def names_imported(body, package):
             for alias in node.names:
                 yield node.lineno, "%s.%s" % (base, alias.name)
         elif isinstance(node, (ast.If, ast.For, ast.With)) and not is_for_checkers(node):
-            for found in names_imported(node.body + getattr(node, "orelse", []), package):
+            for found in list_imports(node.body + getattr(node, "orelse", []), package):
                 yield found
 
 
@@ -234,7 +236,7 @@ def is_for_checkers(node):
     return "TYPE_CHECKING" in (getattr(test, "id", ""), getattr(test, "attr", ""))
 
 
-def answer(programs, name):
+def ask_version(programs, name):
     """Return what a program prints for --version, and what went wrong.
 
     Its shebang names the interpreter's path on a node, which may not exist here.

@@ -18,6 +18,10 @@ ABOVE = {"cli", "diff", "given", "manual", "pipeline", "reports"}
 
 
 PAYLOAD = ROOT / "builder/payload"  # what runs elsewhere
+# The modules of single verbs of openstack-node; they share what the others have.
+VERBS = {
+    "leftovers", "plan", "plan_text", "rollback", "setup", "status", "status_text", "upgrade",
+}  # fmt: skip
 
 
 def modules():
@@ -60,6 +64,26 @@ def test_every_module_has_its_place():
 @pytest.mark.parametrize("path", sorted(PAYLOAD.rglob("*.py")), ids=lambda p: p.name)
 def test_what_runs_elsewhere_knows_nothing_of_the_builder(path):
     assert not {name for name in imports(path) if name.split(".")[0] == "builder"}
+
+
+@pytest.mark.parametrize("path", sorted(PAYLOAD.rglob("*.py")), ids=lambda p: p.name)
+def test_a_verb_on_nodes_borrows_from_no_other(path):
+    seen = {m.split(".")[1] for m in imports(path) if m.startswith("openstack_node.")}
+    own = {"cli": VERBS, "plan_text": {"plan"}, "status_text": {"status"}}.get(path.stem, set())
+    assert seen & VERBS <= own
+
+
+@pytest.mark.parametrize("path", sorted(PAYLOAD.rglob("*.py")), ids=lambda p: p.name)
+def test_what_runs_on_nodes_uses_no_private_name_of_another_module(path):
+    tree = ast.parse(path.read_text())
+    rows = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    names = {alias.asname or alias.name for row in rows for alias in row.names}
+    used = {
+        n.attr
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id in names
+    }
+    assert not {name for name in names | used if re.match("_[^_]", name)}
 
 
 @pytest.mark.parametrize("path", sorted(PAYLOAD.rglob("*.py")), ids=lambda p: p.name)

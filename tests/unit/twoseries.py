@@ -3,7 +3,7 @@
 import json
 
 import nodeside
-from openstack_node import apt, rollback, system, upgrade
+from openstack_node import apt, installing, rollback, system, upgrade
 from openstack_node.sources import Sources
 from publishing import BOOKWORM, MAINTAINER, Apt, put, sh
 
@@ -126,7 +126,7 @@ class Machine(Apt):
 
     def install_archive(self):
         """What the archive package of the new series does: a source that is there stays."""
-        if not self.sources.suites(NEW):
+        if not self.sources.list_suites(NEW):
             self.source(NEW).write_text(self.stanza(NEW))
         self.prefer(NEW)
 
@@ -145,7 +145,7 @@ class Unchanged(Machine):
         self.versions = {"openstack-node": "1:1.0-1"}
         self.system = system.run
         monkeypatch.setattr(system, "run", self.answer)
-        monkeypatch.setattr(system, "versions", lambda names: {
+        monkeypatch.setattr(system, "list_versions", lambda names: {
             n: self.versions[n] for n in names if n in self.versions
         })  # fmt: skip
         for module in (upgrade, rollback):
@@ -159,7 +159,7 @@ class Unchanged(Machine):
         return client
 
     def answer(self, argv, *, env=None, **options):
-        words = [w for w in argv if w not in upgrade.APT]
+        words = [w for w in argv if w not in installing.APT]
         self.order.append(words[0])
         if argv[0] == "env" and "-o" not in argv:
             argv = [*argv[:4], *map(str, self.flags), *argv[4:]]

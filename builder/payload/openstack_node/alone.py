@@ -22,18 +22,18 @@ RUN = Path("/run")
 
 
 @contextmanager
-def alone(say: Callable[[str], None]) -> Iterator[None]:
+def work_alone(say: Callable[[str], None]) -> Iterator[None]:
     """Keep other runs from working on this node during the block.
 
     Waits for what an interrupted run left; NodeError if another one is working.
     """
     shared = RUN / "openstack-node.work.lock"
-    with _open(RUN / "openstack-node.lock") as own, _open(shared) as work:
-        if not _taken(own):
+    with _open_lock(RUN / "openstack-node.lock") as own, _open_lock(shared) as work:
+        if not _try_lock(own):
             raise system.NodeError("another openstack-node is working on this node")
-        if not _taken(work):
+        if not _try_lock(work):
             say("waiting for what an interrupted openstack-node started:\n")
-            say("".join(f"  {line}\n" for line in _holders(shared)))
+            say("".join(f"  {line}\n" for line in _list_holders(shared)))
             fcntl.flock(work, fcntl.LOCK_EX)
         system.SHARED.append(work.fileno())
         try:
@@ -42,11 +42,11 @@ def alone(say: Callable[[str], None]) -> Iterator[None]:
             system.SHARED.clear()
 
 
-def _open(path: Path) -> TextIO:
+def _open_lock(path: Path) -> TextIO:
     return path.open("a", encoding="utf-8")
 
 
-def _taken(lock: TextIO) -> bool:
+def _try_lock(lock: TextIO) -> bool:
     """Take a lock if it is free."""
     with suppress(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,11 +54,11 @@ def _taken(lock: TextIO) -> bool:
     return False
 
 
-def _holders(path: Path) -> Iterator[str]:
+def _list_holders(path: Path) -> Iterator[str]:
     """Yield number and command of each other process that has a file open."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended
             opened = {fd.readlink() for fd in (process / "fd").iterdir()}
             if path in opened and process.name != str(os.getpid()):
                 words = (process / "cmdline").read_text(encoding="utf-8", errors="replace")
-                yield system.masked(f"{process.name} {words.replace(chr(0), ' ').strip()}")
+                yield system.mask_passwords(f"{process.name} {words.replace(chr(0), ' ').strip()}")

@@ -58,13 +58,15 @@ class Apt:
         self.area, self.old, self.new = area, old, new
         for name in ("lists/partial", "archives/partial", "sources.list.d", "preferences.d"):
             (area / name).mkdir(parents=True)
-        named = any(suite(new).search(_live(path)) for path in files(etc, "sources.list"))
+        named = any(
+            compile_suite(new).search(read_live(path)) for path in list_files(etc, "sources.list")
+        )
         for name in ("sources.list", "preferences"):
-            for path in files(etc, name):
-                text = _live(path)
+            for path in list_files(etc, name):
+                text = read_live(path)
                 if named and name == "sources.list":
-                    text = _without(path, text, old, new)
-                text = suite(old).sub(rf"\g<1>-{new}", text)
+                    text = _drop_series(path, text, old, new)
+                text = compile_suite(old).sub(rf"\g<1>-{new}", text)
                 (area / path.relative_to(etc)).write_text(text, encoding="utf-8")
         options = {
             "Dir::Etc::SourceList": area / "sources.list",
@@ -83,60 +85,60 @@ class Apt:
 
     def update(self) -> None:
         """Fetch the lists; NodeError if one cannot be fetched."""
-        texts = (p.read_text(encoding="utf-8") for p in files(self.area, "sources.list"))
-        if not any(suite(self.new).search(text) for text in texts):
+        texts = (p.read_text(encoding="utf-8") for p in list_files(self.area, "sources.list"))
+        if not any(compile_suite(self.new).search(text) for text in texts):
             raise system.NodeError(
                 f"no apt source has a suite of {self.old}",
                 f"apt-get install openstack-{self.old}-archive",
             )
-        done = self._get(["--error-on=any", "update"], FETCH_SECONDS)
+        done = self._run_apt_get(["--error-on=any", "update"], FETCH_SECONDS)
         if done.code != 0:
             raise system.NodeError(
                 f"apt cannot read the packages of {self.new}",
                 "build that series into the same repository, or correct the address in "
                 "/etc/apt/sources.list.d",
-                details=done.tail(4),
+                details=done.read_tail(4),
             )
 
-    def changes(self) -> list[Change]:
+    def list_changes(self) -> list[Change]:
         """Return what `apt full-upgrade` would change if no package were on hold, by name."""
         found = []
-        for line in self._full_upgrade("--simulate").splitlines():
+        for line in self._rehearse_upgrade("--simulate").splitlines():
             if match := INSTALLED.match(line):
                 found.append(Change(match[1], match[2] or "", match[3]))
             elif match := REMOVED.match(line):
                 found.append(Change(match[1], match[2], ""))
         return sorted(found, key=lambda c: c.package)
 
-    def held(self, packages: list[str]) -> list[str]:
+    def list_held(self, packages: list[str]) -> list[str]:
         """Return the packages on hold that installing `packages` changes; NodeError if it fails."""
         if not packages:
             return []
-        done = self._get(["--simulate", *HELD_TOO, "install", *packages], THINK_SECONDS)
+        done = self._run_apt_get(["--simulate", *HELD_TOO, "install", *packages], THINK_SECONDS)
         if done.code != 0:
-            raise system.NodeError("apt cannot resolve the upgrade", details=done.tail())
-        return held(done.out)
+            raise system.NodeError("apt cannot resolve the upgrade", details=done.read_tail())
+        return parse_held(done.out)
 
-    def broken(self) -> bool:
+    def is_broken(self) -> bool:
         """Whether apt does nothing until an interrupted operation is completed."""
-        return self._get(["check"], THINK_SECONDS).code != 0
+        return self._run_apt_get(["check"], THINK_SECONDS).code != 0
 
-    def has(self, packages: list[str]) -> list[str]:
+    def list_offered(self, packages: list[str]) -> list[str]:
         """Return those of `packages` that the suite has, even if apt prefers others."""
         if not packages:
             return []
-        said = system.output(["apt-cache", *self.options, "madison", *packages], seconds=60)
+        said = system.read_output(["apt-cache", *self.options, "madison", *packages], seconds=60)
         rows = [line for line in said.splitlines() if f"-{self.new}/" in line]
         return sorted({line.split()[0] for line in rows} & set(packages))
 
-    def refusal(self, package: str) -> str:
+    def explain_refusal(self, package: str) -> str:
         """Return why apt does not install a package; nothing if it would."""
-        done = self._get(["--simulate", *HELD_TOO, "install", package], THINK_SECONDS)
-        return done.tail() if done.code != 0 else ""
+        done = self._run_apt_get(["--simulate", *HELD_TOO, "install", package], THINK_SECONDS)
+        return done.read_tail() if done.code != 0 else ""
 
-    def sizes(self) -> tuple[int, int]:
+    def compute_sizes(self) -> tuple[int, int]:
         """Return the bytes `apt full-upgrade` would fetch, and those it would add on disk."""
-        said = self._full_upgrade("-q", "--print-uris", "--yes")
+        said = self._rehearse_upgrade("-q", "--print-uris", "--yes")
         rows = re.findall(r"^'\S+' \S+ (\d+)", said, re.MULTILINE)
         space = SPACE.search(said)
         disk = 0
@@ -151,18 +153,18 @@ class Apt:
             unpack(packages, self.area, self.unpacked, self.options)
         return self.unpacked
 
-    def _full_upgrade(self, *options: str) -> str:
+    def _rehearse_upgrade(self, *options: str) -> str:
         """Return the output of a full-upgrade that changes nothing."""
-        done = self._get([*options, *HELD_TOO, "full-upgrade"], THINK_SECONDS)
+        done = self._run_apt_get([*options, *HELD_TOO, "full-upgrade"], THINK_SECONDS)
         if done.code != 0:
-            raise system.NodeError("apt cannot resolve the upgrade", details=done.tail())
+            raise system.NodeError("apt cannot resolve the upgrade", details=done.read_tail())
         return done.out
 
-    def _get(self, words: list[str], seconds: float) -> system.Done:
-        return _apt_get([*self.options, *words], self.area, seconds)
+    def _run_apt_get(self, words: list[str], seconds: float) -> system.Done:
+        return _run_apt_get([*self.options, *words], self.area, seconds)
 
 
-def _apt_get(words: list[str], area: Path, seconds: float) -> system.Done:
+def _run_apt_get(words: list[str], area: Path, seconds: float) -> system.Done:
     return system.run(["env", "-C", str(area), "apt-get", *words], seconds=seconds, merged=True)
 
 
@@ -171,18 +173,18 @@ def unpack(packages: list[str], area: Path, into: Path, options: Iterable[str] =
 
     Raises NodeError if one cannot be fetched, or is damaged.
     """
-    got = _apt_get([*options, "download", *packages], area, FETCH_SECONDS)
+    got = _run_apt_get([*options, "download", *packages], area, FETCH_SECONDS)
     debs = sorted(area.glob("*.deb"))
     if got.code != 0 or not debs:
-        raise system.NodeError(f"apt cannot fetch {', '.join(packages)}", details=got.tail(4))
+        raise system.NodeError(f"apt cannot fetch {', '.join(packages)}", details=got.read_tail(4))
     for deb in debs:
         done = system.run(["dpkg-deb", "-x", str(deb), str(into)], seconds=120, merged=True)
         if done.code != 0:
-            raise system.NodeError(f"{deb.name} is damaged", details=done.tail(2))
+            raise system.NodeError(f"{deb.name} is damaged", details=done.read_tail(2))
         deb.unlink()
 
 
-def held(said: str) -> list[str]:
+def parse_held(said: str) -> list[str]:
     """Return the packages on hold that apt reports it would change."""
     return sorted(name for block in HELD.findall(said) for name in block.split())
 
@@ -196,7 +198,7 @@ def refuse_held(packages: list[str]) -> None:
         )
 
 
-def files(directory: Path, name: str) -> list[Path]:
+def list_files(directory: Path, name: str) -> list[Path]:
     """Return a configuration file of apt and those in its `.d` directory.
 
     apt ignores other files there, such as the copies dpkg leaves next to a changed file.
@@ -205,19 +207,21 @@ def files(directory: Path, name: str) -> list[Path]:
     return [path for path in paths if path.is_file() and path.suffix in READ[name]]
 
 
-def _live(path: Path) -> str:
+def read_live(path: Path) -> str:
     """Return an apt file without its comments."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return "".join(line for line in lines if line.lstrip()[:1] != "#")
 
 
-def _without(path: Path, text: str, old: str, new: str) -> str:
+def _drop_series(path: Path, text: str, old: str, new: str) -> str:
     """Return sources without the stanzas, or lines, that name only `old`."""
     between = r"\n(?=[ \t]*\n)" if path.suffix == ".sources" else r"\n"
     parts = re.split(between, text)
-    return "\n".join(p for p in parts if suite(new).search(p) or not suite(old).search(p))
+    return "\n".join(
+        p for p in parts if compile_suite(new).search(p) or not compile_suite(old).search(p)
+    )
 
 
-def suite(series: str) -> re.Pattern[str]:
+def compile_suite(series: str) -> re.Pattern[str]:
     """Return a pattern for suites of a series, such as bookworm-2025.2."""
     return re.compile(rf"(?<![\w./-])([a-z]+)-{re.escape(series)}(?![\w./-])")

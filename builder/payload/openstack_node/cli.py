@@ -6,10 +6,9 @@ import argparse
 import dataclasses
 import json
 import os
-import socket
 import sys
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openstack_node import (
     debian,
@@ -17,20 +16,19 @@ from openstack_node import (
     manifest,
     plan,
     plan_text,
+    restarting,
     restarts,
     rollback,
     setup,
     status,
+    status_text,
     system,
     upgrade,
 )
-from openstack_node.alone import alone
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from openstack_node.alone import work_alone
+from openstack_node.journal import Journal
 
 UNKNOWN = 3
-COLOURS = {"critical": "31", "warning": "33", "unknown": "35", "note": "36", "ok": "32"}
 EXIT = """\
 exit status:
   status          0 ok, 1 warning, 2 critical (as a monitoring plugin)
@@ -58,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return _tell(error, UNKNOWN)
     try:
-        with alone(_say) if options.works else nullcontext():
+        with work_alone(_say) if options.works else nullcontext():
             return _carry_out(options)
     except system.NodeError as error:
         return _tell(error, UNKNOWN if options.run is run_status else 1)
@@ -72,16 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
 def _carry_out(options: argparse.Namespace) -> int:
     """Run a verb for the selected services, read while nothing else changes the node."""
     try:
-        services = _services(options.services, foreign=options.run in FOREIGN)
+        services = _choose_services(options.services, foreign=options.run in FOREIGN)
     except system.NodeError as error:
         return _tell(error, UNKNOWN)
     code: int = options.run(services, options)
     return code
 
 
-def _services(names: list[str], *, foreign: bool) -> list[manifest.Service]:
+def _choose_services(names: list[str], *, foreign: bool) -> list[manifest.Service]:
     """Return the selected services, those from Debian's own packages only if `foreign`."""
-    theirs = debian.found()
+    theirs = debian.find_services()
     if foreign:
         services = sorted([*manifest.load([]), *theirs], key=lambda s: s.order)
         known = {s.name for s in services}
@@ -105,7 +103,7 @@ def _services(names: list[str], *, foreign: bool) -> list[manifest.Service]:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the parsed command line; services may follow options."""
-    top = parser()
+    top = make_parser()
     options, more = top.parse_known_args(arguments)
     if more and (options.run is run_rollback or any(word.startswith("-") for word in more)):
         top.error(f"unrecognized arguments: {' '.join(more)}")
@@ -113,7 +111,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def parser() -> Parser:
+def make_parser() -> Parser:
     """Return the command line's parser; each verb names the function that runs it.
 
     `works`: the verb changes the node, so nothing else may change it at the same time.
@@ -141,9 +139,12 @@ def _add_setup(verbs: argparse._SubParsersAction[Parser]) -> None:
         "and further databases), then start the services, and restart those whose files changed "
         "after they started. Safe to repeat."
     )
-    steps = manifest.setup_steps()
+    steps = manifest.list_setup_steps()
     verb = verbs.add_parser(
-        "setup", help="set up databases, start services", description=text, epilog=_asked(steps)
+        "setup",
+        help="set up databases, start services",
+        description=text,
+        epilog=_describe_asked(steps),
     )
     _add_services(verb)
     options = {option["name"]: option for step in steps for option in step["options"]}
@@ -155,7 +156,7 @@ def _add_setup(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb.set_defaults(run=run_setup, works=True, of_steps=list(options))
 
 
-def _asked(steps: list[dict[str, Any]]) -> str:
+def _describe_asked(steps: list[dict[str, Any]]) -> str:
     """Return the help text on what setup takes from the environment."""
     secrets = {name: question for step in steps for name, question in step["secret"].items()}
     passed = [name for step in steps for name in (*step["environment"], *step["passed"])]
@@ -311,16 +312,16 @@ def run_status(services: list[manifest.Service], options: argparse.Namespace) ->
     """Show the state of services."""
     ours = [s for s in services if not s.foreign]
     reports = status.gather(ours, upgrade_checks=not options.quick)
-    reports += [status.foreign(s) for s in services if s.foreign]
-    level = status.worst([r.level for r in reports])
+    reports += [status.report_foreign(s) for s in services if s.foreign]
+    level = status.find_worst([r.level for r in reports])
     if options.json:
-        print(json.dumps(as_json(reports, level), indent=1))
+        print(json.dumps(status_text.make_table(reports, level), indent=1))
     else:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         for report in reports:
-            for line in as_text(report, colour=colour):
+            for line in status_text.render_report(report, colour=colour):
                 print(line)
-        print(f"{level.upper() if level != 'note' else 'OK'}: {summary(reports)}")
+        print(f"{level.upper() if level != 'note' else 'OK'}: {status_text.summarise(reports)}")
     return status.LEVELS[level]
 
 
@@ -332,7 +333,7 @@ def run_plan(services: list[manifest.Service], options: argparse.Namespace) -> i
     if options.json:
         print(json.dumps({"format": 1, **dataclasses.asdict(found)}, indent=1))
     else:
-        for line in plan_text.lines(found):
+        for line in plan_text.render_lines(found):
             print(line)
     return 0
 
@@ -349,7 +350,7 @@ def _upgrade(
     services: list[manifest.Service], wishes: upgrade.Wishes, options: argparse.Namespace
 ) -> int:
     moves = upgrade.prepare(services, options.series)
-    todo = upgrade.steps(moves, wishes, everything=not options.services)
+    todo = upgrade.list_steps(moves, wishes, everything=not options.services)
     if options.dry_run:
         for step in todo:
             print(f"{step.key.split('/')[0]:<9}  {step.text}\n{'':11}{step.command}")
@@ -357,8 +358,8 @@ def _upgrade(
     upgrade.refuse(moves, wishes)
     if not options.yes:
         _ask(f"{len(todo)} steps to {options.series} (--dry-run shows them). Begin?")
-    journal = upgrade.Journal(options.series)
-    journal.remember(upgrade.running(services))
+    journal = Journal(options.series)
+    journal.remember(upgrade.list_running(services))
     upgrade.walk(todo, journal, wishes)
     upgrade.start_again([s.name for s in services], journal.running, wishes)
     journal.close()
@@ -374,7 +375,7 @@ def run_adopt(services: list[manifest.Service], options: argparse.Namespace) -> 
     # Includes those of ours that an interrupted adoption has already moved.
     ours = [s for s in services if s.foreign or s.series == options.series]
     theirs = [s for s in ours if s.foreign]
-    if not theirs and not upgrade.Journal(options.series).done:
+    if not theirs and not Journal(options.series).done:
         raise system.NodeError(
             "no service here is from Debian's own packages",
             "openstack-node status shows what is installed",
@@ -407,7 +408,7 @@ def _clean(options: argparse.Namespace) -> int:
 def run_restart(services: list[manifest.Service], _: argparse.Namespace) -> int:
     """Restart units that run replaced code."""
     for service in services:
-        upgrade.restart(service, restarts.pending(service), _say)
+        restarting.restart_units(service, restarting.list_pending(service), _say, named=True)
     return 0
 
 
@@ -429,49 +430,6 @@ def _ask(question: str) -> None:
         )
     if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
         raise system.NodeError("nothing was done")
-
-
-def as_json(reports: list[status.Report], level: str) -> dict[str, object]:
-    """Return the reports as data; `format` is incremented when readers have to change."""
-    return {
-        "format": 1,
-        "host": socket.gethostname(),
-        "status": "ok" if level == "note" else level,
-        "services": [
-            {
-                "service": r.service,
-                "title": r.title,
-                "series": r.series,
-                "version": r.version,
-                "status": "ok" if r.level == "note" else r.level,
-                "findings": [dataclasses.asdict(line) for line in r.lines],
-            }
-            for r in reports
-        ],
-    }
-
-
-def as_text(report: status.Report, *, colour: bool) -> Iterator[str]:
-    """Yield the lines of a report for a person."""
-    yield f"{report.service}  {report.series}  {report.version}"
-    for line in report.lines:
-        mark = f"{line.level:<8}"
-        if colour:
-            mark = f"\033[{COLOURS[line.level]}m{mark}\033[0m"
-        yield f"  {mark}  {line.kind}  {line.name}: {line.text}"
-        if line.level != "ok":
-            for hint in line.hints:
-                yield f"{'':12}{hint}"
-
-
-def summary(reports: list[status.Report]) -> str:
-    """Return the number of findings by level, in words."""
-    counts = {
-        level: sum(line.level == level for r in reports for line in r.lines)
-        for level in ("critical", "warning", "unknown")
-    }
-    services = f"{len(reports)} service{'s' if len(reports) != 1 else ''}"
-    return ", ".join([services, *(f"{level}: {n}" for level, n in counts.items() if n)])
 
 
 def _tell(error: system.NodeError, code: int) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from openstack_node import system
 
 if TYPE_CHECKING:
+    from openstack_node.ini import Settings
     from openstack_node.manifest import Service
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -35,9 +36,9 @@ class Migration:
     """A step from one revision of a database to the next.
 
     `removes`: it removes or renames a table or a column, so that the previous release's code may
-    no longer work; also true for one that cannot be read, whose title is empty. `told` in
-    probe.py lists its limits. `contract`: it is on the branch that runs last, when nothing of the
-    previous release runs any more.
+    no longer work; also true for one that cannot be read, whose title is empty.
+    `describe_revision` in probe.py lists its limits. `contract`: it is on the branch that runs
+    last, when nothing of the previous release runs any more.
     """
 
     revision: str
@@ -135,7 +136,7 @@ def ask(
     if done.code is None:
         return Answer(error=f"no answer within {SECONDS} s")
     try:
-        return _answer(json.loads(done.out), service)
+        return _parse_answer(json.loads(done.out), service)
     except ValueError:
         return Answer(error=f"{python} exited with status {done.code}")
 
@@ -148,9 +149,9 @@ def demand(service: Service, files: list[str], later_site: str = "") -> Answer:
     return answer
 
 
-def _answer(found: dict[str, Any], service: Service) -> Answer:
+def _parse_answer(found: dict[str, Any], service: Service) -> Answer:
     derived = {s["name"] for s in service.data["schemas"] if s["suffix"]}
-    states = {n: _schema(n, s) for n, s in found["schemas"].items()}
+    states = {n: _parse_schema(n, s) for n, s in found["schemas"].items()}
     queries = [i for i, s in enumerate(service.steps) if s["done"] not in ("", "current")]
     return Answer(
         # An address derived from another one by a suffix need not be set.
@@ -165,18 +166,19 @@ def _answer(found: dict[str, Any], service: Service) -> Answer:
     )
 
 
-def _schema(name: str, found: dict[str, Any]) -> Schema:
+def _parse_schema(name: str, found: dict[str, Any]) -> Schema:
     lists = {k: [Migration(**row) for row in found[k]] for k in ("pending", "later")}
     return Schema(**{**found, "name": name, **lists})
 
 
-def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]]:
+def advise(service: Service, schema: Schema, settings: Settings) -> tuple[str, list[str]]:
     """Return a line on what is wrong with a database, and what to do about it.
 
-    `place` is the file (and line) with its address.
+    `settings` has the place of its address.
     """
-    data = service.schema(schema.name)
+    data = service.find_schema(schema.name)
     option = f"[{data['section']}] {data['option']}"
+    place = settings.find_place(data["section"], data["option"])
     where, form = f"{option} in {place}", "mysql+pymysql://USER:PASSWORD@HOST/DATABASE"
     name = f"the database {schema.database} at {schema.host}"
     setup = f"openstack-node setup {service.name}"
@@ -193,7 +195,7 @@ def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]
         ),
         "missing": (
             f"{name} does not exist, or {schema.user} has no access to it",
-            ["as database administrator:", *statements(schema)],
+            ["as database administrator:", *render_statements(schema)],
         ),
         "error": (f"{name} cannot be used", [f"see {where}", schema.detail]),
         "empty": (f"{name} has no tables yet", [setup]),
@@ -202,9 +204,17 @@ def advice(service: Service, schema: Schema, place: str) -> tuple[str, list[str]
     return known.get(schema.state, (f"{name} {STATES[schema.state]}", [schema.detail]))
 
 
-def broker_advice(broker: Schema, place: str) -> tuple[str, list[str]]:
+def check_usable(service: Service, schemas: list[Schema], settings: Settings) -> None:
+    """Raise NodeError with what to do for the first database that cannot be used."""
+    for schema in schemas:
+        if schema.state not in USABLE:
+            text, hints = advise(service, schema, settings)
+            raise system.NodeError(f"{service.name}: {text}", *hints)
+
+
+def advise_on_broker(broker: Schema, settings: Settings) -> tuple[str, list[str]]:
     """Return a line on what is wrong with the message broker, and what to do about it."""
-    option = f"[DEFAULT] transport_url in {place}"
+    option = f"[DEFAULT] transport_url in {settings.find_place('DEFAULT', 'transport_url')}"
     if broker.state == "denied":
         permissions = f"rabbitmqctl set_permissions -p {broker.database} {broker.user}"
         return f"the broker at {broker.host} refuses the user {broker.user} or its password", [
@@ -216,7 +226,7 @@ def broker_advice(broker: Schema, place: str) -> tuple[str, list[str]]:
     return f"the broker at {broker.host} cannot be reached", [hint, broker.detail]
 
 
-def statements(schema: Schema) -> list[str]:
+def render_statements(schema: Schema) -> list[str]:
     """Return the install guide's SQL that creates a database and grants its user access."""
     grant = (
         f"  GRANT ALL PRIVILEGES ON {schema.database}.* TO '{schema.user}'@'%s'"

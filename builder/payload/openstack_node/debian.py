@@ -20,28 +20,28 @@ KNOWN = Path(__file__).with_name("debian.json")
 FIELDS = "${db:Status-Status}\\t${source:Package}\\t${Package}\\t${Version}\\t${Maintainer}\\n"
 
 
-def known(path: Path = KNOWN) -> dict[str, Any]:
+def read_known(path: Path = KNOWN) -> dict[str, Any]:
     """Return which of Debian's packages are of which service; nothing if there is no file."""
     none: dict[str, Any] = {"maintainer": "", "services": {}}
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else none
 
 
-def found(path: Path = KNOWN) -> list[Service]:
+def find_services(path: Path = KNOWN) -> list[Service]:
     """Return the services installed from Debian's own packages, in setup order.
 
-    They have no manifest, so no units; `as_later` adds what ours has.
+    They have no manifest, so no units; `make_later` adds what ours has.
     """
-    data = known(path)
+    data = read_known(path)
     if not data["services"]:
         return []
-    said = system.output(["dpkg-query", "-W", "-f", FIELDS], seconds=60)
+    said = system.read_output(["dpkg-query", "-W", "-f", FIELDS], seconds=60)
     rows = [line.split("\t") for line in said.splitlines()]
     theirs = [row[1:4] for row in rows if row[0] == "installed" and row[4] != data["maintainer"]]
-    services = (_service(name, row, theirs) for name, row in data["services"].items())
+    services = (_make_service(name, row, theirs) for name, row in data["services"].items())
     return sorted((s for s in services if s), key=lambda s: s.order)
 
 
-def _service(name: str, row: Mapping[str, Any], theirs: list[list[str]]) -> Service | None:
+def _make_service(name: str, row: Mapping[str, Any], theirs: list[list[str]]) -> Service | None:
     packages = {
         package: version
         for source, package, version in theirs
@@ -80,18 +80,18 @@ def _find_set_files(directories: Iterable[str]) -> list[str]:
     return [str(file) for file in files if ini.read(str(file))[0]]
 
 
-def as_later(service: Service, data: dict[str, Any], coming: Iterable[str]) -> Service:
+def make_later(service: Service, data: dict[str, Any], coming: Iterable[str]) -> Service:
     """Return a service from Debian with the units and files of its new packages (`data`).
 
     `coming`: all packages the move installs. Names, files and databases are the same there.
     """
     names = {*service.installed, *coming, data["package"]} & set(data["packages"])
-    later = manifest.narrowed(data, dict.fromkeys(names, service.version))
+    later = manifest.make_service(data, dict.fromkeys(names, service.version))
     assert later is not None  # noqa: S101 - its common package is among them
     return later
 
 
-def as_before(service: Service, later: Service) -> Service:
+def make_before(service: Service, later: Service) -> Service:
     """Return a service from Debian as an upgrade sees it: its files are where ours are."""
     return manifest.Service(
         name=service.name,
@@ -132,7 +132,7 @@ def check(services: list[Service], series: str) -> None:
                 f"{service.name}: the series of {service.version} is not known",
                 "a later openstack-node may know it",
             )
-    if not Sources().suites(series):
+    if not Sources().list_suites(series):
         raise system.NodeError(
             f"no apt source has a suite of {series}",
             "install that repository's sources and key (see its README), then: apt-get update",

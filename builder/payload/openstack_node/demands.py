@@ -22,49 +22,49 @@ OWN = {"config_file", "config_dir", "config_source"}
 Finding = tuple[ini.Entry, str, str]  # where, what is wrong, what to do
 
 
-def unmet(service: Service, settings: ini.Settings) -> list[Finding]:
+def find_unmet(service: Service, settings: ini.Settings) -> list[Finding]:
     """Return the options whose demands the node does not meet, in the files of one chain."""
-    return [*_modules(service, settings), *_logging(settings)]
+    return [*_check_modules(service, settings), *_check_logging(settings)]
 
 
-def _modules(service: Service, settings: ini.Settings) -> list[Finding]:
+def _check_modules(service: Service, settings: ini.Settings) -> list[Finding]:
     site = Path(service.data["site"])
     rules: list[dict[str, Any]] = json.loads(KNOWN.read_text(encoding="utf-8"))["modules"]
     found = []
     for rule in rules if site.is_dir() else ():
-        entry = settings.entry(rule["section"], rule["option"])
+        entry = settings.find_entry(rule["section"], rule["option"])
         switch = rule.get("while", "")
-        if entry is None or (switch and not _on(settings.value(rule["section"], switch))):
+        if entry is None or (switch and not _is_on(settings.find_value(rule["section"], switch))):
             continue
-        value = settings.value(rule["section"], rule["option"])
-        word = "true" if _on(value) else value.partition("://")[0]
+        value = settings.find_value(rule["section"], rule["option"])
+        word = "true" if _is_on(value) else value.partition("://")[0]
         module = rule["modules"].get(word)
-        if module and not _there(site, module):
+        if module and not _has_module(site, module):
             name = f"[{entry.section}] {entry.option}"
             text = f"{name} needs the Python module {module}, which {service.series} lacks here"
             found.append((entry, text, rule["hint"]))
     return found
 
 
-def _on(value: str) -> bool:
+def _is_on(value: str) -> bool:
     return value.lower() in ini.TRUE
 
 
-def _there(site: Path, module: str) -> bool:
+def _has_module(site: Path, module: str) -> bool:
     """Whether a tree has a module; a compiled one has a longer suffix."""
     return any(
         (site / module).is_dir() or any(site.glob(f"{module}{end}")) for end in (".py", ".*.so")
     )
 
 
-def _logging(settings: ini.Settings) -> list[Finding]:
+def _check_logging(settings: ini.Settings) -> list[Finding]:
     """Check the file for Python's logging (logging.config, "Configuration file format")."""
-    entry = settings.entry("DEFAULT", "log_config_append") or settings.entry(
+    entry = settings.find_entry("DEFAULT", "log_config_append") or settings.find_entry(
         "DEFAULT", "log_config"
     )
     if entry is None:
         return []
-    path = Path(settings.value("DEFAULT", entry.option))
+    path = Path(settings.find_value("DEFAULT", entry.option))
     name, hint = f"[DEFAULT] {entry.option}", "correct it, or delete the option"
     if not path.is_file():
         return [(entry, f"{name}: {path} does not exist", hint)]
@@ -81,13 +81,13 @@ def _logging(settings: ini.Settings) -> list[Finding]:
     return [(entry, f"{name}: {path} has no keys in [{lack[0]}]", hint)] if lack else []
 
 
-def strangers(entry: ini.Entry, options: dict[str, dict[str, str]]) -> bool:
+def names_stranger(entry: ini.Entry, options: dict[str, dict[str, str]]) -> bool:
     """Whether a value names a nonexistent option with `$`; `options` are the release's.
 
     The service stops when it reads such a value.
     """
-    for name in ini.names(entry.value):
-        places = ini.places(entry.section, name)
-        if name not in OWN and not any(o in options.get(ini.normal(s), {}) for s, o in places):
+    for name in ini.list_names(entry.value):
+        places = ini.list_places(entry.section, name)
+        if name not in OWN and not any(o in options.get(ini.normalise(s), {}) for s, o in places):
             return True
     return False

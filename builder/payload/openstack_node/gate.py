@@ -51,15 +51,15 @@ def main(name: str, unit: str = "") -> int:
 
     Without `unit`, as units of earlier packages ask, only the databases count.
     """
-    service = manifest.shipped(name)
+    service = manifest.load_shipped(name)
     if service is None:
         return MAY
     asking = next((u for u in service.units if u.name == f"{unit}.service"), None)
-    lack = _lack(service, asking) if asking else ""
+    lack = _find_lack(service, asking) if asking else ""
     if lack:
         found = Verdict(MAY_NOT, f"not configured yet: {lack} is not set")
-    elif asking is None or service.on_database(asking):
-        found = _noted(service)
+    elif asking is None or service.uses_database(asking):
+        found = _recall_verdict(service)
     else:
         found = Verdict(MAY)
     if found.code != MAY:
@@ -67,30 +67,30 @@ def main(name: str, unit: str = "") -> int:
     return found.code
 
 
-def _lack(service: Service, unit: Unit) -> str:
+def _find_lack(service: Service, unit: Unit) -> str:
     """Return the required option a unit lacks, and where to set it, or nothing.
 
     Its environment may set it as well, as OS_DATABASE__CONNECTION (oslo.config's driver).
     """
     named = {m[1].lower() for m in map(VARIABLE.fullmatch, os.environ) if m}
     needs = [option for option in unit.needs if option not in named]
-    return service.needed(dataclasses.replace(unit, needs=needs))
+    return service.find_needed(dataclasses.replace(unit, needs=needs))
 
 
-def verdict(service: Service) -> Verdict:
+def judge_now(service: Service) -> Verdict:
     """Query the databases of a service now."""
-    return judge(service, databases.ask(service, [], later_site=later_site(service)))
+    return judge(service, databases.ask(service, [], later_site=find_later_site(service)))
 
 
 def is_fit(service: Service) -> bool:
     """Whether the databases have passed with the present code and configuration."""
     try:
-        return (RUN / service.name / "schema").read_bytes() == _key(service)
+        return (RUN / service.name / "schema").read_bytes() == _make_key(service)
     except OSError:
         return False
 
 
-def left_out(service: Service, unit: Unit, state: UnitState) -> bool:
+def is_left_out(service: Service, unit: Unit, state: UnitState) -> bool:
     """Whether a unit was not started because the administrator chose so in its defaults file.
 
     systemd does not report which ExecCondition failed; this gate's comes first.
@@ -98,8 +98,8 @@ def left_out(service: Service, unit: Unit, state: UnitState) -> bool:
     return (
         state.waits
         and unit.name in service.data.get("chosen", ())
-        and not service.needed(unit)
-        and (is_fit(service) or not service.on_database(unit))
+        and not service.find_needed(unit)
+        and (is_fit(service) or not service.uses_database(unit))
     )
 
 
@@ -129,7 +129,7 @@ def judge(service: Service, answer: databases.Answer) -> Verdict:
     return Verdict(MAY, certain=fit)
 
 
-def later_site(service: Service, trees: Path = TREES) -> str:
+def find_later_site(service: Service, trees: Path = TREES) -> str:
     """Return where the newest other series' code of a service is on this node, or nothing."""
     own = Path(service.data["site"])
     places = [s["migrations"] for s in service.data["schemas"]]
@@ -143,13 +143,13 @@ def later_site(service: Service, trees: Path = TREES) -> str:
     return str(others[-1]) if others else ""
 
 
-def _noted(service: Service) -> Verdict:
+def _recall_verdict(service: Service) -> Verdict:
     """Return the recorded verdict, or a new one, which is recorded if it is certain."""
-    key = _key(service)
-    with _note(RUN / service.name / "schema") as note:
+    key = _make_key(service)
+    with _open_note(RUN / service.name / "schema") as note:
         if note is not None and os.pread(note, 4096, 0) == key:
             return Verdict(MAY)
-        found = verdict(service)
+        found = judge_now(service)
         if note is not None:
             os.ftruncate(note, 0)
             os.pwrite(note, key if found.certain else b"", 0)
@@ -157,7 +157,7 @@ def _noted(service: Service) -> Verdict:
 
 
 @contextmanager
-def _note(path: Path) -> Iterator[int | None]:
+def _open_note(path: Path) -> Iterator[int | None]:
     """Yield the file of the record to one process at a time; None if it cannot be opened."""
     try:
         note = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -171,13 +171,13 @@ def _note(path: Path) -> Iterator[int | None]:
         os.close(note)
 
 
-def _key(service: Service) -> bytes:
+def _make_key(service: Service) -> bytes:
     """Return a key that changes with code or configuration: their files' change times."""
     site = Path(service.data["site"])
     paths = [
         manifest.SERVICES / f"{service.name}.json",
         *(site / s["migrations"] for s in service.data["schemas"]),
-        *map(Path, ini.files(service.configs)),
+        *map(Path, ini.list_files(service.configs)),
     ]
     times = (p.stat().st_ctime_ns if p.exists() else 0 for p in paths)
     return " ".join(map(str, times)).encode()

@@ -24,7 +24,7 @@ FIRST = 2
 Told = tuple[str, str, str, list[str]]  # name, level, text, hints
 
 
-def told(
+def list_findings(
     service: Service, settings: ini.Settings, answer: Answer, states: dict[str, UnitState]
 ) -> list[Told]:
     """Return the findings on the daemons: each that is down, and how many are not.
@@ -33,7 +33,7 @@ def told(
     """
     down = [r for r in answer.records if _is_down(service, settings, r)]
     off = [r for r in answer.records if r.off]
-    lines = [_down(service, settings, r, states) for r in down if not r.off]
+    lines = [_describe_down(service, settings, r, states) for r in down if not r.off]
     alive = len(answer.records) - len({*down, *off})
     if alive or off:
         texts = [f"{alive} alive" if alive else "", f"{len(off)} disabled" if off else ""]
@@ -44,92 +44,92 @@ def told(
 
 
 def _is_down(service: Service, settings: ini.Settings, record: Record) -> bool:
-    return record.age is None or record.age > _patience(service, settings, record)
+    return record.age is None or record.age > _find_patience(service, settings, record)
 
 
-def _patience(service: Service, settings: ini.Settings, record: Record) -> int:
+def _find_patience(service: Service, settings: ini.Settings, record: Record) -> int:
     """Return after how many seconds the service considers a daemon dead."""
     rule = service.data["records"][record.rule]
     section, _, option = rule["down_after"].partition("/")
-    value = settings.value(section, option)
+    value = settings.find_value(section, option)
     return int(value) if value.isdecimal() else int(rule["seconds"])
 
 
-def _down(
+def _describe_down(
     service: Service, settings: ini.Settings, record: Record, states: dict[str, UnitState]
 ) -> Told:
     """Return the finding on a daemon that is down; on this node it is critical."""
     name = f"{record.daemon} on {record.host}"
     host, _, backend = record.host.partition("@")
-    if host == (settings.value("DEFAULT", "host") or socket.gethostname()):
-        patience = FIRST * _patience(service, settings, record)
-        early = _excuse(states.get(f"{record.daemon}.service"), patience)
+    if host == (settings.find_value("DEFAULT", "host") or socket.gethostname()):
+        patience = FIRST * _find_patience(service, settings, record)
+        early = _find_excuse(states.get(f"{record.daemon}.service"), patience)
         if early:
             return name, "note", early, []
         log = f"see journalctl -u {record.daemon} and /var/log/{service.name}"
         hint = f"its back end {backend} is not usable: {log}" if backend else log
-        return name, "critical", silence(record), [hint]
+        return name, "critical", describe_silence(record), [hint]
     hints = [f"start {record.daemon} on {host}"]
     if record.age is None or record.age > GONE:
-        hints.append(f"or, if that host is gone for good: {remedy(service, record)}")
-    return name, "warning", silence(record), hints
+        hints.append(f"or, if that host is gone for good: {render_remedy(service, record)}")
+    return name, "warning", describe_silence(record), hints
 
 
-def _excuse(state: UnitState | None, patience: int) -> str:
+def _find_excuse(state: UnitState | None, patience: int) -> str:
     """Return why a daemon of this node can have made no report yet, or nothing."""
     if state and state.pending:
         return "no report yet, waits to be started"
     if state and state.started and state.active in {"active", "activating"}:
         since = time.time() - state.started
         if since < patience:
-            return f"no report yet, {units.span(int(since))} after its start"
+            return f"no report yet, {units.render_span(int(since))} after its start"
     return ""
 
 
-def silence(record: Record) -> str:
+def describe_silence(record: Record) -> str:
     """Return for how long a daemon has not reported, in words."""
     if record.age is None:
         return "has never reported"
-    return f"no report for {units.span(record.age)}"
+    return f"no report for {units.render_span(record.age)}"
 
 
-def remedy(service: Service, record: Record) -> str:
+def render_remedy(service: Service, record: Record) -> str:
     """Return the command that removes a row."""
     template: str = service.data["records"][record.rule]["remove"]
     return template.format(id=record.id, host=record.host, daemon=record.daemon)
 
 
-def in_the_way(service: Service, answer: Answer) -> list[Record]:
+def list_obstacles(service: Service, answer: Answer) -> list[Record]:
     """Return the rows that keep daemons of a service's release from starting."""
     settings = ini.Settings(service.configs)
     rules: list[dict[str, Any]] = service.data.get("records", [])
     waived = set()
     for index, rule in enumerate(rules):
         section, _, option = rule["unless"].partition("/")
-        if option and settings.value(section, option).lower() in ini.TRUE:
+        if option and settings.find_value(section, option).lower() in ini.TRUE:
             waived.add(index)
     return [r for r in answer.records if r.old and r.rule not in waived]
 
 
-def obstacle(service: Service, record: Record) -> tuple[str, str]:
+def describe_obstacle(service: Service, record: Record) -> tuple[str, str]:
     """Return a line on why a row is in the way, and what to do about it."""
     text = (
         f"row {record.id} of {record.daemon} on {record.host} is too old: "
-        f"{service.series} does not start while it exists; {silence(record)}"
+        f"{service.series} does not start while it exists; {describe_silence(record)}"
     )
     if record.age is not None and record.age <= GONE:
         return (
             text,
-            f"upgrade {record.host} to a later release first, or: {remedy(service, record)}",
+            f"upgrade {record.host} to a later release first, or: {render_remedy(service, record)}",
         )
-    return text, remedy(service, record)
+    return text, render_remedy(service, record)
 
 
 def refuse(service: Service, records: list[Record]) -> None:
     """Raise NodeError for rows that would keep a release from starting."""
     if not records:
         return
-    rows = [obstacle(service, r) for r in records]
+    rows = [describe_obstacle(service, r) for r in records]
     details = "\n".join(f"{text}\n  {hint}" for text, hint in rows)
     count = f"{len(rows)} rows of daemons are" if len(rows) > 1 else "a row of a daemon is"
     raise system.NodeError(

@@ -47,12 +47,12 @@ class Mistake:
     text: str
 
 
-def normal(section: str) -> str:
+def normalise(section: str) -> str:
     """Return a section's name as oslo.config compares it."""
     return section if section == "DEFAULT" else section.lower()
 
 
-def files(configs: list[str]) -> list[str]:
+def list_files(configs: list[str]) -> list[str]:
     """Return the files of a chain: of a directory (which ends in `/`) those that match `*.conf`.
 
     As with a shell's pattern, hidden files do not match, and a dangling link does.
@@ -83,7 +83,7 @@ def read(path: str) -> tuple[list[Entry], list[Mistake]]:
     reader = _Reader(path)
     # Not splitlines(): it also splits where files opened as text do not.
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
-        reader.line(number, line.rstrip())
+        reader.read_line(number, line.rstrip())
     return reader.entries, reader.mistakes
 
 
@@ -97,10 +97,10 @@ class _Reader:
         self._section: str | None = None
         self._open = False  # whether an indented line continues the option before it
 
-    def line(self, number: int, line: str) -> None:
+    def read_line(self, number: int, line: str) -> None:
         """Process a line, given without its line ending."""
         if line.startswith((" ", "\t")):
-            self._continued(number, line.lstrip())
+            self._continue(number, line.lstrip())
             return
         self._open = False
         if line.startswith("["):
@@ -108,12 +108,12 @@ class _Reader:
         elif line and not line.startswith(("#", ";")):
             self._assign(number, line)
 
-    def _mistake(self, number: int, text: str) -> None:
+    def _note_mistake(self, number: int, text: str) -> None:
         self.mistakes.append(Mistake(self.path, number, text))
 
-    def _continued(self, number: int, text: str) -> None:
+    def _continue(self, number: int, text: str) -> None:
         if not self._open:
-            self._mistake(number, "an indented line continues no option")
+            self._note_mistake(number, "an indented line continues no option")
         elif self._section is not None:
             last = self.entries[-1]
             self.entries[-1] = replace(last, value=f"{last.value}\n{text}")
@@ -121,26 +121,26 @@ class _Reader:
     def _begin(self, number: int, line: str) -> None:
         if not line.endswith("]"):
             behind = " (no comment may follow it)" if "]" in line else ""
-            self._mistake(number, f"a section name without a closing ]{behind}")
+            self._note_mistake(number, f"a section name without a closing ]{behind}")
         elif len(line) == 2:
-            self._mistake(number, "a section without a name")
+            self._note_mistake(number, "a section without a name")
         self._section = line[1:].rpartition("]")[0] or line[1:]
 
     def _assign(self, number: int, line: str) -> None:
         ends = [place for place in (line.find("="), line.find(":")) if place >= 0]
         if not ends:
             mark = "; the file begins with a byte order mark" if line[0] == "\ufeff" else ""
-            self._mistake(number, f"neither [section] nor option = value{mark}")
+            self._note_mistake(number, f"neither [section] nor option = value{mark}")
             return
         option, value = line[: min(ends)].strip(), line[min(ends) + 1 :].strip()
         if not option:
-            self._mistake(number, "a value without an option name")
+            self._note_mistake(number, "a value without an option name")
             return
         self._open = True
         if value and value[0] == value[-1] and value[0] in "\"'":
             value = value[1:-1]
         if self._section is None:
-            self._mistake(number, "an option before the first [section]")
+            self._note_mistake(number, "an option before the first [section]")
         else:
             self.entries.append(Entry(self.path, number, self._section, option, value))
 
@@ -151,51 +151,51 @@ class Settings:
     def __init__(self, configs: list[str]) -> None:
         self.configs = configs
         self._last: dict[tuple[str, str], Entry] = {}
-        for path in files(configs):
+        for path in list_files(configs):
             for entry in read(path)[0]:
-                self._last[normal(entry.section), entry.option] = entry
+                self._last[normalise(entry.section), entry.option] = entry
 
-    def entry(self, section: str, option: str) -> Entry | None:
+    def find_entry(self, section: str, option: str) -> Entry | None:
         """Return where an option is set, if it has a value."""
-        found = self._last.get((normal(section), option))
+        found = self._last.get((normalise(section), option))
         return found if found and found.value else None
 
-    def value(self, section: str, option: str) -> str:
+    def find_value(self, section: str, option: str) -> str:
         """Return an option's value, or nothing; options it names are substituted."""
-        return self._filled(section, option, DEPTH) or ""
+        return self._fill(section, option, DEPTH) or ""
 
-    def place(self, section: str, option: str) -> str:
+    def find_place(self, section: str, option: str) -> str:
         """Return the file, and the line, in which to set the option."""
-        found = self.entry(section, option)
+        found = self.find_entry(section, option)
         return found.place if found else next(iter(self.configs), "")
 
-    def _filled(self, section: str, option: str, depth: int) -> str | None:
+    def _fill(self, section: str, option: str, depth: int) -> str | None:
         """Return a value with the options it names substituted, except those no file sets."""
-        found = self._last.get((normal(section), option))
+        found = self._last.get((normalise(section), option))
         if found is None or not depth:
             return None
         values = {}
-        for name in names(found.value):
-            for place in places(section, name):
-                value = self._filled(*place, depth - 1)
+        for name in list_names(found.value):
+            for place in list_places(section, name):
+                value = self._fill(*place, depth - 1)
                 if value is not None:
                     values[name] = value
                     break
-        return _template(found.value).safe_substitute(values)
+        return _make_template(found.value).safe_substitute(values)
 
 
-def names(value: str) -> list[str]:
+def list_names(value: str) -> list[str]:
     """Return the options a value names."""
-    found = Template.pattern.finditer(_template(value).template)
+    found = Template.pattern.finditer(_make_template(value).template)
     return [m["named"] or m["braced"] for m in found if m["named"] or m["braced"]]
 
 
-def places(section: str, name: str) -> list[tuple[str, str]]:
+def list_places(section: str, name: str) -> list[tuple[str, str]]:
     """Return the sections and options a name in a value may mean; the first that is set counts."""
     group, dot, option = name.partition(".")
     own = (group, option) if dot else (section, name)
     return [own, ("DEFAULT", name)]
 
 
-def _template(value: str) -> Template:
+def _make_template(value: str) -> Template:
     return Template(value.replace("\\$", "$$"))

@@ -40,23 +40,23 @@ class Leftover:
 
 def find() -> list[Leftover]:
     """Return what is left of Debian's packages that ours of the same names replaced."""
-    ours, used = _ours(), _used()
-    left = [left for files in ours.values() for left in _conffiles(files)]
+    ours, used = _list_ours(), _list_used()
+    left = [left for files in ours.values() for left in _list_conffiles(files)]
     found = [file for file in left if file.name not in used]
     found += [
         Leftover("file", str(path))
         for package in ours
         if (path := DBCONFIG / f"{package}.conf").exists()
     ]
-    owners = _owners()
+    owners = _list_owners()
     return found + [Leftover("answers", package) for package in ours if package in owners]
 
 
-def _ours() -> dict[str, list[tuple[str, str]]]:
+def _list_ours() -> dict[str, list[tuple[str, str]]]:
     """Return our installed packages, each with the obsolete conffiles dpkg lists, and sums."""
-    maintainer = debian.known()["maintainer"]
+    maintainer = debian.read_known()["maintainer"]
     names = [p for s in manifest.load([]) for p in s.data["packages"]]
-    said = system.output(["dpkg-query", "-W", "-f", FIELDS], seconds=60)
+    said = system.read_output(["dpkg-query", "-W", "-f", FIELDS], seconds=60)
     found = {}
     for record in said.split("\n@")[1:]:
         owner, package, files = record.split("\t", 2)
@@ -65,7 +65,7 @@ def _ours() -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _used() -> set[str]:
+def _list_used() -> set[str]:
     """Return the files that live options name, such as dnsmasq_config_file of the DHCP agent."""
     paths = (p for s in manifest.load([]) for p in Path(s.data["directory"]).rglob("*"))
     read = (p for p in paths if p.is_file() and p.suffix in {".conf", ".ini"})
@@ -77,19 +77,19 @@ def _used() -> set[str]:
     }
 
 
-def _conffiles(files: list[tuple[str, str]]) -> list[Leftover]:
+def _list_conffiles(files: list[tuple[str, str]]) -> list[Leftover]:
     return [
-        Leftover("file", name, changed=_sum(Path(name)) != md5)
+        Leftover("file", name, changed=_hash_file(Path(name)) != md5)
         for name, md5 in files
         if Path(name).is_file()
     ]
 
 
-def _sum(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324 - dpkg's
 
 
-def _owners() -> set[str]:
+def _list_owners() -> set[str]:
     """Return the packages that debconf keeps answers for."""
     texts = (path.read_text(encoding="utf-8") for path in DEBCONF if path.exists())
     lines = (line for text in texts for line in re.findall(r"^Owners: (.*)$", text, re.MULTILINE))
@@ -103,7 +103,7 @@ def remove(left: Leftover) -> None:
         done = system.run(["debconf-communicate", left.name], seconds=60, stdin="PURGE\n")
         if done.code != 0:
             raise system.NodeError(
-                f"debconf did not remove its answers for {left.name}: {done.tail(1)}"
+                f"debconf did not remove its answers for {left.name}: {done.read_tail(1)}"
             )
         return
     path = Path(left.name)

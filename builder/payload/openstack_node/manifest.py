@@ -69,7 +69,7 @@ class Service:
     @property
     def configs(self) -> list[str]:
         """The files that command-line tools and services with a database read, in order."""
-        chains = [u.configs for u in self.units if self.on_database(u)]
+        chains = [u.configs for u in self.units if self.uses_database(u)]
         if chains:
             return max(chains, key=len)
         main = [c["live"] for c in self.data["configs"][:1]]
@@ -78,18 +78,18 @@ class Service:
     @property
     def wants_database(self) -> bool:
         """Whether a unit installed here works on the database itself."""
-        return any(self.on_database(u) for u in self.units)
+        return any(self.uses_database(u) for u in self.units)
 
-    def schema(self, name: str) -> dict[str, Any]:
+    def find_schema(self, name: str) -> dict[str, Any]:
         """Return the entry of a database; that of a further cell is the first one's."""
         schemas: list[dict[str, Any]] = self.data["schemas"]
         return next((s for s in schemas if s["name"] == name), schemas[0])
 
-    def on_database(self, unit: Unit) -> bool:
+    def uses_database(self, unit: Unit) -> bool:
         """Whether a unit works on the service's database itself."""
         return unit.kind == "uwsgi" or "connection" in unit.needs
 
-    def needed(self, unit: Unit) -> str:
+    def find_needed(self, unit: Unit) -> str:
         """Return the option a unit that was not started waits for, and where to set it.
 
         It may be set in any section of any file in the service's directory: an administrator's
@@ -98,14 +98,19 @@ class Service:
         sections = {s["option"]: s["section"] for s in self.data["schemas"][:1]}
         directory = Path(self.data["directory"])
         # Most often it is in the first.
-        paths = dict.fromkeys((*ini.files(unit.configs), *map(str, directory.rglob("*.conf"))))
+        paths = dict.fromkeys((*ini.list_files(unit.configs), *map(str, directory.rglob("*.conf"))))
         for option in unit.needs:
             if not any(e.option == option and e.value for p in paths for e in ini.read(p)[0]):
                 place = unit.configs[0] if unit.configs else "its files"
                 return f"[{sections.get(option, 'DEFAULT')}] {option} in {place}"
         return ""
 
-    def options(self) -> dict[str, Any]:
+    def list_files(self) -> list[str]:
+        """Return the existing files that its units read."""
+        paths = {f for u in self.units for f in (*ini.list_files(u.configs), *u.others)}
+        return sorted(p for p in paths if Path(p).exists())
+
+    def read_options(self) -> dict[str, Any]:
         """Return the options in the series' sample files, and former names of some."""
         text = Path(self.data["options"]).read_text(encoding="utf-8")
         known: dict[str, Any] = json.loads(text)
@@ -117,9 +122,9 @@ def load(names: list[str], directory: Path = SERVICES) -> list[Service]:
 
     Raises NodeError for a name that is not installed, and for a manifest of a later format.
     """
-    manifests = [_read(path) for path in _paths(directory)]
-    versions = system.versions([p for m in manifests for p in m["packages"]])
-    found = [s for s in (narrowed(m, versions) for m in manifests) if s]
+    manifests = [_read(path) for path in _list_paths(directory)]
+    versions = system.list_versions([p for m in manifests for p in m["packages"]])
+    found = [s for s in (make_service(m, versions) for m in manifests) if s]
     known = {s.name for s in found}
     for name in names:
         if name not in known:
@@ -130,16 +135,16 @@ def load(names: list[str], directory: Path = SERVICES) -> list[Service]:
     return sorted((s for s in found if not names or s.name in names), key=lambda s: s.order)
 
 
-def shipped(name: str, directory: Path = SERVICES) -> Service | None:
+def load_shipped(name: str, directory: Path = SERVICES) -> Service | None:
     """Return a service with all its units, installed or not, without asking dpkg."""
     path = directory / f"{name}.json"
     if not path.is_file():
         return None
     data = _read(path)
-    return narrowed(data, dict.fromkeys(data["packages"], ""))
+    return make_service(data, dict.fromkeys(data["packages"], ""))
 
 
-def _paths(directory: Path) -> list[Path]:
+def _list_paths(directory: Path) -> list[Path]:
     """Return the manifests, without the lists of options (`.options.json`) next to them."""
     return [path for path in sorted(directory.glob("*.json")) if path.suffixes == [".json"]]
 
@@ -151,26 +156,26 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} is from a later release than this openstack-node",
             "apt-get install openstack-node",
         )
-    return data if data["format"] > 1 else _second(data)
+    return data if data["format"] > 1 else _complete(data)
 
 
-def _second(data: dict[str, Any]) -> dict[str, Any]:
+def _complete(data: dict[str, Any]) -> dict[str, Any]:
     """Complete a manifest of the first format, which lacks how to read cells and options."""
     schemas = [{**schema, "cells": None} for schema in data["schemas"]]
     setup = [{**step, "options": [], "environment": {}, "passed": []} for step in data["setup"]]
     return {**data, "schemas": schemas, "setup": setup}
 
 
-def setup_steps(directory: Path = SERVICES) -> list[dict[str, Any]]:
+def list_setup_steps(directory: Path = SERVICES) -> list[dict[str, Any]]:
     """Return the setup steps of all services here, skipping manifests that cannot be read."""
     steps: list[dict[str, Any]] = []
-    for path in _paths(directory):
+    for path in _list_paths(directory):
         with suppress(system.NodeError, OSError, ValueError, KeyError):
             steps += _read(path)["setup"]
     return steps
 
 
-def narrowed(data: dict[str, Any], versions: dict[str, str]) -> Service | None:
+def make_service(data: dict[str, Any], versions: dict[str, str]) -> Service | None:
     """Return the service of a manifest with the units of the packages in `versions`.
 
     None if its common package is not among them.

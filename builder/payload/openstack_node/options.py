@@ -45,9 +45,9 @@ class Judge:
     """Knows which options a service of a series has."""
 
     def __init__(self, service: Service, settings: ini.Settings) -> None:
-        known, extra = service.options(), json.loads(KNOWN.read_text(encoding="utf-8"))
-        self._options = {ini.normal(s): o for s, o in known["options"].items()}
-        self._renamed = {ini.normal(s): o for s, o in known["renamed"].items()}
+        known, extra = service.read_options(), json.loads(KNOWN.read_text(encoding="utf-8"))
+        self._options = {ini.normalise(s): o for s, o in known["options"].items()}
+        self._renamed = {ini.normalise(s): o for s, o in known["renamed"].items()}
         self._series = service.series
         plugins = dict.fromkeys(extra["plugin_options"], "")
         for options in self._options.values():
@@ -63,7 +63,7 @@ class Judge:
     def _add_dynamic(self, dynamic: list[dict[str, Any]], settings: ini.Settings) -> None:
         for rule in (d for d in dynamic if d["named_by"]):
             section, _, option = rule["named_by"].partition("/")
-            for name in filter(None, re.split(r"[\s,]+", settings.value(section, option))):
+            for name in filter(None, re.split(r"[\s,]+", settings.find_value(section, option))):
                 self._accept(name.split(":")[0], rule["like"])
 
     def _add(self, section: str, names: list[str]) -> None:
@@ -71,14 +71,14 @@ class Judge:
         own.update({n: "" for n in names if n not in own})
 
     def _accept(self, section: str, like: list[str]) -> None:
-        own = self._options.setdefault(ini.normal(section), {})
+        own = self._options.setdefault(ini.normalise(section), {})
         for other in like:
-            for name, flags in self._options.get(ini.normal(other), {}).items():
+            for name, flags in self._options.get(ini.normalise(other), {}).items():
                 own.setdefault(name, flags)
 
-    def section(self, name: str) -> bool:
+    def knows_section(self, name: str) -> bool:
         """Whether the service reads a section."""
-        name = ini.normal(name)
+        name = ini.normalise(name)
         for rule in self._patterns:
             if re.fullmatch(rule["pattern"], name):
                 self._accept(name, rule["like"])
@@ -87,9 +87,9 @@ class Judge:
                 self._add(name, names)
         return name in self._options or name in self._renamed
 
-    def option(self, entry: ini.Entry) -> list[Problem]:
+    def check_option(self, entry: ini.Entry) -> list[Problem]:
         """Return the problems of an option that is set."""
-        section, name = ini.normal(entry.section), f"[{entry.section}] {entry.option}"
+        section, name = ini.normalise(entry.section), f"[{entry.section}] {entry.option}"
         flags = self._options.get(section, {}).get(entry.option)
         if flags is None:
             new = self._renamed.get(section, {}).get(entry.option)
@@ -97,38 +97,38 @@ class Judge:
                 text = f"{name} is not an option of {self._series}; it has no effect"
                 return [Problem("warning", entry.place, text)]
             return [Problem("note", entry.place, f"{name} is now called {new}")]
-        if demands.strangers(entry, self._options):
+        if demands.names_stranger(entry, self._options):
             text = f"the value of {name} names an option that does not exist"
             return [Problem("critical", entry.place, text, "write $$ for a literal $")]
         if "d" in flags:
             return [Problem("note", entry.place, f"{name} is deprecated and will be removed")]
         return []
 
-    def many(self, entry: ini.Entry) -> bool:
+    def takes_several(self, entry: ini.Entry) -> bool:
         """Whether an option takes several values, each on its own line."""
-        return "m" in self._options.get(ini.normal(entry.section), {}).get(entry.option, "m")
+        return "m" in self._options.get(ini.normalise(entry.section), {}).get(entry.option, "m")
 
 
-def _files(service: Service) -> list[str]:
+def _list_files(service: Service) -> list[str]:
     """Return the live files a service's units and tools read; a directory counts as one."""
     chains = [*(u.configs for u in service.units), service.configs]
     return list(dict.fromkeys(path for chain in chains for path in chain))
 
 
-def problems(service: Service) -> list[Problem]:
+def find_problems(service: Service) -> list[Problem]:
     """Return all problems in the live files of a service's units and tools."""
-    paths = _files(service)
+    paths = _list_files(service)
     judge = Judge(service, ini.Settings(paths))
     found = []
-    for path in dict.fromkeys(ini.files(paths)):
+    for path in dict.fromkeys(ini.list_files(paths)):
         entries, mistakes = ini.read(path)
         # oslo.config gives up at such a line, and so does the service.
         found += [Problem("critical", f"{m.path}:{m.line}", m.text) for m in mistakes]
-        found += _file(judge, entries)
-    return found + _absent(service) + _unmet(service) + _missing(service)
+        found += _check_file(judge, entries)
+    return found + _find_absent(service) + _find_unmet(service) + _find_missing(service)
 
 
-def _absent(service: Service) -> list[Problem]:
+def _find_absent(service: Service) -> list[Problem]:
     """Return the missing files and directories of command lines, without which a daemon stops.
 
     Directories that no command line names come in twos, the service's and the program's.
@@ -148,27 +148,27 @@ def _absent(service: Service) -> list[Problem]:
     ]
 
 
-def _unmet(service: Service) -> list[Problem]:
+def _find_unmet(service: Service) -> list[Problem]:
     """Return the options that require something the node does not have."""
     chains = dict.fromkeys(tuple(u.configs) for u in service.units if u.configs)
-    found = (f for c in chains for f in demands.unmet(service, ini.Settings(list(c))))
+    found = (f for c in chains for f in demands.find_unmet(service, ini.Settings(list(c))))
     return list(dict.fromkeys(Problem("critical", e.place, text, hint) for e, text, hint in found))
 
 
-def _file(judge: Judge, entries: list[ini.Entry]) -> list[Problem]:
+def _check_file(judge: Judge, entries: list[ini.Entry]) -> list[Problem]:
     found: list[Problem] = []
     before: dict[tuple[str, str], ini.Entry] = {}
     strange: set[str] = set()
     for entry in entries:
-        if not judge.section(entry.section):
+        if not judge.knows_section(entry.section):
             if entry.section not in strange:
                 text = f"[{entry.section}] is not a section this release reads"
                 found.append(Problem("warning", entry.place, text))
             strange.add(entry.section)
             continue
-        found += judge.option(entry)
-        key = ini.normal(entry.section), entry.option
-        if key in before and not judge.many(entry):
+        found += judge.check_option(entry)
+        key = ini.normalise(entry.section), entry.option
+        if key in before and not judge.takes_several(entry):
             text = f"[{entry.section}] {entry.option} is already set on line {before[key].line}"
             found.append(
                 Problem("warning", entry.place, text, "this line takes effect; delete one")
@@ -177,14 +177,14 @@ def _file(judge: Judge, entries: list[ini.Entry]) -> list[Problem]:
     return found
 
 
-def _missing(service: Service) -> list[Problem]:
+def _find_missing(service: Service) -> list[Problem]:
     """Return the unset options without which a daemon installed here cannot work."""
     found: dict[tuple[str, str, str], list[str]] = {}
     # The files are long, and most units of a service read the same ones.
     read = {c: ini.Settings(list(c)) for c in {tuple(u.configs) for u in service.units}}
     for rule in service.data["settings"]:
         for unit in (u for u in service.units if u.package == rule["package"] and u.configs):
-            lack = lacking(read[tuple(unit.configs)], rule["section"], rule["options"])
+            lack = list_lacking(read[tuple(unit.configs)], rule["section"], rule["options"])
             if lack:
                 key = unit.configs[0], rule["section"], ", ".join(lack)
                 found.setdefault(key, []).append(unit.name)
@@ -199,28 +199,28 @@ def _missing(service: Service) -> list[Problem]:
     ]
 
 
-def lacking(settings: ini.Settings, section: str, options: list[str]) -> list[str]:
+def list_lacking(settings: ini.Settings, section: str, options: list[str]) -> list[str]:
     """Return those of a section's options that are not set but required."""
-    if settings.value(section, "auth_section"):
+    if settings.find_value(section, "auth_section"):
         return []
-    kind = settings.value(section, "auth_type")
+    kind = settings.find_value(section, "auth_type")
     if kind and not kind.endswith("password"):  # other plugins have other options
         return []
-    return [o for o in options if not settings.value(section, o)]
+    return [o for o in options if not settings.find_value(section, o)]
 
 
-def defaults(service: Service, later: Service) -> list[Default]:
+def compare_defaults(service: Service, later: Service) -> list[Default]:
     """Return the defaults that differ in `later`, of options no live file sets.
 
     Those that vary from host to host are left out; if a package is too old to list defaults,
     there are none.
     """
-    now, then = service.options(), later.options()
+    now, then = service.read_options(), later.read_options()
     if "defaults" not in now or "defaults" not in then:
         return []
-    former = {new: old for old, new in _renamed(then).items()}
-    taken = _taken(service, {**_renamed(now), **_renamed(then)})
-    old, new = _flat(now), _flat(then)
+    former = {new: old for old, new in _list_renamed(then).items()}
+    taken = _list_taken(service, {**_list_renamed(now), **_list_renamed(then)})
+    old, new = _flatten(now), _flatten(then)
     found = []
     for option, value in new.items():
         was = option if option in old else former.get(option, "")
@@ -229,34 +229,34 @@ def defaults(service: Service, later: Service) -> list[Default]:
     return found
 
 
-def _flat(known: dict[str, Any]) -> dict[str, str | None]:
+def _flatten(known: dict[str, Any]) -> dict[str, str | None]:
     """Return the defaults of options, without those that vary."""
     return {
-        _place(section, name): known["defaults"].get(section, {}).get(name)
+        _render_option(section, name): known["defaults"].get(section, {}).get(name)
         for section, names in known["options"].items()
         for name, flags in names.items()
         if "v" not in flags
     }
 
 
-def _renamed(known: dict[str, Any]) -> dict[str, str]:
+def _list_renamed(known: dict[str, Any]) -> dict[str, str]:
     """Return the present names of options by their former ones."""
     return {
-        _place(section, old): _place(*new.lstrip("[").split("] ", 1))
+        _render_option(section, old): _render_option(*new.lstrip("[").split("] ", 1))
         for section, names in known["renamed"].items()
         for old, new in names.items()
     }
 
 
-def _taken(service: Service, renamed: dict[str, str]) -> set[str]:
+def _list_taken(service: Service, renamed: dict[str, str]) -> set[str]:
     """Return the options the live files set, under all their names."""
     found = set()
-    for path in ini.files(_files(service)):
+    for path in ini.list_files(_list_files(service)):
         for entry in ini.read(path)[0]:
-            place = _place(entry.section, entry.option)
+            place = _render_option(entry.section, entry.option)
             found |= {place, renamed.get(place, place)}
     return found
 
 
-def _place(section: str, option: str) -> str:
-    return f"[{ini.normal(section)}] {option}"
+def _render_option(section: str, option: str) -> str:
+    return f"[{ini.normalise(section)}] {option}"

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 LONG = 60  # characters of a value
 
 
-def lines(found: Plan) -> Iterator[str]:
+def render_lines(found: Plan) -> Iterator[str]:
     """Yield the lines of a plan."""
     fresh = sum(1 for c in found.changes if not c.old)
     gone = [c.package for c in found.changes if not c.new]
     others = len(found.changes) - fresh - len(gone)
-    size = f"{_megabytes(found.size)} to fetch, {_megabytes(found.disk)} more on disk"
+    size = f"{_render_size(found.size)} to fetch, {_render_size(found.disk)} more on disk"
     yield f"{found.old} to {found.new}: {fresh} packages new, {others} upgraded, {size}"
     for space in found.spaces:
         if space.needed > space.free:
-            needed, free = _megabytes(space.needed), _megabytes(space.free)
+            needed, free = _render_size(space.needed), _render_size(space.free)
             yield f"  warning   {space.path}: {free} free, {needed} needed"
     if found.held:
         names = ", ".join(found.held)
@@ -33,17 +33,17 @@ def lines(found: Plan) -> Iterator[str]:
         yield f"  removed   {', '.join(gone)}"
     for move in found.moves:
         yield f"{move.service}  {move.old} to {move.new}"
-        for word, text in _rows(move, found.old):
+        for word, text in _render_move(move, found.old):
             yield f"  {word:<8}  {text}"
 
 
-def _default(found: options.Default) -> str:
+def _render_default(found: options.Default) -> str:
     """Return a line on a default that changes; --json has long values in full."""
     was = f" (was {found.was})" if found.was else ""
-    return f"{found.option}{was}: {_change(found.old, found.new)}"
+    return f"{found.option}{was}: {_render_values(found.old, found.new)}"
 
 
-def _change(old: str | None, new: str | None) -> str:
+def _render_values(old: str | None, new: str | None) -> str:
     """Return the old and the new value; of long lists, what is removed and added."""
     if old and new and "," in old + new and len(old + new) > LONG:
         had, has = old.split(","), new.split(",")
@@ -54,11 +54,11 @@ def _change(old: str | None, new: str | None) -> str:
     return " -> ".join(v if len(v) <= LONG else f"{v[: LONG - 3]}..." for v in values)
 
 
-def _megabytes(size: int) -> str:
+def _render_size(size: int) -> str:
     return f"{size / 1e6:.0f} MB"
 
 
-def _rows(move: Move, old: str) -> Iterator[tuple[str, str]]:
+def _render_move(move: Move, old: str) -> Iterator[tuple[str, str]]:
     """Yield the lines on a service: a word, and a text."""
     yield from (("critical", text) for text in move.records)
     yield from (("before", text) for text in move.before)
@@ -67,16 +67,18 @@ def _rows(move: Move, old: str) -> Iterator[tuple[str, str]]:
     yield from (("no unit", name) for name in move.gone)
     before: list[Database] = []
     for database in move.databases:
-        yield from _database(database, before, old)
+        yield from _render_database(database, before, old)
         before.append(database)
     yield from ((p.level, f"{p.place}: {p.text}") for p in move.problems)
     if move.defaults:
         yield "note", f"defaults that change, of options no file sets: {len(move.defaults)}"
-    yield from (("", f"  {_default(d)}") for d in move.defaults)
+    yield from (("", f"  {_render_default(d)}") for d in move.defaults)
     yield from (("after", text) for text in move.after)
 
 
-def _database(found: Database, others: list[Database], old: str) -> Iterator[tuple[str, str]]:
+def _render_database(
+    found: Database, others: list[Database], old: str
+) -> Iterator[tuple[str, str]]:
     """Yield the lines on a database; `others` are those of the service before it."""
     if not found.name:
         yield "database", f"cannot be read: {found.detail}"

@@ -82,15 +82,15 @@ def main():
 def answer(question):
     # type: (dict[str, Any]) -> dict[str, Any]
     """Return the state of each database, which steps are done, and what cannot be read."""
-    found = {"files": access(question), "schemas": {}, "done": {}, "cells": []}  # type: dict[str, Any]
+    found = {"files": check_access(question), "schemas": {}, "done": {}, "cells": []}  # type: dict[str, Any]
     try:
         conf = read_options(question)
     except Exception as error:  # whatever oslo.config finds wrong with the files
         # It would quote an invalid line in full, including a password.
-        quoted = "" if "Parse" in type(error).__name__ else ": " + said(error)
+        quoted = "" if "Parse" in type(error).__name__ else ": " + make_text(error)
         found["error"] = type(error).__name__ + quoted
         return found
-    found["broker"] = broker(conf["DEFAULT"]["transport_url"] or "", conf)
+    found["broker"] = check_broker(conf["DEFAULT"]["transport_url"] or "", conf)
     addresses = {s["name"]: conf[s["section"]][s["option"]] or "" for s in question["schemas"]}
     sites = question["site"], question.get("later_site", "")
     cells = []  # type: list[dict[str, Any]]
@@ -106,19 +106,21 @@ def answer(question):
         if schema["cells"]:
             of = next(s for s in question["schemas"] if s["name"] == schema["cells"]["schema"])
             main = addresses[of["name"]]
-            cells = database.cells(schema["cells"], main, conf["DEFAULT"]["transport_url"] or "")
-            found["cells"] = [described_cell(c, main, conf) for c in cells]
-            for name, other in other_cells(cells, main, sites, of):
-                found["schemas"][name] = other.described()
-                found["records"] += other.records(question.get("records", []))
+            cells = database.read_cells(
+                schema["cells"], main, conf["DEFAULT"]["transport_url"] or ""
+            )
+            found["cells"] = [describe_cell(c, main, conf) for c in cells]
+            for name, other in look_at_other_cells(cells, main, sites, of):
+                found["schemas"][name] = other.describe()
+                found["records"] += other.read_records(question.get("records", []))
                 other.close()
-        found["schemas"][schema["name"]] = database.described()
-        found["records"] += database.records(question.get("records", []))
+        found["schemas"][schema["name"]] = database.describe()
+        found["records"] += database.read_records(question.get("records", []))
         database.close()
     return found
 
 
-def other_cells(cells, main, sites, schema):
+def look_at_other_cells(cells, main, sites, schema):
     # type: (list[dict[str, Any]], str, tuple[str, str], dict[str, Any]) -> Iterable[tuple[str, Database]]
     """Yield the databases of the cells that the files of this node do not name."""
     for cell in cells:
@@ -127,7 +129,7 @@ def other_cells(cells, main, sites, schema):
             yield name, Database(cell["database"], "", sites, schema).look()
 
 
-def access(question):
+def check_access(question):
     # type: (dict[str, Any]) -> dict[str, list[str]]
     """Return which configuration files this user cannot read and which directories it can write."""
     unreadable = [p for p in question["files"] if not os.access(p, os.R_OK)]
@@ -159,7 +161,7 @@ def read_options(question):
     register_named(conf, paths)
     read = {}  # type: dict[str, dict[str, str]]
     for section, option in options:
-        read.setdefault(section, {})[option] = value_of(conf, section, option)
+        read.setdefault(section, {})[option] = read_value(conf, section, option)
     return read
 
 
@@ -183,7 +185,7 @@ def register_named(conf, paths):
                 pass  # already registered
 
 
-def value_of(conf, section, option):
+def read_value(conf, section, option):
     # type: (Any, str, str) -> str
     """Return an option's value, or nothing; also nothing if it names a section."""
     from oslo_config import cfg  # likewise
@@ -195,7 +197,7 @@ def value_of(conf, section, option):
     return value or ""
 
 
-def broker(url, conf):
+def check_broker(url, conf):
     # type: (str, Any) -> dict[str, str] | None
     """Return the state of the message broker, the best of several; None if there is none."""
     parts = urlparse(url)
@@ -203,11 +205,11 @@ def broker(url, conf):
         return None
     encrypted = str(conf["oslo_messaging_rabbit"]["ssl"]).lower() in {"true", "1", "yes", "on"}
     host = unquote(parts.path[1:]) or "/"
-    found = [one_broker(netloc, host, encrypted) for netloc in parts.netloc.split(",")]
+    found = [check_one_broker(netloc, host, encrypted) for netloc in parts.netloc.split(",")]
     return next((one for one in found if one["state"] == "current"), found[-1])
 
 
-def one_broker(netloc, virtual_host, encrypted):
+def check_one_broker(netloc, virtual_host, encrypted):
     # type: (str, str, bool) -> dict[str, str]
     """Return the state of one broker: whether it answers and accepts user and password."""
     login, _, place = netloc.rpartition("@")
@@ -218,14 +220,14 @@ def one_broker(netloc, virtual_host, encrypted):
         address = server.hostname or "localhost", server.port or 5672
         socket.create_connection(address, CONNECT_SECONDS).close()
     except (EnvironmentError, ValueError) as error:
-        return dict(known, state="unreachable", detail=said(error))
+        return dict(known, state="unreachable", detail=make_text(error))
     if encrypted:  # certificates are left to the service
         return dict(known, state="current", detail="")
-    state, detail = logged_in(address, user, password, virtual_host)
+    state, detail = try_login(address, user, password, virtual_host)
     return dict(known, state=state, detail=detail)
 
 
-def logged_in(address, user, password, virtual_host):
+def try_login(address, user, password, virtual_host):
     # type: (tuple[str, int], str, str, str) -> tuple[str, str]
     """Return the state a login to a broker shows, and an error's name."""
     try:
@@ -261,8 +263,8 @@ class Database(object):
 
     `sites` are the locations of the code, and of a later release's code, or nothing. `pending`
     are the migrations the code has and the database does not, `later` those the database has
-    and the code does not know, as `told` describes them, ancestors first. None are pending
-    if there are no tables (all would be), or if a revision is unknown to both.
+    and the code does not know, as `describe_revision` returns them, ancestors first. None are
+    pending if there are no tables (all would be), or if a revision is unknown to both.
     """
 
     def __init__(self, url, suffix, sites, schema):
@@ -276,7 +278,7 @@ class Database(object):
         self.where = {}  # type: dict[str, str]
         self.connection = None  # type: Any
 
-    def described(self):
+    def describe(self):
         # type: () -> dict[str, Any]
         """Return what may leave this process."""
         return dict(
@@ -316,8 +318,8 @@ class Database(object):
         except Exception:  # its text would have the password
             self.state = "malformed"
             return
-        url = with_database(url, (url.database or "") + self.suffix)
-        self.where = {"user": url.username, "host": place(url), "database": url.database}
+        url = replace_database(url, (url.database or "") + self.suffix)
+        self.where = {"user": url.username, "host": describe_place(url), "database": url.database}
         if url.drivername.startswith("sqlite") and not os.path.exists(url.database or ""):
             self.state = "empty"  # connecting would create it
             return
@@ -329,9 +331,9 @@ class Database(object):
             )
             self.connection = engine.connect()
         except Exception as error:  # drivers have their own errors
-            self.state, self.detail = classified(error, said(url.password or ""))
+            self.state, self.detail = classify(error, make_text(url.password or ""))
 
-    def _rows(self, query):
+    def _read_rows(self, query):
         # type: (str) -> list[Any] | None
         """Return the rows of a query, or None if its table does not exist."""
         from sqlalchemy import exc  # likewise
@@ -341,7 +343,7 @@ class Database(object):
         except exc.DBAPIError as error:
             absent = isinstance(error, exc.ProgrammingError) or "no such table" in str(error.orig)
             if not absent:  # the server went away, or takes too long
-                self.state, self.detail = classified(error, "")
+                self.state, self.detail = classify(error, "")
                 raise Unanswered
             if hasattr(self.connection, "rollback"):
                 self.connection.rollback()  # PostgreSQL answers nothing until then
@@ -359,7 +361,7 @@ class Database(object):
         if self.connection is None:
             return False
         try:
-            return bool(self._rows(query))
+            return bool(self._read_rows(query))
         except Unanswered:
             return False
 
@@ -375,18 +377,20 @@ class Database(object):
     def _compare_revisions(self):
         # type: () -> None
         """Compare with alembic's revisions."""
-        rows = self._rows("SELECT version_num FROM " + self.schema["table"])  # noqa: S608
-        code, others = revisions(self.migrations), revisions(self.others)
+        rows = self._read_rows("SELECT version_num FROM " + self.schema["table"])  # noqa: S608
+        code, others = read_revisions(self.migrations), read_revisions(self.others)
         parents = {r: before for r, (before, _) in code.items()}
         has = {row[0] for row in rows or []}
-        if not has and self._rows("SELECT version FROM migrate_version"):
+        if not has and self._read_rows("SELECT version FROM migrate_version"):
             # From a release before alembic: the sync takes it to be at the first revision.
             has = {r for r, before in parents.items() if not before}
         if not has:
             self.state = "empty"
             return
-        covered = ancestors(has, dict({r: before for r, (before, _) in others.items()}, **parents))
-        missing = heads(parents) - covered
+        covered = find_ancestors(
+            has, dict({r: before for r, (before, _) in others.items()}, **parents)
+        )
+        missing = find_heads(parents) - covered
         if covered.intersection(self.schema.get("heads", ())):
             missing = set()
         unknown = covered - set(parents)
@@ -394,16 +398,18 @@ class Database(object):
         wanted = ", the code expects " + " ".join(sorted(missing)) if missing else ""
         self.detail = "revision " + " ".join(sorted(has)) + wanted
         if unknown <= set(others):
-            self.pending = listed(way(covered, parents, self.schema.get("heads", ())), code)
-        self.later = listed(unknown, others)
+            self.pending = describe_revisions(
+                choose_way(covered, parents, self.schema.get("heads", ())), code
+            )
+        self.later = describe_revisions(unknown, others)
 
     def _compare_numbers(self):
         # type: () -> None
         """Compare with the numbers of sqlalchemy-migrate."""
-        name = repository(os.path.join(os.path.dirname(self.migrations), "migrate.cfg"))
-        rows = self._rows("SELECT repository_id, version FROM migrate_version")
+        name = read_repository(os.path.join(os.path.dirname(self.migrations), "migrate.cfg"))
+        rows = self._read_rows("SELECT repository_id, version FROM migrate_version")
         version = next((int(r[1]) for r in rows or [] if r[0] == name), 0)
-        code, others = numbered(self.migrations), numbered(self.others)
+        code, others = list_numbered(self.migrations), list_numbered(self.others)
         newest = max([0] + [int(n) for n in code])
         if not version:
             self.state = "empty"
@@ -411,12 +417,12 @@ class Database(object):
             self.state = (
                 "current" if version == newest else "behind" if version < newest else "ahead"
             )
-            self.pending = listed([n for n in code if int(n) > version], code)
+            self.pending = describe_revisions([n for n in code if int(n) > version], code)
             later = ["{:03}".format(n) for n in range(newest + 1, version + 1)]
-            self.later = listed(later, others)
+            self.later = describe_revisions(later, others)
         self.detail = "revision {}, the code has {}".format(version, newest)
 
-    def records(self, rules):
+    def read_records(self, rules):
         # type: (list[dict[str, Any]]) -> list[dict[str, Any]]
         """Return the daemons with a row here, as `rules` find them; a rule's index matters.
 
@@ -430,18 +436,18 @@ class Database(object):
                 rows = self._execute(rule["query"])
             except Exception:  # another release's columns; the state shows the rest
                 return found
-            floor = floor_of(rule, self.site)
-            found += [described_record(row, index, rule, floor) for row in rows]
+            floor = find_floor(rule, self.site)
+            found += [describe_record(row, index, rule, floor) for row in rows]
         return found
 
-    def cells(self, rule, database, transport):
+    def read_cells(self, rule, database, transport):
         # type: (dict[str, Any], str, str) -> list[dict[str, Any]]
         """Return the further databases, the addresses filled in from `database` and `transport`."""
         if self.connection is None:
             return []
         rows = []  # type: list[Any]
         try:
-            rows = self._rows(rule["query"]) or []
+            rows = self._read_rows(rule["query"]) or []
         except Unanswered:
             pass  # the state shows it
         return [
@@ -449,16 +455,16 @@ class Database(object):
                 "id": row[0],
                 "name": row[1] or "",
                 "derived": row[0] == rule["derived"],
-                "database": filled(row[2] or "", database)[0],
-                "database_template": filled(row[2] or "", database)[1],
-                "transport": filled(row[3] or "", transport)[0],
-                "transport_template": filled(row[3] or "", transport)[1],
+                "database": fill_template(row[2] or "", database)[0],
+                "database_template": fill_template(row[2] or "", database)[1],
+                "transport": fill_template(row[3] or "", transport)[0],
+                "transport_template": fill_template(row[3] or "", transport)[1],
             }
             for row in rows
         ]
 
 
-def described_record(row, index, rule, floor):
+def describe_record(row, index, rule, floor):
     # type: (Any, int, dict[str, Any], list[int]) -> dict[str, Any]
     """Return a daemon's row: `age` in seconds since it last reported, None for never.
 
@@ -468,44 +474,46 @@ def described_record(row, index, rule, floor):
     counts = not passed and daemon == (rule["floor_daemon"] or daemon)
     return {
         "rule": index,
-        "id": said(identity),
-        "host": said(host),
-        "daemon": said(daemon),
+        "id": make_text(identity),
+        "host": make_text(host),
+        "daemon": make_text(daemon),
         "off": bool(off),
-        "age": age(heard),
-        "old": bool(floor) and counts and numbers(version) < floor,
+        "age": compute_age(heard),
+        "old": bool(floor) and counts and parse_numbers(version) < floor,
     }
 
 
-def age(heard):
+def compute_age(heard):
     # type: (Any) -> int | None
     """Return the seconds since a time in UTC, also if its clock is ahead."""
     if not heard:
         return None
     if isinstance(heard, TEXTS):  # from sqlite
-        heard = datetime.datetime.strptime(said(heard)[:19], "%Y-%m-%d %H:%M:%S")
+        heard = datetime.datetime.strptime(make_text(heard)[:19], "%Y-%m-%d %H:%M:%S")
     return abs(int(time.time() - calendar.timegm(heard.timetuple())))
 
 
-def numbers(version):
+def parse_numbers(version):
     # type: (Any) -> list[int]
     """Return a version's numbers, for comparison; none if there is no version."""
-    return [int(n) for n in re.findall(r"\d+", said(version or ""))]
+    return [int(n) for n in re.findall(r"\d+", make_text(version or ""))]
 
 
-def floor_of(rule, site):
+def find_floor(rule, site):
     # type: (dict[str, Any], str) -> list[int]
     """Return the oldest version the code starts alongside; nothing if it accepts any."""
     path = os.path.join(site, rule["floor_file"])
     if not rule["floor_file"] or not os.path.isfile(path):
-        return numbers(rule["floor"])
-    module = parsed(path)
-    values = assigned(module) if module else {}
+        return parse_numbers(rule["floor"])
+    module = parse_module(path)
+    values = read_assigned(module) if module else {}
     table = values.get(rule["floor_table"])
-    return numbers(table.get(values.get(rule["floor_key"]))) if isinstance(table, dict) else []
+    return (
+        parse_numbers(table.get(values.get(rule["floor_key"]))) if isinstance(table, dict) else []
+    )
 
 
-def described_cell(cell, database, conf):
+def describe_cell(cell, database, conf):
     # type: (dict[str, Any], str, Any) -> dict[str, Any]
     """Return a cell without its addresses: whether they match those of the files.
 
@@ -519,19 +527,20 @@ def described_cell(cell, database, conf):
         "name": cell["name"],
         "derived": cell["derived"],
         "database": filled_in[0] == FITS or cell["database"] == database,
-        "transport": filled_in[1] == FITS or brokers(transport[0]) == brokers(transport[1]),
+        "transport": filled_in[1] == FITS
+        or split_brokers(transport[0]) == split_brokers(transport[1]),
         "template": MISFIT in filled_in,
     }
 
 
-def brokers(url):
+def split_brokers(url):
     # type: (str) -> tuple[Any, ...]
     """Return a broker's address in parts: hosts in any order, no virtual host equal to `/`."""
     parts = urlparse(url)
     return parts.scheme, sorted(parts.netloc.split(",")), parts.path.strip("/"), parts.query
 
 
-def filled(template, default):
+def fill_template(template, default):
     # type: (str, str) -> tuple[str, str]
     """Return a cell's address, and whether it is a template with parts of the configured one.
 
@@ -542,12 +551,12 @@ def filled(template, default):
         return template, ""
     try:
         # Every address passes here, even one with a brace in its password.
-        return template.format(**parts_of(default)), FITS
+        return template.format(**split_address(default)), FITS
     except (AttributeError, LookupError, TypeError, ValueError):
         return template, MISFIT
 
 
-def parts_of(url):
+def split_address(url):
     # type: (str) -> dict[str, Any]
     """Return the parts of an address that a template may name."""
     parts = urlparse(url)
@@ -563,11 +572,11 @@ def parts_of(url):
     }  # type: dict[str, Any]
     if "," in parts.netloc:
         for number, netloc in enumerate(parts.netloc.split(","), 1):
-            values.update((name + str(number), part) for name, part in netloc_parts(netloc))
+            values.update((name + str(number), part) for name, part in split_netloc(netloc))
     return values
 
 
-def netloc_parts(netloc):
+def split_netloc(netloc):
     # type: (str) -> list[tuple[str, str | None]]
     """Return the parts of one host of several, which urlparse does not separate."""
     login, at, host = netloc.partition("@")
@@ -590,7 +599,7 @@ def netloc_parts(netloc):
     ]
 
 
-def repository(path):
+def read_repository(path):
     # type: (str) -> str
     """Return the name of its revisions in the database, from sqlalchemy-migrate's file."""
     if not os.path.exists(path):
@@ -600,7 +609,7 @@ def repository(path):
     return found.group(1) if found else ""
 
 
-def with_database(url, name):
+def replace_database(url, name):
     # type: (Any, str) -> Any
     """Return the address of another database; before SQLAlchemy 1.4 addresses can change."""
     if hasattr(url, "set"):
@@ -609,7 +618,7 @@ def with_database(url, name):
     return url
 
 
-def place(url):
+def describe_place(url):
     # type: (Any) -> str
     """Return host and port, or in words where the server is."""
     if not url.host:
@@ -617,7 +626,7 @@ def place(url):
     return "{}:{}".format(url.host, url.port) if url.port else str(url.host)
 
 
-def said(error):
+def make_text(error):
     # type: (object) -> str
     """Return an error's text, as text whatever bytes Python 2 has in it."""
     if isinstance(error, TEXT):
@@ -629,12 +638,12 @@ def said(error):
     return str(text) if isinstance(text, TEXT) else text.decode("utf-8", "replace")
 
 
-def classified(error, password):
+def classify(error, password):
     # type: (Exception, str) -> tuple[str, str]
     """Return the state an error means, and its text without the password."""
     original = getattr(error, "orig", None) or error
     code = original.args[0] if original.args and isinstance(original.args[0], int) else 0
-    text = said(original.args[-1] if original.args else original).strip().splitlines()
+    text = make_text(original.args[-1] if original.args else original).strip().splitlines()
     detail = (text[0] if text else type(original).__name__)[:300]
     if password:
         detail = detail.replace(password, "***")
@@ -650,25 +659,27 @@ def classified(error, password):
     return next(known, "error"), detail
 
 
-def revisions(directory):
+def read_revisions(directory):
     # type: (str) -> dict[str, tuple[set[str], str]]
     """Return each revision below a directory: parents (and other dependencies), and module.
 
     The modules are parsed, not run: that would import the service.
     """
     found = {}
-    for path in modules(directory):
-        module = parsed(path)
-        values = assigned(module) if module else assigned_by_lines(path)
+    for path in list_modules(directory):
+        module = parse_module(path)
+        values = read_assigned(module) if module else read_assigned_lines(path)
         if isinstance(values.get("revision"), TEXTS):
             before = (values.get("down_revision"), values.get("depends_on"))
-            parents = {r for value in before for r in as_tuple(value)}
+            parents = {r for value in before for r in make_tuple(value)}
             found[str(values["revision"])] = parents, path
-    used = ancestors(recorded(directory), {r: before for r, (before, _) in found.items()})
+    used = find_ancestors(
+        read_recorded_heads(directory), {r: before for r, (before, _) in found.items()}
+    )
     return {r: found[r] for r in used if r in found} or found
 
 
-def recorded(directory):
+def read_recorded_heads(directory):
     # type: (str) -> set[str]
     """Return the last revisions, from the `*_HEAD` files next to them.
 
@@ -683,7 +694,7 @@ def recorded(directory):
     return ends
 
 
-def numbered(directory):
+def list_numbered(directory):
     # type: (str) -> dict[str, tuple[set[str], str]]
     """Return the same for sqlalchemy-migrate's modules, by numbers of at least three digits."""
     names = os.listdir(directory) if os.path.isdir(directory) else []
@@ -691,19 +702,19 @@ def numbered(directory):
     return {m.group(): (set(), os.path.join(directory, n)) for n, m in numbers.items() if m}
 
 
-def listed(some, known):
+def describe_revisions(some, known):
     # type: (Iterable[str], dict[str, tuple[set[str], str]]) -> list[dict[str, Any]]
     """Return the descriptions of revisions, ancestors first."""
     rest, rows = set(some), []  # type: set[str], list[dict[str, Any]]
     while rest:
         first = {r for r in rest if r not in known or not rest.intersection(known[r][0])}
         first = first or set(rest)  # a circle
-        rows += [told(r, known[r][1] if r in known else "") for r in sorted(first)]
+        rows += [describe_revision(r, known[r][1] if r in known else "") for r in sorted(first)]
         rest -= first
     return rows
 
 
-def told(revision, path):
+def describe_revision(revision, path):
     # type: (str, str) -> dict[str, Any]
     """Return a revision, its title, and whether it `removes` something.
 
@@ -713,20 +724,20 @@ def told(revision, path):
     missing or for another Python, it may remove something: `removes` is true, and the title may
     be empty.
     """
-    module = parsed(path) if path else None
+    module = parse_module(path) if path else None
     return {
         "revision": revision,
-        "title": title(module, revision, path),
+        "title": find_title(module, revision, path),
         "removes": module is None or removes(module),
         # Some services have directories of that name, others files.
         "contract": "contract" in os.sep.join(path.split(os.sep)[-2:]),
     }
 
 
-def title(module, revision, path):
+def find_title(module, revision, path):
     # type: (ast.Module | None, str, str) -> str
     """Return the first line of a module's docstring, or else the name of its file."""
-    lines = said((module and ast.get_docstring(module)) or "").strip().splitlines()
+    lines = make_text((module and ast.get_docstring(module)) or "").strip().splitlines()
     if lines:
         return lines[0].strip().rstrip(".")
     name = os.path.splitext(os.path.basename(path))[0]
@@ -738,35 +749,35 @@ def removes(node):
     """Whether code removes or renames a table or a column, not counting `downgrade`."""
     if isinstance(node, ast.FunctionDef) and node.name == "downgrade":
         return False
-    if isinstance(node, ast.Expr) and literal(node.value):
+    if isinstance(node, ast.Expr) and read_literal(node.value):
         return False  # a docstring, which may begin like SQL
     if isinstance(node, ast.Call):
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         if RENAMED.get(name) in [k.arg for k in node.keywords]:
             return True
         # sqlalchemy-migrate's own table does not matter to code with alembic.
-        noted = node.args and literal(node.args[0]) == "migrate_version"
+        noted = node.args and read_literal(node.args[0]) == "migrate_version"
         if name in REMOVALS and not noted:
             return True
-    if REMOVING_SQL.match(literal(node)):
+    if REMOVING_SQL.match(read_literal(node)):
         return True
     return any(removes(child) for child in ast.iter_child_nodes(node))
 
 
-def literal(node):
+def read_literal(node):
     # type: (ast.AST) -> str
     """Return the text of an expression, with `?` for inserted values."""
     if isinstance(node, ast.BinOp):
-        left = literal(node.left)
-        return left + (literal(node.right) or "?") if isinstance(node.op, ast.Add) else left
+        left = read_literal(node.left)
+        return left + (read_literal(node.right) or "?") if isinstance(node.op, ast.Add) else left
     if isinstance(node, getattr(ast, "JoinedStr", ())):
-        return "".join(literal(value) or "?" for value in ast.iter_child_nodes(node))
+        return "".join(read_literal(value) or "?" for value in ast.iter_child_nodes(node))
     # Python 2 has it as `s`.
     value = getattr(node, "value", vars(node).get("s"))
     return value if isinstance(value, TEXTS) else ""
 
 
-def parsed(path):
+def parse_module(path):
     # type: (str) -> ast.Module | None
     """Return a parsed module; None if this Python cannot parse it."""
     with open(path, "rb") as file:
@@ -776,17 +787,17 @@ def parsed(path):
             return None
 
 
-def assigned_by_lines(path):
+def read_assigned_lines(path):
     # type: (str) -> dict[str, object]
     """Return the constants that lines of a module assign, for any version of Python."""
     with open(path, "rb") as file:
         text = file.read().decode("utf-8", "replace")
     row = r"^(revision|down_revision|depends_on)\b[^=\n]*=\s*(\([^)]*\)|\S.*)$"
     found = re.findall(row, text, re.MULTILINE)
-    return assigned(ast.parse("\n".join(name + " = " + value for name, value in found)))
+    return read_assigned(ast.parse("\n".join(name + " = " + value for name, value in found)))
 
 
-def modules(directory):
+def list_modules(directory):
     # type: (str) -> Iterable[str]
     """Yield the modules below a directory."""
     for root, _, names in os.walk(directory):
@@ -795,7 +806,7 @@ def modules(directory):
                 yield os.path.join(root, name)
 
 
-def assigned(module):
+def read_assigned(module):
     # type: (ast.Module) -> dict[str, object]
     """Return the constants a module assigns at top level."""
     values = {}  # type: dict[str, object]
@@ -816,7 +827,7 @@ def assigned(module):
     return values
 
 
-def as_tuple(value):
+def make_tuple(value):
     # type: (object) -> tuple[str, ...]
     """Return the revisions alembic takes `value` for."""
     if isinstance(value, TEXTS):
@@ -824,7 +835,7 @@ def as_tuple(value):
     return tuple(value) if isinstance(value, (list, set, tuple)) else ()
 
 
-def ancestors(start, parents):
+def find_ancestors(start, parents):
     # type: (set[str], dict[str, set[str]]) -> set[str]
     """Return the revisions that `start` includes, and `start` itself."""
     found = set()  # type: set[str]
@@ -837,17 +848,17 @@ def ancestors(start, parents):
     return found
 
 
-def way(covered, parents, ends):
+def choose_way(covered, parents, ends):
     # type: (set[str], dict[str, set[str]], Iterable[str]) -> set[str]
     """Return the revisions missing from `covered`.
 
     If each of `ends` is sufficient, those leading to the end that is closest to done.
     """
-    ways = [ancestors({end}, parents) for end in ends if end in parents] or [set(parents)]
+    ways = [find_ancestors({end}, parents) for end in ends if end in parents] or [set(parents)]
     return min(ways, key=lambda w: (-len(w & covered), len(w))) - covered
 
 
-def heads(parents):
+def find_heads(parents):
     # type: (dict[str, set[str]]) -> set[str]
     """Return the revisions without successors."""
     return set(parents) - {p for some in parents.values() for p in some}

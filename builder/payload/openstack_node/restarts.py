@@ -10,44 +10,39 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
 
-from openstack_node import arrival, gate, manifest, system
-
-if TYPE_CHECKING:
-    from openstack_node.manifest import Service, Unit
-    from openstack_node.system import UnitState
+from openstack_node import gate, manifest, system
 
 DEFAULTS = Path("/etc/default/openstack-node")
 VARIABLE = "OPENSTACK_NODE_RESTARTS"
-LISTS = Path("/var/lib/dpkg/info")
 POLICY = Path("/usr/sbin/policy-rc.d")
 SYSTEMD = Path("/run/systemd/system")  # exists while it runs
 FORBIDDEN = 101  # the exit status of policy-rc.d(8) for an action that is not allowed
-UP_SECONDS = 300  # a daemon finishes its work before it exits, then loads all its code
 
 
 def main(action: str, name: str, names: list[str]) -> int:
     """Start (`action` start) or restart units as their packages are configured; always return 0."""
     if SYSTEMD.is_dir():
         try:
-            _configured(action, name, names)
+            _carry_out(action, name, names)
         except system.NodeError as error:
             print(f"{error}; openstack-node restart {name}")
     return 0
 
 
-def _configured(action: str, name: str, names: list[str]) -> None:
-    system.output(["systemctl", "--system", "daemon-reload"], seconds=60)
-    states = system.unit_states(names)
+def _carry_out(action: str, name: str, names: list[str]) -> None:
+    system.read_output(["systemctl", "--system", "daemon-reload"], seconds=60)
+    states = system.read_unit_states(names)
     due = [
-        n for n in names if n in states and states[n].enabled == "enabled" and _allowed(n, action)
+        n
+        for n in names
+        if n in states and states[n].enabled == "enabled" and _is_allowed(n, action)
     ]
     if action == "start":
         _act("start", name, due)
         return
     running = [n for n in due if states[n].active == "active"]
-    reason = _reason(name) if running else ""
+    reason = _find_reason(name) if running else ""
     for unit in running if reason else ():
         print(f"{unit} keeps running the code it was started with: {reason}")
     # One that is not running uses the new code anyway: it may be waiting for a retry, or its
@@ -62,45 +57,45 @@ def _act(verb: str, name: str, names: list[str]) -> None:
     uWSGI is. Other daemons report READY when they reach the database and the message broker,
     which a node may not have yet. A unit that cannot start does not fail the installation.
     """
-    service = manifest.shipped(name)
+    service = manifest.load_shipped(name)
     quick = {u.name for u in service.units if u.kind == "uwsgi"} if service else set()
     for wait in (False, True):
         units = [n for n in names if (n in quick) is wait]
-        done = system.systemctl(verb, units, wait=wait) if units else None
+        done = system.run_systemctl(verb, units, wait=wait) if units else None
         if done is not None and done.code != 0:
-            print(done.tail(2))
+            print(done.read_tail(2))
 
 
-def _allowed(unit: str, action: str) -> bool:
+def _is_allowed(unit: str, action: str) -> bool:
     """Ask the administrator's policy, as deb-systemd-invoke does."""
     if not os.access(POLICY, os.X_OK):
         return True
     return system.run([str(POLICY), unit, action], seconds=30).code != FORBIDDEN
 
 
-def _reason(name: str) -> str:
+def _find_reason(name: str) -> str:
     """Return why the units of a service must not be restarted now, or nothing."""
-    if deferred():
+    if is_deferred():
         return f"restarts are deferred; openstack-node restart {name}"
-    service = manifest.shipped(name)
+    service = manifest.load_shipped(name)
     if service is None or not service.wants_database:
         return ""
-    verdict = gate.verdict(service)
+    verdict = gate.judge_now(service)
     return f"{verdict.text}; {verdict.hint}" if verdict.code == gate.MAY_NOT else ""
 
 
-def held() -> list[str]:
+def list_held() -> list[str]:
     """Return the units not to restart now, for needrestart, which knows nothing of databases."""
     names = []
     for service in manifest.load([]):
         # Querying the databases takes a second, and an earlier positive result still holds.
-        whole = manifest.shipped(service.name)
-        if deferred() or (whole and not gate.is_fit(whole) and _reason(service.name)):
+        whole = manifest.load_shipped(service.name)
+        if is_deferred() or (whole and not gate.is_fit(whole) and _find_reason(service.name)):
             names += [u.name for u in service.units]
     return names
 
 
-def deferred() -> bool:
+def is_deferred() -> bool:
     """Whether restarts wait for the administrator: by RESTARTS=defer in the defaults file."""
     wish = os.environ.get(VARIABLE, "")
     if not wish and DEFAULTS.is_file():
@@ -109,71 +104,3 @@ def deferred() -> bool:
         )
         wish = found[-1] if found else ""
     return wish == "defer"
-
-
-def replaced(service: Service, state: UnitState) -> bool:
-    """Whether a service's code, or its dependencies, were unpacked after a unit started.
-
-    On a rollback the older series' tree was there all along, but not its common package.
-    """
-    code = str(service.data["packages"][0])
-    closure = f"openstack-{service.series}-closure-{service.name}"
-    packages = (code, closure, service.data["package"])
-    lists = (LISTS / f"{package}.list" for package in packages)
-    times = [p.stat().st_mtime for p in lists if p.exists()]
-    return state.active == "active" and 0 < state.started < max(times, default=0)
-
-
-def in_order(service: Service) -> list[Unit]:
-    """Return the units of a service in the order to restart them: the APIs last."""
-    return sorted(service.units, key=lambda u: u.kind == "uwsgi" or u.name.endswith("-api.service"))
-
-
-def pending(service: Service) -> list[Unit]:
-    """Return the units that run replaced code, or were left waiting for the new one.
-
-    Leaves out units that wait for an option not set yet, and those not selected.
-    """
-    units = [u for u in in_order(service) if u.start == "now"]
-    states = system.unit_states([u.name for u in units])
-    return [
-        u
-        for u in units
-        if (state := states.get(u.name))
-        and state.enabled == "enabled"
-        and (replaced(service, state) or _down(state))
-        and not (state.waits and service.needed(u))
-        and not gate.left_out(service, u, state)
-    ]
-
-
-def _down(state: UnitState) -> bool:
-    """Whether a unit that should run does not; its own Condition may excuse it.
-
-    systemd counts an ExecCondition, by which a unit waits for its database, among those. A unit
-    that is deactivating may be in a restart that nobody waits for any more: its old processes
-    still work, possibly for minutes.
-    """
-    return (
-        state.waits
-        or state.active in ("failed", "deactivating")
-        or (state.active == "inactive" and state.condition)
-    )
-
-
-def restart(
-    service: Service,
-    unit: Unit,
-    say: Callable[[str], None] = lambda _text: None,
-    *,
-    seconds: float = UP_SECONDS,
-) -> bool:
-    """Restart a unit and wait until it is up; NodeError if it is not up in time.
-
-    Returns False if it remains down, as the administrator has chosen since it was started.
-    """
-    wait = arrival.Wait(service, unit, say)
-    done = system.systemctl("restart", [unit.name])
-    if done.code != 0:
-        raise system.NodeError(f"{unit.name}: {done.tail(1)}")
-    return wait.up(seconds)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
-from openstack_node import apt, databases, plan, status, system, upgrade
+from openstack_node import apt, databases, installing, preview, restarting, system
+from openstack_node.journal import Journal
 from openstack_node.sources import Sources
 
 if TYPE_CHECKING:
@@ -32,46 +33,49 @@ def rollback(service: Service, series: str, say: Callable[[str], None]) -> None:
     Raises NodeError, without changing anything, if apt has no earlier release of it, or a
     database has moved past what that release can read.
     """
-    way = find(service, series)
+    way = find_way(service, series)
     with tempfile.TemporaryDirectory(prefix="openstack-node-") as name:
         area = Path(name)
         area.chmod(0o755)  # the service's user reads the code in it
         common, root = str(service.data["package"]), area / "root"
-        packages = (common, _code(service, way.series))
+        packages = (common, _name_code(service, way.series))
         apt.unpack([f"{p}={way.versions[common]}" for p in packages], area, root)
-        older = plan.later_manifest(service.name, root)
+        older = preview.read_manifest(service.name, root)
         say(f"{service.name}  {service.series} to {way.series}\n")
         if service.wants_database:
             check(service, older, root, way.series)
     wanted = [f"{p}={v}" for p, v in sorted(way.versions.items())]
     rehearsal = [*apt.HELD_TOO, "install", "--allow-downgrades", *wanted]
-    apt.refuse_held(apt.held(upgrade.rehearse(rehearsal)))
+    apt.refuse_held(apt.parse_held(installing.rehearse(rehearsal)))
     Sources().choose(service.name, way.suite)
     say("  install the packages of the previous release ... ")
-    upgrade.install(wanted, "--allow-downgrades")
+    installing.install(wanted, "--allow-downgrades")
     say("done\n")
-    journal = upgrade.Journal(service.series)
+    journal = Journal(service.series)
     if journal.done:
         journal.forget(service.name)
     say("  restart the units that run the newer code ... ")
-    upgrade.restart_pending(service.name)
+    restarting.restart_pending(service.name)
     say("done\n")
 
 
-def find(service: Service, series: str) -> Way:
+def find_way(service: Service, series: str) -> Way:
     """Return where apt has an earlier release of a service, that of `series` if given."""
     common = str(service.data["package"])
-    rows = _madison(service.packages)
+    rows = _list_versions(service.packages)
     # Debian has services of the same names, but nothing named after a series.
-    suites = {suite for _, _, suite in rows if _series(suite) not in ("", service.series)}
-    ours = {suite for _, _, suite in _madison([_code(service, _series(s)) for s in suites])}
+    suites = {suite for _, _, suite in rows if _parse_series(suite) not in ("", service.series)}
+    ours = {
+        suite
+        for _, _, suite in _list_versions([_name_code(service, _parse_series(s)) for s in suites])
+    }
     earlier = [
         suite
         for package, version, suite in rows
         if package == common
         and suite in suites & ours
-        and series in ("", _series(suite))
-        and _older(version, service.version)
+        and series in ("", _parse_series(suite))
+        and _is_older(version, service.version)
     ]
     if not earlier:
         raise system.NodeError(
@@ -83,26 +87,26 @@ def find(service: Service, series: str) -> Way:
     for package, version, where in rows:
         if where == suite:
             versions.setdefault(package, version)
-    return Way(_series(suite), suite, versions)
+    return Way(_parse_series(suite), suite, versions)
 
 
-def _madison(packages: list[str]) -> list[tuple[str, str, str]]:
+def _list_versions(packages: list[str]) -> list[tuple[str, str, str]]:
     """Return apt's versions of packages: name, version, suite."""
-    said = system.output(["apt-cache", "madison", *packages], seconds=60) if packages else ""
+    said = system.read_output(["apt-cache", "madison", *packages], seconds=60) if packages else ""
     return ROW.findall(said)
 
 
-def _code(service: Service, series: str) -> str:
+def _name_code(service: Service, series: str) -> str:
     """Return the package with a service's code in a series."""
     return str(service.data["packages"][0]).replace(service.series, series, 1)
 
 
-def _series(suite: str) -> str:
+def _parse_series(suite: str) -> str:
     """Return the series of a suite such as bookworm-2025.2."""
     return suite.partition("-")[2]
 
 
-def _older(version: str, than: str) -> bool:
+def _is_older(version: str, than: str) -> bool:
     return system.run(["dpkg", "--compare-versions", version, "lt", than], seconds=20).code == 0
 
 
@@ -112,7 +116,7 @@ def check(service: Service, older: dict[str, Any], root: Path, series: str) -> N
     data = {**service.data, "schemas": older["schemas"], "site": str(root / site.lstrip("/"))}
     # The present tree's Python queries; it compares with the older code.
     answer = databases.demand(
-        replace(service, data=data), status.read_files(service), later_site=service.data["site"]
+        replace(service, data=data), service.list_files(), later_site=service.data["site"]
     )
     for schema in answer.schemas.values():
         if schema.state not in ("current", "behind", "ahead"):

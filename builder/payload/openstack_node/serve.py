@@ -40,18 +40,18 @@ class Machine:
     ipv6: bool
     apart: bool = False
 
-    def processes(self, fewest: int) -> int:
+    def count_processes(self, fewest: int) -> int:
         """Return how many processes an API has if no number is configured."""
         return max(fewest, min(self.cores, self.memory // KIB_A_PROCESS, MOST))
 
-    def addresses(self, port: int) -> list[str]:
+    def list_addresses(self, port: int) -> list[str]:
         """Return the addresses, in uWSGI's notation, that cover IPv4 and IPv6."""
         if not self.ipv6:
             return [f"0.0.0.0:{port}"]
         return [f"[::]:{port}", *([f"0.0.0.0:{port}"] if self.apart else [])]
 
 
-def this_machine() -> Machine:
+def inspect_machine() -> Machine:
     """Return the machine this runs on; with IPv6 switched off, it has no socket for it."""
     text = Path("/proc/meminfo").read_text(encoding="ascii")
     memory = re.search(r"^MemTotal:\s*(\d+) kB", text, re.MULTILINE)
@@ -66,7 +66,7 @@ def this_machine() -> Machine:
     return Machine(cores, total, ipv6=True, apart=apart)
 
 
-def settings(text: str) -> list[tuple[str, str]]:
+def parse_settings(text: str) -> list[tuple[str, str]]:
     """Return names and values of the section [uwsgi], in order, as uWSGI reads an ini."""
     found, inside = [], False
     for line in map(str.strip, text.splitlines()):
@@ -78,31 +78,31 @@ def settings(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def command(
+def make_command(
     machine: Machine, port: int, fewest: int, words: list[str], text: str | None
 ) -> list[str]:
     """Return what to run: `words` of the unit, with what the machine and the ini decide.
 
     `text` is the ini's content, None if there is none (any more).
     """
-    given = [] if text is None else settings(text)
+    given = [] if text is None else parse_settings(text)
     program, *options = words
     if text is None:
         options = [o for o in options if not o.startswith("--ini=")]
-    addresses = machine.addresses(port)
+    addresses = machine.list_addresses(port)
     bound = any(BINDS.fullmatch(n) and n not in NOT_BINDS for n, _ in given)
     sockets = [] if bound else [f"--http-socket={a}" for a in addresses]
     # uWSGI knows the magic variable %t, its start time, only in files.
     options = [o.replace("%t", str(int(time.time()))) for o in options]
-    decided = [f"--processes={machine.processes(fewest)}", f"--set={ADDRESS}={addresses[0]}"]
+    decided = [f"--processes={machine.count_processes(fewest)}", f"--set={ADDRESS}={addresses[0]}"]
     return [program, *decided, *options, *sockets]
 
 
-def remarks(text: str | None, words: list[str]) -> list[str]:
+def list_remarks(text: str | None, words: list[str]) -> list[str]:
     """Return warnings about settings in an ini that the unit does not allow."""
     said = []
     forced = {w.partition("=")[0][2:]: w.partition("=")[2] for w in words if w.startswith("--")}
-    for name, value in settings(text or ""):
+    for name, value in parse_settings(text or ""):
         if name == "threads" and value != forced.get("threads", value):
             said.append(
                 f"threads = {value} is not used: requests that share a process can be "
@@ -120,7 +120,7 @@ def main(arguments: list[str]) -> None:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         text = None
-    for remark in remarks(text, words):
+    for remark in list_remarks(text, words):
         print(f"{path}: {remark}", file=sys.stderr, flush=True)
-    line = command(this_machine(), int(own["port"]), int(own["fewest"]), words, text)
+    line = make_command(inspect_machine(), int(own["port"]), int(own["fewest"]), words, text)
     os.execv(line[0], line)  # noqa: S606 - it replaces this process

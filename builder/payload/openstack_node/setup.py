@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable
 
-from openstack_node import databases, gate, ini, restarts, status, system, tools, units
+from openstack_node import databases, gate, ini, system, tools, units
 
 if TYPE_CHECKING:
     from openstack_node.manifest import Service
@@ -45,21 +45,21 @@ def setup(services: list[Service], wishes: Wishes, *, named: bool) -> None:
     down = []
     for service in services:
         wishes.tell(f"{service.name} ({service.title}, {service.series})")
-        if _databases(service, wishes, named=named) and wishes.start:
+        if _set_up_databases(service, wishes, named=named) and wishes.start:
             down += _start(service, wishes)
     if down:
         wishes.tell(f"not up yet: {', '.join(down)}; check with: openstack-node status")
 
 
-def _databases(service: Service, wishes: Wishes, *, named: bool) -> bool:
+def _set_up_databases(service: Service, wishes: Wishes, *, named: bool) -> bool:
     """Run the steps that are due; return whether the service can be started."""
-    for path in dict.fromkeys(f for u in service.units for f in ini.files(u.configs)):
+    for path in dict.fromkeys(f for u in service.units for f in ini.list_files(u.configs)):
         for mistake in ini.read(path)[1]:
             place = f"{mistake.path}:{mistake.line}"
             raise system.NodeError(f"{service.name}: {place}: {mistake.text}", "correct it")
     if not service.wants_database:
         return True
-    answer = databases.ask(service, status.read_files(service))
+    answer = databases.ask(service, service.list_files())
     if answer.unreadable:
         path = answer.unreadable[0]
         raise system.NodeError(
@@ -71,30 +71,18 @@ def _databases(service: Service, wishes: Wishes, *, named: bool) -> bool:
     settings = ini.Settings(service.configs)
     unset = [s for s in answer.schemas.values() if s.state == "unset"]
     if unset and not named:
-        text, hints = _advice(service, unset[0], settings)
+        text, hints = databases.advise(service, unset[0], settings)
         wishes.tell(f"  not configured yet: {text}; {hints[0]}")
         return False
     for index, step in enumerate(service.steps):
-        check_usable(service, [answer.schemas[name] for name in step["schemas"]], settings)
-        _step(service, step, answer, wishes, done=answer.done.get(index, False))
+        databases.check_usable(
+            service, [answer.schemas[name] for name in step["schemas"]], settings
+        )
+        _run_step(service, step, answer, wishes, done=answer.done.get(index, False))
     return True
 
 
-def check_usable(service: Service, schemas: list[databases.Schema], settings: ini.Settings) -> None:
-    """Raise NodeError with what to do for the first database that cannot be used."""
-    for schema in schemas:
-        if schema.state not in databases.USABLE:
-            text, hints = _advice(service, schema, settings)
-            raise system.NodeError(f"{service.name}: {text}", *hints)
-
-
-def _advice(
-    service: Service, schema: databases.Schema, settings: ini.Settings
-) -> tuple[str, list[str]]:
-    return databases.advice(service, schema, status.place(service, settings, schema.name))
-
-
-def _step(
+def _run_step(
     service: Service,
     step: dict[str, Any],
     answer: databases.Answer,
@@ -103,25 +91,25 @@ def _step(
     done: bool,
 ) -> None:
     """Run one step, unless it is done."""
-    done = done or (step["done"] == "current" and _all_current(step, answer))
+    done = done or (step["done"] == "current" and _is_current(step, answer))
     secrets = {name: wishes.environment.get(name, "") for name in step["secret"]}
     if done and not any(secrets.values()):
         wishes.tell(f"  {step['title']} ... already done")
         return
-    env = _environment(step, wishes, repeated=done)
-    env.update(_secrets(service, step, secrets))
+    env = _make_environment(step, wishes, repeated=done)
+    env.update(_collect_secrets(service, step, secrets))
     wishes.say(f"  {step['title']} ... ")
-    _run(service, step, env, wishes)
+    _run_command(service, step, env, wishes)
 
 
-def _all_current(step: dict[str, Any], answer: databases.Answer) -> bool:
+def _is_current(step: dict[str, Any], answer: databases.Answer) -> bool:
     """Whether the databases of a step, including further cells, need nothing."""
     cells = [s for name, s in answer.schemas.items() if name.startswith("cell ")]
     schemas = [answer.schemas[name] for name in step["schemas"]]
     return all(s.state in ("current", "ahead") for s in (*schemas, *cells))
 
 
-def _environment(step: dict[str, Any], wishes: Wishes, *, repeated: bool) -> dict[str, str]:
+def _make_environment(step: dict[str, Any], wishes: Wishes, *, repeated: bool) -> dict[str, str]:
     """Return the variables of a step: requested values, else (the first time) the defaults.
 
     A repeated step changes only what was requested: addresses may have been chosen with care.
@@ -144,7 +132,9 @@ def _fill(template: str, options: list[dict[str, str]], wishes: Wishes) -> str:
     return template
 
 
-def _secrets(service: Service, step: dict[str, Any], given: dict[str, str]) -> dict[str, str]:
+def _collect_secrets(
+    service: Service, step: dict[str, Any], given: dict[str, str]
+) -> dict[str, str]:
     """Return the secrets of a step, asking for those that were not given."""
     found = dict(given)
     for name, question in step["secret"].items():
@@ -166,20 +156,22 @@ def _ask(service: Service, name: str, question: str) -> str:
         sys.stdout.write("  Empty, or the two entries differ.\n")
 
 
-def _run(service: Service, step: dict[str, Any], env: dict[str, str], wishes: Wishes) -> None:
+def _run_command(
+    service: Service, step: dict[str, Any], env: dict[str, str], wishes: Wishes
+) -> None:
     done = tools.run(service, step["command"], env)
     if done.code == 0:
         wishes.tell(f"done ({done.seconds:.0f} s)")
         return
     wishes.tell("failed")
-    error = tools.failure(
+    error = tools.command_error(
         service, step["command"], done, f"run openstack-node setup {service.name}"
     )
-    error.details = _without(error.details, env)
+    error.details = _mask_secrets(error.details, env)
     raise error
 
 
-def _without(text: str, env: dict[str, str]) -> str:
+def _mask_secrets(text: str, env: dict[str, str]) -> str:
     """Return `text` without the secrets that were passed."""
     for name, value in env.items():
         if "PASSWORD" in name and value:
@@ -193,7 +185,7 @@ def _start(service: Service, wishes: Wishes) -> list[str]:
     Returns the units that are not up.
     """
     todo: dict[str, list[str]] = {"start": [], "restart": [], "": []}
-    states = system.unit_states([u.name for u in service.units])
+    states = system.read_unit_states([u.name for u in service.units])
     for unit in service.units:
         state = states.get(unit.name)
         if state and state.enabled == "enabled" and unit.start != "manual":
@@ -201,24 +193,24 @@ def _start(service: Service, wishes: Wishes) -> list[str]:
                 todo["start"].append(unit.name)
             elif (
                 state.sub == "auto-restart"  # a start would wait until RestartSec= is over
-                or units.changed(unit, state)
-                or restarts.replaced(service, state)
+                or units.find_changed(unit, state)
+                or units.is_replaced(service, state)
             ):
                 todo["restart"].append(unit.name)
             elif state.active == "activating":
                 todo[""].append(unit.name)
     for verb, names in todo.items():
         if verb and names:
-            done = system.systemctl(verb, names)
+            done = system.run_systemctl(verb, names)
             if done.code != 0:
-                raise system.NodeError(f"{service.name}: {done.tail(1)}")
-    return _started(service, todo, wishes)
+                raise system.NodeError(f"{service.name}: {done.read_tail(1)}")
+    return _wait_for_started(service, todo, wishes)
 
 
-def _started(service: Service, todo: dict[str, list[str]], wishes: Wishes) -> list[str]:
+def _wait_for_started(service: Service, todo: dict[str, list[str]], wishes: Wishes) -> list[str]:
     """Wait for the units that were started, report on each, and return those not up."""
     names = [n for some in todo.values() for n in some]
-    states = _settled(names)
+    states = _wait_until_settled(names)
     down = []
     for unit in (u for u in service.units if u.name in names):
         state = states.get(unit.name)
@@ -227,26 +219,26 @@ def _started(service: Service, todo: dict[str, list[str]], wishes: Wishes) -> li
         else:
             _, text, hints = units.judge(service, unit, state)
             said = f"{text} ({hints[0]})" if hints and not (state and state.waits) else text
-            if not (state and gate.left_out(service, unit, state)):
+            if not (state and gate.is_left_out(service, unit, state)):
                 down.append(unit.name)
         wishes.tell(f"  {unit.name} ... {said}")
     return down
 
 
-def _settled(names: list[str]) -> dict[str, system.UnitState]:
+def _wait_until_settled(names: list[str]) -> dict[str, system.UnitState]:
     """Return the states of units once they have settled, or when that takes too long.
 
     A service that restarts first finishes its work, which may take minutes.
     """
     start = time.monotonic()
     while True:
-        states = system.unit_states(names)
-        moving = [s for s in states.values() if s.pending or _starts(s)]
+        states = system.read_unit_states(names)
+        moving = [s for s in states.values() if s.pending or _is_starting(s)]
         ending = all(s.active == "deactivating" for s in moving)
         if time.monotonic() - start > (END_SECONDS if ending else UP_SECONDS) or not moving:
             return states
         time.sleep(0.3)
 
 
-def _starts(state: system.UnitState) -> bool:
+def _is_starting(state: system.UnitState) -> bool:
     return state.active == "activating" and state.sub != "auto-restart"

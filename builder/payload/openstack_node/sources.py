@@ -37,45 +37,45 @@ class Sources:
     def __init__(self, etc: Path = apt.ETC) -> None:
         self.etc = etc
 
-    def suites(self, series: str) -> list[str]:
+    def list_suites(self, series: str) -> list[str]:
         """Return the suites of a series that sources name, such as bookworm-2025.2."""
-        pattern = apt.suite(series)
-        texts = (p.read_text(encoding="utf-8") for p in apt.files(self.etc, "sources.list"))
-        return sorted({m[0] for text in texts for m in pattern.finditer(_live(text))})
+        pattern = apt.compile_suite(series)
+        texts = map(apt.read_live, apt.list_files(self.etc, "sources.list"))
+        return sorted({m[0] for text in texts for m in pattern.finditer(text)})
 
     def add(self, old: str, new: str) -> None:
         """Add a source of `new` next to that of `old`, from which apt takes nothing by default.
 
         Does nothing if there already is one: then the administrator wants all of it.
         """
-        if self.suites(new):
+        if self.list_suites(new):
             return
         found: list[str] = []
-        for path in apt.files(self.etc, "sources.list"):
-            parts = _parts(path, _live(path.read_text(encoding="utf-8")))
-            named = [p.strip() for p in parts if apt.suite(old).search(p)]
-            found += named if path.suffix == ".sources" else map(_stanza, named)
+        for path in apt.list_files(self.etc, "sources.list"):
+            parts = _split(path, apt.read_live(path))
+            named = [p.strip() for p in parts if apt.compile_suite(old).search(p)]
+            found += named if path.suffix == ".sources" else map(_make_stanza, named)
         if not found:
             raise system.NodeError(
                 f"no apt source has a suite of {old}", f"apt-get install openstack-{old}-archive"
             )
-        aside = {*self._aside(), *(s.replace(old, new) for s in self.suites(old))}
-        self._pin(self._chosen(), aside=sorted(aside))
-        stanzas = (apt.suite(old).sub(rf"\g<1>-{new}", s) for s in found)
-        _write(self._source(new), "\n\n".join(dict.fromkeys(stanzas)) + "\n")
+        aside = {*self._list_aside(), *(s.replace(old, new) for s in self.list_suites(old))}
+        self._pin(self._list_chosen(), aside=sorted(aside))
+        stanzas = (apt.compile_suite(old).sub(rf"\g<1>-{new}", s) for s in found)
+        _write(self._locate_source(new), "\n\n".join(dict.fromkeys(stanzas)) + "\n")
 
     def choose(self, service: str, suite: str) -> None:
         """Take a service's packages from a suite, whichever the others come from."""
-        self._pin({**self._chosen(), service: suite}, aside=self._aside())
+        self._pin({**self._list_chosen(), service: suite}, aside=self._list_aside())
 
-    def choose_of(self, service: str, series: str) -> None:
+    def choose_series(self, service: str, series: str) -> None:
         """Take a service's packages from the suite of a series, if a source names one."""
-        for suite in self.suites(series)[:1]:
+        for suite in self.list_suites(series)[:1]:
             self.choose(service, suite)
 
     def settle(self, new: str) -> None:
         """Take everything from `new`, its source with the key of its own archive package."""
-        path = self._source(new)
+        path = self._locate_source(new)
         if path.is_file():
             key = f"openstack-{new}-archive-keyring"
             _write(path, KEY.sub(key, path.read_text(encoding="utf-8")))
@@ -83,7 +83,7 @@ class Sources:
         if pins.exists():
             pins.unlink()
 
-    def _source(self, series: str) -> Path:
+    def _locate_source(self, series: str) -> Path:
         """Return the file of a series' source; its archive package uses the same name."""
         return self.etc / f"sources.list.d/openstack-{series}.sources"
 
@@ -96,25 +96,25 @@ class Sources:
         )
         _write(self.etc / PINS, HEAD + body.lstrip("\n"))
 
-    def _text(self) -> str:
+    def _read_pins(self) -> str:
         path = self.etc / PINS
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
-    def _chosen(self) -> dict[str, str]:
-        return dict(PIN.findall(self._text()))
+    def _list_chosen(self) -> dict[str, str]:
+        return dict(PIN.findall(self._read_pins()))
 
-    def _aside(self) -> list[str]:
-        return re.findall(r"^Package: \*\nPin: release n=(\S+)$", self._text(), re.MULTILINE)
+    def _list_aside(self) -> list[str]:
+        return re.findall(r"^Package: \*\nPin: release n=(\S+)$", self._read_pins(), re.MULTILINE)
 
 
-def _parts(path: Path, text: str) -> list[str]:
+def _split(path: Path, text: str) -> list[str]:
     """Return the stanzas, or the lines, of a file of sources."""
     if path.suffix == ".sources":
         return re.split(r"(?<=\n)(?=\s*\n)", text)
     return text.splitlines(keepends=True)
 
 
-def _stanza(line: str) -> str:
+def _make_stanza(line: str) -> str:
     """Return a line of a source as a stanza."""
     match = LINE.match(line)
     if match is None:
@@ -124,11 +124,6 @@ def _stanza(line: str) -> str:
     for name, value in re.findall(r"([\w-]+)=(\S+)", options or ""):
         fields[OPTIONS.get(name, name.title())] = value.replace(",", " ")
     return "\n".join(f"{name}: {value}" for name, value in fields.items())
-
-
-def _live(text: str) -> str:
-    """Return a file of sources without its comments."""
-    return "".join(line for line in text.splitlines(keepends=True) if line.lstrip()[:1] != "#")
 
 
 def _write(path: Path, text: str) -> None:

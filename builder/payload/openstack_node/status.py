@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openstack_node import databases, gate, heartbeats, ini, options, system, units
+from openstack_node import databases, gate, heartbeats, ini, options, system, tools, units
 
 if TYPE_CHECKING:
     from openstack_node.manifest import Service
@@ -48,26 +46,26 @@ class Report:
     @property
     def level(self) -> str:
         """The worst of its lines."""
-        return worst([line.level for line in self.lines])
+        return find_worst([line.level for line in self.lines])
 
 
-def worst(levels: list[str]) -> str:
+def find_worst(levels: list[str]) -> str:
     """Return the worst of some levels."""
     return next((level for level in LEVELS if level in levels), "ok")
 
 
 def gather(services: list[Service], *, upgrade_checks: bool = True) -> list[Report]:
     """Check all services, several at a time."""
-    states = system.unit_states([u.name for s in services for u in s.units])
+    states = system.read_unit_states([u.name for s in services for u in s.units])
     with ThreadPoolExecutor(WORKERS) as pool:
-        futures = [pool.submit(_lines, s, states, upgrade_checks) for s in services]
+        futures = [pool.submit(_check_service, s, states, upgrade_checks) for s in services]
         return [
             Report(s.name, s.title, s.series, s.version, future.result())
             for s, future in zip(services, futures)
         ]
 
 
-def foreign(service: Service) -> Report:
+def report_foreign(service: Service) -> Report:
     """Report that a service is installed from Debian's own packages."""
     line = Line(
         "unit",
@@ -79,36 +77,32 @@ def foreign(service: Service) -> Report:
     return Report(service.name, service.title, service.series, service.version, [line])
 
 
-def _lines(
+def _check_service(
     service: Service, states: dict[str, system.UnitState], upgrade_checks: bool
 ) -> list[Line]:
     settings = ini.Settings(service.configs)
     answer = databases.ask(
-        service, read_files(service), later_site=gate.later_site(service), records=True
+        service, service.list_files(), later_site=gate.find_later_site(service), records=True
     )
     fitness = gate.judge(service, answer)
     lines = []
     for unit in service.units:
         level, text, hints = units.judge(service, unit, states.get(unit.name), fitness)
         lines.append(Line("unit", unit.name, level, text, hints))
-    lines += _databases(service, settings, answer) + _steps(service, answer)
-    lines += _broker(service, settings, answer)
+    lines += _check_databases(service, settings, answer) + _check_steps(service, answer)
+    lines += _check_broker(service, settings, answer)
     lines += [
         Line("heartbeat", name, level, text, hints)
-        for name, level, text, hints in heartbeats.told(service, settings, answer, states)
+        for name, level, text, hints in heartbeats.list_findings(service, settings, answer, states)
     ]
     if upgrade_checks:
-        lines += _upgrade_check(service, answer)
-    return lines + _configuration(service, answer)
+        lines += _run_upgrade_check(service, answer)
+    return lines + _check_configuration(service, answer)
 
 
-def read_files(service: Service) -> list[str]:
-    """Return the existing files that a service's units read."""
-    paths = {f for u in service.units for f in (*ini.files(u.configs), *u.others)}
-    return sorted(p for p in paths if Path(p).exists())
-
-
-def _databases(service: Service, settings: ini.Settings, answer: databases.Answer) -> list[Line]:
+def _check_databases(
+    service: Service, settings: ini.Settings, answer: databases.Answer
+) -> list[Line]:
     if answer.error and answer.unreadable:
         return []  # the file is reported
     if answer.error:
@@ -118,36 +112,29 @@ def _databases(service: Service, settings: ini.Settings, answer: databases.Answe
         if schema.state in ("current", "unknown", "ahead"):
             text, hints = f"{schema.where} {databases.STATES[schema.state]}", [schema.detail]
         else:
-            text, hints = databases.advice(service, schema, place(service, settings, schema.name))
+            text, hints = databases.advise(service, schema, settings)
         level = OF_STATE.get(schema.state, "warning" if schema.state == "unset" else "critical")
         lines.append(Line("database", schema.name, level, text, [h for h in hints if h]))
-    return lines + _cells(service, answer)
+    return lines + _check_cells(service, answer)
 
 
-def _broker(service: Service, settings: ini.Settings, answer: databases.Answer) -> list[Line]:
+def _check_broker(service: Service, settings: ini.Settings, answer: databases.Answer) -> list[Line]:
     if answer.broker is None or not service.units:
         return []
     if answer.broker.state == "current":
         return [Line("broker", "rabbit", "ok", f"{answer.broker.host} answers")]
-    where = settings.place("DEFAULT", "transport_url")
-    text, hints = databases.broker_advice(answer.broker, where)
+    text, hints = databases.advise_on_broker(answer.broker, settings)
     return [Line("broker", "rabbit", "critical", text, [h for h in hints if h])]
 
 
-def place(service: Service, settings: ini.Settings, schema: str) -> str:
-    """Return the file and line of a database's address."""
-    data = service.schema(schema)
-    return settings.place(data["section"], data["option"])
-
-
-def _cells(service: Service, answer: databases.Answer) -> list[Line]:
+def _check_cells(service: Service, answer: databases.Answer) -> list[Line]:
     """Report a cell whose addresses no longer match those of the files.
 
     Of several cells, that is one with one of its two addresses matching: the files of a node that
     serves them all may well match neither.
     """
     real = [c for c in answer.cells if not c["derived"]]
-    lines = [_misfit(service, c) for c in real if c["template"]]
+    lines = [_report_misfit(service, c) for c in real if c["template"]]
     if lines or any(c["database"] and c["transport"] for c in real):
         return lines
     near = [c for c in real if c["database"] or c["transport"] or len(real) == 1]
@@ -163,14 +150,14 @@ def _cells(service: Service, answer: databases.Answer) -> list[Line]:
         if not cell[key]
     )
     text = f"registered with an address other than {what} in the files"
-    command, _ = _register(service, cell)
+    command, _ = _render_registration(service, cell)
     return [Line("database", f"cell {cell['name'] or cell['id']}", "warning", text, [command])]
 
 
-def _misfit(service: Service, cell: dict[str, Any]) -> Line:
+def _report_misfit(service: Service, cell: dict[str, Any]) -> Line:
     """Report a cell whose address is a template that needs what the files do not have."""
     text = "its address is a template that does not fit the address in the files"
-    command, options = _register(service, cell)
+    command, options = _render_registration(service, cell)
     hint = (
         "it may name more brokers than [DEFAULT] transport_url has: correct that, or pass a new "
         f"template to {command} with {' and '.join(options)}"
@@ -178,13 +165,13 @@ def _misfit(service: Service, cell: dict[str, Any]) -> Line:
     return Line("database", f"cell {cell['name'] or cell['id']}", "warning", text, [hint])
 
 
-def _register(service: Service, cell: dict[str, Any]) -> tuple[str, list[str]]:
+def _render_registration(service: Service, cell: dict[str, Any]) -> tuple[str, list[str]]:
     """Return the command that corrects a cell's addresses, and its options for new ones."""
     rule = next(s["cells"] for s in service.data["schemas"] if s["cells"])
     return rule["register"].replace("{id}", cell["id"]), rule["addresses"]
 
 
-def _steps(service: Service, answer: databases.Answer) -> list[Line]:
+def _check_steps(service: Service, answer: databases.Answer) -> list[Line]:
     """Report setup steps that were not done, in databases that have their tables."""
     lines = []
     for index, step in enumerate(service.steps):
@@ -195,7 +182,7 @@ def _steps(service: Service, answer: databases.Answer) -> list[Line]:
     return lines
 
 
-def _upgrade_check(service: Service, answer: databases.Answer) -> list[Line]:
+def _run_upgrade_check(service: Service, answer: databases.Answer) -> list[Line]:
     """Run the service's own check, if its databases are in order."""
     command = service.data["upgrade_check"]
     script = service.tree / "bin" / command[0] if command else service.tree
@@ -208,39 +195,21 @@ def _upgrade_check(service: Service, answer: databases.Answer) -> list[Line]:
     )
     if done.code == 0:
         return [Line("upgrade-check", name, "ok", "nothing to do")]
-    found = [f"{c.name}: {c.details}" for c in checks(done.out) if c.result != "Success"]
+    found = [
+        f"{c.name}: {c.details}" for c in tools.parse_checks(done.out) if c.result != "Success"
+    ]
     if done.code in (1, 2) and found:
         # They concern future upgrades: what works today may well have some.
         level, text = ("note", "warnings") if done.code == 1 else ("warning", "some checks fail")
         return [Line("upgrade-check", name, level, text, found)]
     code = f"exit status {done.code}" if done.code is not None else f"timed out ({CHECK_SECONDS} s)"
-    return [Line("upgrade-check", name, "unknown", code, done.tail(2).splitlines())]
+    return [Line("upgrade-check", name, "unknown", code, done.read_tail(2).splitlines())]
 
 
-@dataclass(frozen=True)
-class Check:
-    """A row of an upgrade check's table; `result` is Success, Warning or Failure."""
-
-    name: str
-    result: str
-    details: str
-
-
-def checks(out: str) -> list[Check]:
-    """Return the checks of the table that `<service>-status upgrade check` prints."""
-    found = []
-    for row in re.split(r"^\+-+\+$", out, flags=re.MULTILINE):
-        text = " ".join(line.strip("| ") for line in row.splitlines() if line.startswith("|"))
-        match = re.match(r"Check: (.*?)\s+Result: (\w+)\s+Details: (.*)", text)
-        if match:
-            found.append(Check(match[1], match[2], match[3]))
-    return found
-
-
-def _configuration(service: Service, answer: databases.Answer) -> list[Line]:
+def _check_configuration(service: Service, answer: databases.Answer) -> list[Line]:
     found = [
         Line("configuration", p.place, p.level, p.text, [p.hint] if p.hint else [])
-        for p in options.problems(service)
+        for p in options.find_problems(service)
     ]
     group = f"chgrp {service.user}"
     found += [

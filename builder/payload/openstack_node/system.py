@@ -57,10 +57,10 @@ class Done:
     out: str
     seconds: float = 0.0
 
-    def tail(self, lines: int = 8) -> str:
+    def read_tail(self, lines: int = 8) -> str:
         """Return the last lines of its output, with passwords in addresses masked."""
         said = [line.rstrip() for line in self.out.splitlines() if line.strip()]
-        return masked("\n".join(said[-lines:]))
+        return mask_passwords("\n".join(said[-lines:]))
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class UnitState:
         return self.active == "inactive" and self.result == "exec-condition"
 
 
-def masked(text: str) -> str:
+def mask_passwords(text: str) -> str:
     """Return `text` without the passwords of the addresses in it."""
     return re.sub(r"(://[^:/@\s'\"]*:)[^@\s'\"]*@", r"\1***@", text)
 
@@ -141,7 +141,7 @@ def run(
     return Done(done.returncode, done.stdout, time.monotonic() - start)
 
 
-def output(argv: list[str], *, seconds: float, accept: tuple[int, ...] = (0,)) -> str:
+def read_output(argv: list[str], *, seconds: float, accept: tuple[int, ...] = (0,)) -> str:
     """Return a command's output; NodeError if it fails: no answer is not an empty one."""
     done = run(argv, seconds=seconds)
     if done.code not in accept:
@@ -157,37 +157,37 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
-def versions(packages: list[str]) -> dict[str, str]:
+def list_versions(packages: list[str]) -> dict[str, str]:
     """Return the version of each of `packages` that is installed."""
     if not packages:
         return {}
     fields = "${Package}\\t${Version}\\t${db:Status-Status}\\n"
     # 1 is for unknown packages
-    said = output(["dpkg-query", "-W", "-f", fields, *packages], seconds=60, accept=(0, 1))
+    said = read_output(["dpkg-query", "-W", "-f", fields, *packages], seconds=60, accept=(0, 1))
     rows = (line.split("\t") for line in said.splitlines())
     return {name: version for name, version, status in rows if status == "installed"}
 
 
-def unit_states(names: list[str]) -> dict[str, UnitState]:
+def read_unit_states(names: list[str]) -> dict[str, UnitState]:
     """Return each unit's state in systemd, in one call; nothing if systemd is not running."""
     if not names or not os.path.isdir("/run/systemd/system"):  # noqa: PTH112
         return {}
     properties = ",".join(UNIT_PROPERTIES)
-    said = output(["systemctl", "show", f"--property={properties}", *names], seconds=60)
+    said = read_output(["systemctl", "show", f"--property={properties}", *names], seconds=60)
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
     blocks = (dict(re.findall(r"^(\w+)=(.*)$", b, re.MULTILINE)) for b in said.split("\n\n"))
-    states = [_state(block, boot) for block in blocks if "Id" in block]
+    states = [_parse_state(block, boot) for block in blocks if "Id" in block]
     return {state.name: state for state in states}
 
 
-def _state(block: dict[str, str], boot: float) -> UnitState:
-    def at(name: str) -> float:
+def _parse_state(block: dict[str, str], boot: float) -> UnitState:
+    def parse_time(name: str) -> float:
         micro = int(block.get(f"{name}TimestampMonotonic") or 0)
         return boot + micro / 1e6 if micro else 0.0
 
     active = block["ActiveState"]
     # Of an active unit it changes only on a reload.
-    changed, entered = at("StateChange"), at("ActiveEnter")
+    changed, entered = parse_time("StateChange"), parse_time("ActiveEnter")
     return UnitState(
         name=block["Id"],
         load=block["LoadState"],
@@ -199,28 +199,28 @@ def _state(block: dict[str, str], boot: float) -> UnitState:
         exit_status=int(block.get("ExecMainStatus") or 0),
         restarts=int(block.get("NRestarts") or 0),
         pending=block.get("Job", "0") not in {"", "0"},
-        since=at(ENTERED.get(active, "InactiveExit")),
-        started=at("ExecMainStart") or at("InactiveExit"),
+        since=parse_time(ENTERED.get(active, "InactiveExit")),
+        started=parse_time("ExecMainStart") or parse_time("InactiveExit"),
         reloaded=changed if active == "active" and changed > entered else 0.0,
         kind=block.get("Type", ""),
         main_pid=int(block.get("MainPID") or 0),
     )
 
 
-def workers(pid: int) -> dict[int, float]:
+def list_workers(pid: int) -> dict[int, float]:
     """Return the child processes of a process, and when each was started."""
     boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     ticks = os.sysconf("SC_CLK_TCK")
     found = {}
-    for child in _proc(pid, f"task/{pid}/children").split():
+    for child in _read_proc(pid, f"task/{pid}/children").split():
         # The third field begins after the name, which may contain anything (proc(5)).
-        fields = _proc(int(child), "stat").rpartition(")")[2].split()
+        fields = _read_proc(int(child), "stat").rpartition(")")[2].split()
         if fields:
             found[int(child)] = boot + int(fields[19]) / ticks
     return found
 
 
-def holder(path: str) -> int:
+def find_holder(path: str) -> int:
     """Return the process that holds a lock on a file (fcntl(2)); 0 for none, or no such file."""
     asked = struct.pack("@hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
@@ -231,12 +231,12 @@ def holder(path: str) -> int:
     return 0 if kind == fcntl.F_UNLCK else int(pid) or -1  # in a container it has no number here
 
 
-def command_line(pid: int) -> str:
+def read_command_line(pid: int) -> str:
     """Return the command line of a process, or nothing."""
-    return _proc(pid, "cmdline")
+    return _read_proc(pid, "cmdline")
 
 
-def _proc(pid: int, name: str) -> str:
+def _read_proc(pid: int, name: str) -> str:
     try:
         with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
             return file.read()
@@ -244,7 +244,7 @@ def _proc(pid: int, name: str) -> str:
         return ""
 
 
-def systemctl(verb: str, units: list[str], *, wait: bool = False) -> Done:
+def run_systemctl(verb: str, units: list[str], *, wait: bool = False) -> Done:
     """Have systemd apply a verb to units, and wait for it only if `wait` is set."""
     block = [] if wait else ["--no-block"]
     return run(["systemctl", *block, verb, *units], seconds=300 if wait else 30, merged=True)

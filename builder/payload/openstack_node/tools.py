@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from openstack_node import system
@@ -25,7 +27,7 @@ def run(service: Service, command: list[str], env: dict[str, str] | None = None)
     )
 
 
-def failure(
+def command_error(
     service: Service, command: list[str], done: system.Done, again: str
 ) -> system.NodeError:
     """Return the error for a command that failed; `again` is what to do once it is fixed."""
@@ -33,5 +35,25 @@ def failure(
     return system.NodeError(
         f"{service.name}: {' '.join(command)} {ended}",
         f"see /var/log/{service.name}/{command[0]}.log; after fixing the problem, {again}",
-        details=done.tail(),
+        details=done.read_tail(),
     )
+
+
+@dataclass(frozen=True)
+class Check:
+    """A row of an upgrade check's table; `result` is Success, Warning or Failure."""
+
+    name: str
+    result: str
+    details: str
+
+
+def parse_checks(out: str) -> list[Check]:
+    """Return the checks of the table that `<service>-status upgrade check` prints."""
+    found = []
+    for row in re.split(r"^\+-+\+$", out, flags=re.MULTILINE):
+        text = " ".join(line.strip("| ") for line in row.splitlines() if line.startswith("|"))
+        match = re.match(r"Check: (.*?)\s+Result: (\w+)\s+Details: (.*)", text)
+        if match:
+            found.append(Check(match[1], match[2], match[3]))
+    return found

@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openstack_node import gate, ini, restarts, system
+from openstack_node import gate, ini, system
 
 if TYPE_CHECKING:
     from openstack_node.gate import Verdict as Fitness
     from openstack_node.manifest import Service, Unit
     from openstack_node.system import UnitState
 
+LISTS = Path("/var/lib/dpkg/info")
 STARTING_SECONDS = 60  # a daemon not up by then is more than slow
 Verdict = tuple[str, str, list[str]]  # level, text, hints
 
@@ -26,27 +27,27 @@ def judge(
     if state.load == "not-found":
         return "critical", "missing", [f"apt-get install --reinstall {unit.package}"]
     if state.load == "masked" or state.enabled in {"disabled", "masked"}:
-        return _switched_off(unit, state)
+        return _judge_switched_off(unit, state)
     if state.active == "active":
-        return _active(service, unit, state, fitness)
+        return _judge_active(service, unit, state, fitness)
     if state.active in {"activating", "reloading", "deactivating"}:
-        return _moving(service, unit, state)
-    return _down(service, unit, state, fitness)
+        return _judge_moving(service, unit, state)
+    return _judge_down(service, unit, state, fitness)
 
 
-def _log(service: Service, unit: Unit) -> str:
+def _render_hint(service: Service, unit: Unit) -> str:
     return f"see journalctl -u {unit.name} and /var/log/{service.name}"
 
 
-def _moving(service: Service, unit: Unit, state: UnitState) -> Verdict:
-    log = _log(service, unit)
+def _judge_moving(service: Service, unit: Unit, state: UnitState) -> Verdict:
+    log = _render_hint(service, unit)
     if state.sub == "auto-restart":
         return "critical", f"exited with status {state.exit_status}, will be restarted", [log]
     seconds = int(time.time() - state.since)
     if state.active == "deactivating":
         again = ", then restarts" if state.pending else ""
-        return "note", f"finishing its work for {span(seconds)}{again}", []
-    text = f"{state.active} for {span(seconds)}"
+        return "note", f"finishing its work for {render_span(seconds)}{again}", []
+    text = f"{state.active} for {render_span(seconds)}"
     if state.restarts:
         return "critical", f"{text}, after {state.restarts} failed starts", [log]
     if seconds <= STARTING_SECONDS:
@@ -54,12 +55,12 @@ def _moving(service: Service, unit: Unit, state: UnitState) -> Verdict:
     return "warning", text, [f"it is waiting for its database or broker; {log}"]
 
 
-def _down(service: Service, unit: Unit, state: UnitState, fitness: Fitness | None) -> Verdict:
+def _judge_down(service: Service, unit: Unit, state: UnitState, fitness: Fitness | None) -> Verdict:
     setup = f"openstack-node setup {service.name}"
-    if gate.left_out(service, unit, state):
+    if gate.is_left_out(service, unit, state):
         return "note", "not started: its defaults file does not select it", []
     if state.waits:
-        option = service.needed(unit)
+        option = service.find_needed(unit)
         if fitness and fitness.text and not option:
             return "critical", f"not started: {fitness.text}", [fitness.hint]
         if not option:
@@ -68,61 +69,76 @@ def _down(service: Service, unit: Unit, state: UnitState, fitness: Fitness | Non
     if state.active == "inactive" and (unit.start != "now" or not state.condition):
         return "note", "not started, which is fine", []
     text = "failed" if state.active == "failed" else "stopped"
-    return "critical", text, [setup, _log(service, unit)]
+    return "critical", text, [setup, _render_hint(service, unit)]
 
 
-def _switched_off(unit: Unit, state: UnitState) -> Verdict:
+def _judge_switched_off(unit: Unit, state: UnitState) -> Verdict:
     running = state.active == "active"
     text = f"{state.enabled or 'masked'}, {'but running' if running else 'not running'}"
     level = "warning" if running else "note"
     return level, text, [f"systemctl enable {unit.name}"] if running else []
 
 
-def _active(service: Service, unit: Unit, state: UnitState, fitness: Fitness | None) -> Verdict:
-    text = f"active for {span(int(time.time() - state.since))}"
-    if restarts.replaced(service, state):
+def _judge_active(
+    service: Service, unit: Unit, state: UnitState, fitness: Fitness | None
+) -> Verdict:
+    text = f"active for {render_span(int(time.time() - state.since))}"
+    if is_replaced(service, state):
         why = f": {fitness.text}" if fitness and fitness.text else ""
         hint = fitness.hint if fitness and fitness.text else ""
         hint = hint or f"openstack-node restart {service.name}"
         return "warning", f"{text}, needs a restart to run newer code{why}", [hint]
-    later = changed(unit, state)
+    later = find_changed(unit, state)
     if not later:
         return "ok", text, []
-    if not changed(unit, state, since=_reloaded(unit, state)):
+    if not find_changed(unit, state, since=_find_reload(unit, state)):
         hint = f"to apply what a running daemon cannot change: systemctl restart {unit.name}"
         return "note", f"{text}, reloaded after {later} was changed", [hint]
     hint = f"openstack-node setup {service.name} restarts it"
     return "warning", f"{text}, but {later} was changed since", [hint]
 
 
-def changed(unit: Unit, state: UnitState, since: float = 0.0) -> str:
+def is_replaced(service: Service, state: UnitState) -> bool:
+    """Whether a service's code, or its dependencies, were unpacked after a unit started.
+
+    On a rollback the older series' tree was there all along, but not its common package.
+    """
+    code = str(service.data["packages"][0])
+    closure = f"openstack-{service.series}-closure-{service.name}"
+    packages = (code, closure, service.data["package"])
+    lists = (LISTS / f"{package}.list" for package in packages)
+    times = [p.stat().st_mtime for p in lists if p.exists()]
+    return state.active == "active" and 0 < state.started < max(times, default=0)
+
+
+def find_changed(unit: Unit, state: UnitState, since: float = 0.0) -> str:
     """Return a file written after the unit read its files, or after `since`; or nothing.
 
     On a reload, or a SIGHUP, uWSGI keeps its first process and replaces the others, each of which
     loads the application and reads the files again.
     """
-    born = system.workers(state.main_pid) if unit.kind == "uwsgi" else {}
+    born = system.list_workers(state.main_pid) if unit.kind == "uwsgi" else {}
     since = since or max(state.started, min(born.values(), default=0.0))
-    for path in (*ini.files(unit.configs), *unit.others):
+    for path in (*ini.list_files(unit.configs), *unit.others):
         file = Path(path)
         if file.exists() and file.stat().st_mtime > since > 0:
             return path
     return ""
 
 
-def _reloaded(unit: Unit, state: UnitState) -> float:
+def _find_reload(unit: Unit, state: UnitState) -> float:
     """Return when a daemon was told to reread its files, 0 for never.
 
     systemd records its own reloads; a SIGHUP replaces all workers, so their age shows it.
     oslo.config applies what can change while a daemon runs ("mutable" options).
     """
-    same = system.command_line(state.main_pid)
-    born = system.workers(state.main_pid).items() if unit.kind == "daemon" else ()
-    times = [start for pid, start in born if same and system.command_line(pid) == same]
+    same = system.read_command_line(state.main_pid)
+    born = system.list_workers(state.main_pid).items() if unit.kind == "daemon" else ()
+    times = [start for pid, start in born if same and system.read_command_line(pid) == same]
     return max(state.reloaded, min(times, default=0.0))
 
 
-def span(seconds: int) -> str:
+def render_span(seconds: int) -> str:
     """Return a duration in words: `42 s`, `17 min`, `5 h`, `3 days`."""
     for size, name in ((172800, "days"), (7200, "h"), (120, "min")):
         if seconds >= size:

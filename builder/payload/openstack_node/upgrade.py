@@ -9,7 +9,6 @@ the same command resumes where it was interrupted.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 import sys
@@ -27,11 +26,10 @@ from openstack_node import (
     gate,
     heartbeats,
     ini,
+    installing,
     manifest,
-    plan,
-    restarts,
-    setup,
-    status,
+    preview,
+    restarting,
     system,
     tools,
 )
@@ -39,30 +37,10 @@ from openstack_node.apt import Apt, refuse_held
 from openstack_node.sources import Sources
 
 if TYPE_CHECKING:
-    from openstack_node.manifest import Service, Unit
+    from openstack_node.journal import Journal
+    from openstack_node.manifest import Service
 
-JOURNAL = Path("/var/lib/openstack-node/upgrade.json")
-APT_SECONDS = 3600
 MOST_TURNS = 10000  # of a command that reports there is more to do
-DPKG_LOCK = "/var/lib/dpkg/lock-frontend"
-LOCK_SECONDS = 300
-APT_OPTIONS = (
-    f"DPkg::Lock::Timeout={LOCK_SECONDS}",
-    "Dpkg::Options::=--force-confdef",
-    "Dpkg::Options::=--force-confold",
-)
-APT = ("apt-get", "--yes", "--quiet=2", *(w for o in APT_OPTIONS for w in ("-o", o)))
-# The lines in which apt and dpkg give the cause of a failure; dpkg does on the next line.
-CAUSE = re.compile(r"^(?:E: .*|.*\berror\b.*(?:\n .*)?)$", re.MULTILINE)
-# Ask nothing, and restart no daemon before its databases are ready: neither from its package nor
-# from needrestart, which apt calls if installed (README.Debian of needrestart; the second variable
-# is for versions that do not know the first, and makes it only list what it would restart).
-QUIET = {
-    "DEBIAN_FRONTEND": "noninteractive",
-    restarts.VARIABLE: "defer",
-    "NEEDRESTART_SUSPEND": "1",
-    "NEEDRESTART_MODE": "l",
-}
 
 
 @dataclass(frozen=True)
@@ -112,89 +90,44 @@ class Step:
     run: Callable[[], None]
 
 
-class Journal:
-    """A file of the finished steps of an upgrade under way, and the units that ran before it."""
-
-    def __init__(self, series: str, path: Path = JOURNAL) -> None:
-        self.path = path
-        self.done: list[str] = []
-        self.running: list[str] = []
-        if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["series"] == series:
-                self.done, self.running = found["done"], found.get("running", [])
-        self.series = series
-
-    def remember(self, running: list[str]) -> None:
-        """Record the units that run as an upgrade begins; when it resumes, keep that record."""
-        if not self.done and not self.running:
-            self.running = running
-            self._write()
-
-    def note(self, key: str) -> None:
-        """Record a finished step, synced to disk."""
-        self.done.append(key)
-        self._write()
-
-    def forget(self, service: str) -> None:
-        """Remove a service's steps: it was rolled back."""
-        self.done = [k for k in self.done if not k.startswith(f"{service}/")]
-        self._write()
-
-    def _write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = self.path.with_suffix(".new")
-        with new.open("w", encoding="utf-8") as file:
-            data = {"series": self.series, "done": self.done, "running": self.running}
-            json.dump(data, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self.path)
-
-    def close(self) -> None:
-        """Delete the file: the upgrade is complete."""
-        if self.path.exists():
-            self.path.unlink()
-
-
 def prepare(services: list[Service], series: str) -> list[Move]:
     """Return the moves to `series`; NodeError if upstream or apt here has no such step."""
-    moves = [Move(s, s, _in_the_way(s, Path("/"))) for s in services if s.series == series]
+    moves = [Move(s, s, _list_obstacles(s, Path("/"))) for s in services if s.series == series]
     for old in sorted({s.series for s in services} - {series}):
-        with tempfile.TemporaryDirectory(prefix="openstack-node-", dir=plan.AREA) as name:
+        with tempfile.TemporaryDirectory(prefix="openstack-node-", dir=preview.AREA) as name:
             apt = Apt(Path(name), old, series)
             apt.update()
-            plan.facts(apt, old, series)
+            preview.read_facts(apt, old, series)
             ours = [s for s in services if s.series == old]
             # Find whatever would stop apt before the first step, not between two services.
             # The next installation repairs what a power cut left.
-            changes = [] if apt.broken() else apt.changes()
+            changes = [] if apt.is_broken() else apt.list_changes()
             if changes:
-                refuse_held(plan.held_back(apt, ours, changes))
+                refuse_held(preview.list_held(apt, ours, changes))
             coming = [c.package for c in changes if c.new]
             root = apt.unpack([str(s.data["package"]) for s in ours])
-            pairs = [_pair(s, plan.later_manifest(s.name, root), coming) for s in ours]
+            pairs = [_pair(s, preview.read_manifest(s.name, root), coming) for s in ours]
             # The code says what is too old.
-            apt.unpack([later.data["packages"][0] for _, later in pairs if _looks(later)])
+            apt.unpack([later.data["packages"][0] for _, later in pairs if _needs_records(later)])
             moves += [
-                Move(s, later, _in_the_way(dataclasses.replace(later, tree=s.tree), root))
+                Move(s, later, _list_obstacles(dataclasses.replace(later, tree=s.tree), root))
                 for s, later in pairs
             ]
     return sorted(moves, key=lambda m: m.service.order)
 
 
-def _looks(service: Service) -> bool:
+def _needs_records(service: Service) -> bool:
     """Whether the release of other nodes' daemons matters to a service and is visible here."""
     rules = service.data.get("records", [])
     floors = any(r["floor"] or r["floor_file"] for r in rules)
     return floors and _works_on_databases(service)
 
 
-def _in_the_way(service: Service, root: Path) -> list[databases.Record]:
+def _list_obstacles(service: Service, root: Path) -> list[databases.Record]:
     """Return the daemons' rows that would keep a service, its code below `root`, from starting."""
-    if not _looks(service):
+    if not _needs_records(service):
         return []
-    return heartbeats.in_the_way(service, plan.look(service, root))
+    return heartbeats.list_obstacles(service, preview.query_databases(service, root))
 
 
 def refuse(moves: list[Move], wishes: Wishes) -> None:
@@ -206,19 +139,19 @@ def refuse(moves: list[Move], wishes: Wishes) -> None:
 def _pair(service: Service, data: dict[str, Any], coming: list[str]) -> tuple[Service, Service]:
     """Return a service as it is and as its new packages describe it."""
     if not service.foreign:
-        return service, _later(service, data)
-    later = debian.as_later(service, data, coming)
-    return debian.as_before(service, later), later
+        return service, _make_later(service, data)
+    later = debian.make_later(service, data, coming)
+    return debian.make_before(service, later), later
 
 
-def _later(service: Service, data: dict[str, Any]) -> Service:
+def _make_later(service: Service, data: dict[str, Any]) -> Service:
     """Return a service as the manifest of its new packages describes it."""
-    found = manifest.narrowed(data, dict.fromkeys(service.installed | {data["package"]}, ""))
+    found = manifest.make_service(data, dict.fromkeys(service.installed | {data["package"]}, ""))
     assert found is not None  # noqa: S101 - its common package is among them
     return found
 
 
-def steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
+def list_steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
     """Return all steps, in order; `everything`: the moves cover all services of the node."""
     olds = sorted({m.service.series for m in moves if m.moves})
     found = [
@@ -227,7 +160,7 @@ def steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
         for old in olds
     ]  # fmt: skip
     for move in moves:
-        found += _of_service(move, wishes)
+        found += _list_service_steps(move, wishes)
     if everything and not wishes.reversible:
         archive = f"openstack-{wishes.series}-archive"
         found.append(
@@ -237,7 +170,8 @@ def steps(moves: list[Move], wishes: Wishes, *, everything: bool) -> list[Step]:
     return found
 
 
-def _of_service(move: Move, wishes: Wishes) -> list[Step]:
+def _list_service_steps(move: Move, wishes: Wishes) -> list[Step]:
+    """Return the steps of a service: packages, databases, daemons, and what has to come last."""
     name, found = move.service.name, []
     if move.moves:
         packages = move.service.packages
@@ -246,45 +180,52 @@ def _of_service(move: Move, wishes: Wishes) -> list[Step]:
                  f"apt-get install {' '.join(packages)}", partial(_install, move, wishes))
         )  # fmt: skip
     with_databases = _works_on_databases(move.service)
-    rows = move.later.data.get("upgrade", []) if with_databases else []
-    rows = [r for r in rows if not r["package"] or r["package"] in move.service.installed]
-    phases: dict[str, list[Step]] = {"expand": [], "contract": []}
-    for number, row in enumerate(rows):
-        phases[row["phase"]].append(
-            Step(f"{name}/{row['phase']}-{number}", row["title"], " ".join(row["command"]),
-                 partial(_command, name, row, wishes))
-        )  # fmt: skip
-    units = [u.name for u in restarts.in_order(move.later) if u.start == "now"]
+    phases = _list_command_steps(move, wishes) if with_databases else {"expand": [], "contract": []}
+    units = [u.name for u in restarting.sort_units(move.later) if u.start == "now"]
     command = f"systemctl restart {' '.join(units)}"
     found += phases["expand"]
     if units:
         text = "restart the units that run the old code"
-        found.append(
-            Step(f"{name}/restart", text, command, partial(restart_pending, name, wishes.say))
-        )
+        run = partial(restarting.restart_pending, name, wishes.say)
+        found.append(Step(f"{name}/restart", text, command, run))
     if wishes.reversible:
         return found
     # Useless on a node without databases: the old daemons were its own.
     if with_databases and units and _negotiates(move):
         text = "restart again, to talk to other daemons as this release does"
-        phases["contract"].append(
-            Step(f"{name}/again", text, command, partial(_restart_all, name, wishes.say))
-        )
+        run = partial(restarting.restart_running, name, wishes.say)
+        phases["contract"].append(Step(f"{name}/again", text, command, run))
     return found + phases["contract"]
+
+
+def _list_command_steps(move: Move, wishes: Wishes) -> dict[str, list[Step]]:
+    """Return the commands for a service's databases by phase, `expand` and `contract`."""
+    name, here = move.service.name, move.service.installed
+    rows = move.later.data.get("upgrade", [])
+    rows = [r for r in rows if not r["package"] or r["package"] in here]
+    phases: dict[str, list[Step]] = {"expand": [], "contract": []}
+    for number, row in enumerate(rows):
+        phases[row["phase"]].append(
+            Step(f"{name}/{row['phase']}-{number}", row["title"], " ".join(row["command"]),
+                 partial(_run_command, name, row, wishes))
+        )  # fmt: skip
+    return phases
 
 
 def _works_on_databases(service: Service) -> bool:
     """Whether a service has databases here; an unconfigured one has none yet."""
     settings, schemas = ini.Settings(service.configs), service.data["schemas"]
     own = [s for s in schemas if not s["suffix"]]
-    return service.wants_database and any(settings.value(s["section"], s["option"]) for s in own)
+    return service.wants_database and any(
+        settings.find_value(s["section"], s["option"]) for s in own
+    )
 
 
 def _negotiates(move: Move) -> bool:
     """Whether a service's daemons check at startup what others understand."""
     how = str(move.later.data.get("negotiated_by", ""))
     section, _, option = how.partition("/")
-    wanted = option and ini.Settings(move.service.configs).value(section, option)
+    wanted = option and ini.Settings(move.service.configs).find_value(section, option)
     return how == "start" or bool(wanted)
 
 
@@ -315,108 +256,20 @@ def walk(todo: list[Step], journal: Journal, wishes: Wishes) -> None:
 
 
 def _log(line: str) -> None:
+    """Record what is done to the node in its log."""
     syslog.openlog("openstack-node")
     syslog.syslog(line)
-
-
-def apt_get(words: list[str], seconds: float = APT_SECONDS) -> str:
-    """Run apt-get without questions or restarts; return its output."""
-    done = system.run([*APT, *words], seconds=seconds, merged=True, env=QUIET)
-    if done.code != 0:
-        # Below the cause there may be a page of packages left unchanged.
-        causes = system.Done(done.code, "\n".join(CAUSE.findall(done.out)))
-        raise system.NodeError(f"apt-get {words[0]} failed", details=causes.tail() or done.tail())
-    return done.out
-
-
-def rehearse(words: list[str]) -> str:
-    """Return the output of a simulated apt-get; nothing if something has to be repaired first."""
-    if system.run([*APT, "check"], seconds=APT_SECONDS, env=QUIET).code != 0:
-        return ""
-    return apt_get(["--quiet=0", "--simulate", *words])
-
-
-def install(packages: list[str], *options: str) -> None:
-    """Install packages at their candidate or given versions; repair what is half done first.
-
-    Packages keep their marks as installed automatically or manually. What a transitional package
-    that somebody asked for leads to becomes manual, or `apt autoremove` would remove what runs:
-    not every apt passes the mark on to what is installed already.
-    """
-    _wait_for_dpkg()
-    _repair()
-    names = [p.split("=")[0] for p in packages]
-    auto = _list_automatic(names)
-    heirs = _find_heirs([name for name in names if name not in auto])
-    # Before apt: if this is interrupted, the next run no longer names them.
-    if asked_for := [name for name in auto if name in heirs]:
-        system.output(["apt-mark", "manual", *asked_for], seconds=60)
-    apt_get(["install", *options, *packages])
-    if kept := [name for name in auto if name not in heirs]:
-        system.output(["apt-mark", "auto", *kept], seconds=60)
-
-
-def _list_automatic(names: list[str]) -> list[str]:
-    """Return which of some packages were installed automatically."""
-    return system.output(["apt-mark", "showauto", *names], seconds=60).split() if names else []
-
-
-def _find_heirs(names: list[str]) -> set[str]:
-    """Return what those of some packages depend on whose candidates are transitional."""
-    if not names:
-        return set()
-    said = system.output(["apt-cache", "show", "--no-all-versions", *names], seconds=60)
-    heirs: set[str] = set()
-    for stanza in said.split("\n\n"):
-        depends = re.search(r"^Depends: (.*)$", stanza, re.MULTILINE)
-        if depends and re.search(r"^Section: (?:\S+/)?oldlibs$", stanza, re.MULTILINE):
-            heirs.update(re.findall(r"(?:^|[,|] *)([a-z0-9][a-z0-9.+-]+)", depends[1]))
-    return heirs
-
-
-def _wait_for_dpkg() -> None:
-    """Wait while another process installs packages, as apt would, and name it."""
-    end, said = time.monotonic() + LOCK_SECONDS, 0
-    while pid := system.holder(DPKG_LOCK):
-        command = system.command_line(pid).replace("\0", " ").strip()
-        who = f"{command} (process {pid}), which holds {DPKG_LOCK}"
-        if time.monotonic() > end:
-            raise system.NodeError(
-                f"waited {LOCK_SECONDS} s for {who}", "run this again when it has finished"
-            )
-        if pid != said:
-            print(f"waiting for {who}", file=sys.stderr, flush=True)
-            said = pid
-        time.sleep(1)
-
-
-def _repair() -> None:
-    """Finish what dpkg was interrupted in; apt reports later what still fails.
-
-    While a dependency is missing, no package may be named; one that was just being unpacked must
-    be, since --fix-broken would first configure what depends on it.
-    """
-    how: dict[str, Any] = {"seconds": APT_SECONDS, "env": QUIET}
-    # Unlike apt, dpkg passes its open files to the scripts it runs, and to what they start.
-    system.run(["dpkg", "--configure", "-a"], shared=False, **how)
-    if system.run([*APT, "check"], **how).code != 0:
-        system.run([*APT, "install", "--fix-broken"], **how)
-    show = ["dpkg-query", "-W", "-f", "${db:Status-Eflag} ${Package}\\n"]
-    flags = system.output(show, seconds=60)
-    half = re.findall(r"^reinstreq (\S+)$", flags, re.MULTILINE)
-    if half:
-        apt_get(["install", "--reinstall", *half])
 
 
 def _add_source(old: str, wishes: Wishes) -> None:
     """Add the source of the new series, and have its openstack-node do the rest."""
     sources = Sources()
     sources.add(old, wishes.series)
-    apt_get(["update", "--error-on=any"])
-    before = system.versions(["openstack-node"])
-    sources.choose_of("openstack-node", wishes.series)
-    install(["openstack-node"])
-    if system.versions(["openstack-node"]) != before:
+    installing.run_apt_get(["update", "--error-on=any"])
+    before = system.list_versions(["openstack-node"])
+    sources.choose_series("openstack-node", wishes.series)
+    installing.install(["openstack-node"])
+    if system.list_versions(["openstack-node"]) != before:
         wishes.say("done; a newer openstack-node continues\n")
         sys.stdout.flush()
         # The same command again, without asking a second time.
@@ -424,13 +277,14 @@ def _add_source(old: str, wishes: Wishes) -> None:
 
 
 def _install(move: Move, wishes: Wishes) -> None:
+    """Install a service's packages of the new series; NodeError if it stays at the old one."""
     service = move.service
-    Sources().choose_of(service.name, wishes.series)
+    Sources().choose_series(service.name, wishes.series)
     # A package the new series no longer has cannot be requested; apt removes it with the rest.
-    said = system.output(["apt-cache", "policy", *service.packages], seconds=60)
+    said = system.read_output(["apt-cache", "policy", *service.packages], seconds=60)
     found = re.findall(r"^(\S+):\n  Installed: (\S+)\n  Candidate: (\S+)", said, re.MULTILINE)
     names = [package for package, old, new in found if old != new]
-    install(names or [str(service.data["package"])])
+    installing.install(names or [str(service.data["package"])])
     if service.foreign:
         debian.close_directory(service)
     if manifest.load([service.name])[0].series != wishes.series:
@@ -440,7 +294,7 @@ def _install(move: Move, wishes: Wishes) -> None:
         )
 
 
-def _command(name: str, row: dict[str, Any], wishes: Wishes) -> None:
+def _run_command(name: str, row: dict[str, Any], wishes: Wishes) -> None:
     """Run a command of the new code until it reports that all is done."""
     service = manifest.load([name])[0]
     _check_databases(service)
@@ -451,73 +305,27 @@ def _command(name: str, row: dict[str, Any], wishes: Wishes) -> None:
     check = len(row["accept"]) > 1
     if done.code in row["accept"] or (check and not wishes.checks):
         return
-    error = tools.failure(service, row["command"], done, "run the upgrade again")
-    failed = [f"{c.name}: {c.details}" for c in status.checks(done.out) if c.result == "Failure"]
+    error = tools.command_error(service, row["command"], done, "run the upgrade again")
+    failed = [
+        f"{c.name}: {c.details}" for c in tools.parse_checks(done.out) if c.result == "Failure"
+    ]
     if check and failed:
-        error.details = system.masked("\n".join(failed))
+        error.details = system.mask_passwords("\n".join(failed))
         error.hints.append("to continue anyway, pass --skip-checks")
     raise error
 
 
 def _check_databases(service: Service) -> None:
-    answer = databases.demand(service, status.read_files(service))
+    """Raise NodeError if a database of a service cannot be used."""
+    answer = databases.demand(service, service.list_files())
     names = [s["name"] for s in service.data["schemas"]]
     own = [schema for name, schema in answer.schemas.items() if name in names]
-    setup.check_usable(service, own, ini.Settings(service.configs))
+    databases.check_usable(service, own, ini.Settings(service.configs))
 
 
-def _quietly(_text: str) -> None:
-    """Say nothing."""
-
-
-def restart_pending(name: str, say: Callable[[str], None] = _quietly) -> None:
-    """Restart the units that run replaced code of a service, one after the other.
-
-    `say` gets what is being waited for, if that takes long.
-    """
-    service = manifest.load([name])[0]
-    _restart(service, restarts.pending(service), say)
-
-
-def _restart_all(name: str, say: Callable[[str], None] = _quietly) -> None:
-    service = manifest.load([name])[0]
-    units = [u for u in restarts.in_order(service) if u.start == "now"]
-    states = system.unit_states([u.name for u in units])
-    running = [u for u in units if u.name in states and states[u.name].active == "active"]
-    _restart(service, running, say)
-
-
-def restart(service: Service, units: list[Unit], say: Callable[[str], None] = _quietly) -> None:
-    """Restart units, and name each."""
-    _check_broker(service, units)
-    for unit in units:
-        say(f"{unit.name} ... ")
-        runs = restarts.restart(service, unit, say)
-        say("restarted\n" if runs else "stopped: its defaults file does not select it\n")
-
-
-def _restart(service: Service, units: list[Unit], say: Callable[[str], None]) -> None:
-    _check_broker(service, units)
-    for unit in units:
-        restarts.restart(service, unit, say)
-
-
-def _check_broker(service: Service, units: list[Unit]) -> None:
-    """Raise NodeError if the broker that daemons wait for at startup is down.
-
-    The old daemons keep running without it until it is back.
-    """
-    if any(u.kind != "uwsgi" for u in units):
-        broker = databases.demand(service, status.read_files(service)).broker
-        if broker is not None and broker.state in ("unreachable", "denied"):
-            where = ini.Settings(service.configs).place("DEFAULT", "transport_url")
-            text, hints = databases.broker_advice(broker, where)
-            raise system.NodeError(f"{service.name}: {text}", *hints)
-
-
-def running(services: list[Service]) -> list[str]:
+def list_running(services: list[Service]) -> list[str]:
     """Return the units that are running or starting."""
-    states = system.unit_states([u.name for s in services for u in s.units])
+    states = system.read_unit_states([u.name for s in services for u in s.units])
     return sorted(n for n, s in states.items() if s.active in ("active", "activating"))
 
 
@@ -527,19 +335,19 @@ def start_again(names: list[str], before: list[str], wishes: Wishes) -> None:
     Restarting units while a database is behind (needrestart, a person) leaves them down.
     """
     for service in manifest.load(names):
-        units = [u for u in restarts.in_order(service) if u.name in before]
-        states = system.unit_states([u.name for u in units])
+        units = [u for u in restarting.sort_units(service) if u.name in before]
+        states = system.read_unit_states([u.name for u in units])
         down = [
             u
             for u in units
             if (state := states.get(u.name))
             and state.enabled == "enabled"
             and state.active in ("inactive", "failed")
-            and not gate.left_out(service, u, state)
+            and not gate.is_left_out(service, u, state)
         ]
         if down:
             wishes.say(f"{service.name}\n  start the units that ran before ... ")
-            _restart(service, down, wishes.say)
+            restarting.restart_units(service, down, wishes.say)
             wishes.say("done\n")
 
 
@@ -547,10 +355,10 @@ def _settle(wishes: Wishes) -> None:
     """Install the archive package for key and pin, and move packages of no service."""
     sources = Sources()
     sources.settle(wishes.series)
-    install([f"openstack-{wishes.series}-archive"])
-    apt_get(["update", "--error-on=any"])
-    suites = "|".join(map(re.escape, sources.suites(wishes.series)))
-    said = apt_get(["--simulate", "full-upgrade"])
+    installing.install([f"openstack-{wishes.series}-archive"])
+    installing.run_apt_get(["update", "--error-on=any"])
+    suites = "|".join(map(re.escape, sources.list_suites(wishes.series)))
+    said = installing.run_apt_get(["--simulate", "full-upgrade"])
     behind = re.findall(rf"^Inst (\S+) \[\S+\] \(\S+ [^)]*\b(?:{suites})\b", said, re.MULTILINE)
     if behind:
-        install(behind)
+        installing.install(behind)

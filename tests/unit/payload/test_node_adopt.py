@@ -35,12 +35,12 @@ def dpkg(monkeypatch, tmp_path):
     path = tmp_path / "debian.json"
     path.write_text(json.dumps(KNOWN))
     monkeypatch.setattr(debian, "KNOWN", path)
-    monkeypatch.setattr(debian.found, "__defaults__", (path,))
-    monkeypatch.setattr(debian.known, "__defaults__", (path,))
+    monkeypatch.setattr(debian.find_services, "__defaults__", (path,))
+    monkeypatch.setattr(debian.read_known, "__defaults__", (path,))
 
     def listed(*rows):
         said = "".join("\t".join(row) + "\n" for row in rows)
-        monkeypatch.setattr(system, "output", lambda *_a, **_k: said)
+        monkeypatch.setattr(system, "read_output", lambda *_a, **_k: said)
 
     return listed
 
@@ -57,7 +57,7 @@ def test_debians_packages_of_a_service_are_found_with_their_series(dpkg):
         row("toy-api", state="config-files"),
         row("other", source="other"),
     )
-    (found,) = debian.found()
+    (found,) = debian.find_services()
     assert (found.name, found.series, found.version) == ("toy", "zed", "8.0.0-2")
     assert found.packages == ["python3-toy-store", "toy-common"]
     assert found.foreign
@@ -66,19 +66,19 @@ def test_debians_packages_of_a_service_are_found_with_their_series(dpkg):
 
 def test_our_own_packages_are_none_of_debians(dpkg):
     dpkg(row("toy-common", "2:9.0.0-1+deb12.1", maintainer=OURS))
-    assert debian.found() == []
+    assert debian.find_services() == []
 
 
 def test_a_version_nobody_knows_is_named_and_not_guessed(dpkg):
     dpkg(row("toy-common", "77.0-1"))
     with pytest.raises(system.NodeError, match=r"series of 77\.0-1 is not known"):
-        debian.check(debian.found(), "2023.1")
+        debian.check(debian.find_services(), "2023.1")
 
 
 def test_what_has_no_successor_is_named_before_anything_is_done(dpkg):
     dpkg(row("toy-common"), row("toy-odd-agent"))
     with pytest.raises(system.NodeError, match="toy-odd-agent") as caught:
-        debian.check(debian.found(), "2023.1")
+        debian.check(debian.find_services(), "2023.1")
     assert "toy-odd-agent: nobody needs it" in caught.value.hints
     assert "apt-get remove toy-odd-agent" in caught.value.hints[-1]
 
@@ -88,27 +88,27 @@ def test_a_file_of_options_that_would_lose_its_effect_is_named(dpkg, tmp_path, m
     directory.mkdir()
     toy = {**KNOWN["services"]["toy"], "unread": [str(directory), str(tmp_path / "none.d")]}
     (tmp_path / "debian.json").write_text(json.dumps({**KNOWN, "services": {"toy": toy}}))
-    monkeypatch.setattr(Sources, "suites", lambda *_: ["bookworm-2023.1"])
+    monkeypatch.setattr(Sources, "list_suites", lambda *_: ["bookworm-2023.1"])
     dpkg(row("toy-common"))
     (directory / "a.conf").write_text("[DEFAULT]\n# quota = 5\n")
-    debian.check(debian.found(), "2023.1")
+    debian.check(debian.find_services(), "2023.1")
     (directory / "b.conf").write_text("[DEFAULT]\nquota = 5\n")
     with pytest.raises(system.NodeError) as caught:
-        debian.check(debian.found(), "2023.1")
+        debian.check(debian.find_services(), "2023.1")
     assert str(caught.value).endswith(f"toy: the new units do not read {directory}/b.conf")
     assert "/etc/toy/toy.conf.d" in caught.value.hints[0]
 
 
 def test_a_series_apt_has_no_source_of_is_refused(dpkg, monkeypatch):
     dpkg(row("toy-common"))
-    monkeypatch.setattr(Sources, "suites", lambda *_: [])
+    monkeypatch.setattr(Sources, "list_suites", lambda *_: [])
     with pytest.raises(system.NodeError, match=r"no apt source has a suite of 2023\.1"):
-        debian.check(debian.found(), "2023.1")
+        debian.check(debian.find_services(), "2023.1")
 
 
 def test_its_units_and_files_are_those_of_its_new_packages(dpkg, tmp_path):
     dpkg(row("toy-common"))
-    (found,) = debian.found()
+    (found,) = debian.find_services()
     toy = nodeside.service(tmp_path)
     data = {
         **toy.data,
@@ -123,8 +123,8 @@ def test_its_units_and_files_are_those_of_its_new_packages(dpkg, tmp_path):
             {**vars(nodeside.unit("toy-worker", toy.configs)), "package": "toy-worker"},
         ],
     }
-    later = debian.as_later(found, data, ["toy-api", "unrelated"])
-    before = debian.as_before(found, later)
+    later = debian.make_later(found, data, ["toy-api", "unrelated"])
+    before = debian.make_before(found, later)
     assert [u.name for u in later.units] == ["toy-api.service"]
     assert before.series == "zed"
     assert before.configs == later.configs
@@ -151,7 +151,7 @@ def test_status_shows_a_node_of_debians_packages_and_refuses_nothing(dpkg, monke
 @pytest.mark.usefixtures("root")
 def test_plan_looks_at_debians_packages_too(dpkg, monkeypatch):
     monkeypatch.setattr(manifest, "load", lambda _names: [])
-    monkeypatch.setattr(Sources, "suites", lambda *_: ["bookworm-2023.1"])
+    monkeypatch.setattr(Sources, "list_suites", lambda *_: ["bookworm-2023.1"])
     asked = []
 
     def stop(services, series):
@@ -180,7 +180,7 @@ def left(monkeypatch, tmp_path):
     """A node where ours is installed and Debian's left files and answers."""
     known = tmp_path / "debian.json"
     known.write_text(json.dumps(KNOWN))
-    monkeypatch.setattr(debian.known, "__defaults__", (known,))
+    monkeypatch.setattr(debian.read_known, "__defaults__", (known,))
     toy = nodeside.service(tmp_path)
     monkeypatch.setattr(manifest, "load", lambda _names: [toy])
     init, policy = tmp_path / "init", tmp_path / "policy"
@@ -190,7 +190,7 @@ def left(monkeypatch, tmp_path):
     policy.write_text("mine")
     files = f"\n {init} {sums[0]} obsolete\n {policy} {sums[1]} obsolete\n /etc/live {sums[0]}"
     records = f"\n@{OURS}\ttoy-api\t{files}\n@Debian\tother\t\n /etc/other {sums[0]} obsolete"
-    monkeypatch.setattr(system, "output", lambda *_a, **_k: records)
+    monkeypatch.setattr(system, "read_output", lambda *_a, **_k: records)
     answers = tmp_path / "passwords.dat"
     answers.write_text("Name: toy/password\nTemplate: toy/password\nOwners: toy-api, x\n\n")
     monkeypatch.setattr(leftovers, "DEBCONF", (answers,))
@@ -213,7 +213,7 @@ def test_what_a_live_option_names_is_not_left_over(tmp_path):
     """Debian's DHCP agent reads a file of Debian's for dnsmasq."""
     toy = nodeside.service(tmp_path)
     nodeside.write(toy, "[DEFAULT]\ndnsmasq = /etc/toy/dnsmasq.conf\n# old = /etc/toy/other\n")
-    assert leftovers._used() == {"/etc/toy/dnsmasq.conf"}
+    assert leftovers._list_used() == {"/etc/toy/dnsmasq.conf"}
 
 
 def test_of_what_somebody_changed_a_copy_stays(left, monkeypatch, tmp_path):
@@ -236,5 +236,5 @@ def test_of_what_somebody_changed_a_copy_stays(left, monkeypatch, tmp_path):
 
 def test_a_report_of_debians_packages_is_well(dpkg):
     dpkg(row("toy-common"))
-    report = status.foreign(debian.found()[0])
+    report = status.report_foreign(debian.find_services()[0])
     assert report.level == "note"

@@ -16,7 +16,7 @@ SCRIPT = """
     sys.path.insert(0, {modules!r})
     from openstack_node import alone, system
     alone.RUN = Path({run!r})
-    with alone.alone(sys.stderr.write):
+    with alone.work_alone(sys.stderr.write):
         system.run(["cat", {fifo!r}], seconds=600)
 """
 
@@ -39,12 +39,12 @@ def test_a_second_run_is_refused_while_the_first_one_works(other):
     process, work = other
     with (
         pytest.raises(system.NodeError, match="another openstack-node is working"),
-        alone.alone(print),
+        alone.work_alone(print),
     ):
         pytest.fail("two at once")
     work.close()
     process.wait(timeout=60)
-    with alone.alone(pytest.fail):
+    with alone.work_alone(pytest.fail):
         pass
 
 
@@ -60,7 +60,7 @@ def test_what_a_killed_run_began_is_named_and_waited_for(other):
             named.set()
 
     def second():
-        with alone.alone(say):
+        with alone.work_alone(say):
             entered.set()
 
     thread = threading.Thread(target=second)
@@ -78,6 +78,6 @@ def test_what_a_killed_run_began_is_named_and_waited_for(other):
 def test_what_may_start_daemons_gets_no_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(alone, "RUN", tmp_path)
     look = ["sh", "-c", "ls -l /proc/self/fd"]
-    with alone.alone(pytest.fail):
+    with alone.work_alone(pytest.fail):
         assert "work.lock" in system.run(look, seconds=60).out
         assert ".lock" not in system.run(look, seconds=60, shared=False).out

@@ -30,7 +30,7 @@ class Node:
         (root / "log/toy").mkdir(parents=True)
         self.log = root / "log/toy/toy-api.log"
         monkeypatch.setattr(arrival, "LOGS", root / "log")
-        monkeypatch.setattr(system, "unit_states", self.next)
+        monkeypatch.setattr(system, "read_unit_states", self.next)
         monkeypatch.setattr(system, "run", lambda *_, **__: system.Done(0, self.journal))
         clock = iter(range(0, 100000, 3))
         monkeypatch.setattr(time, "monotonic", lambda: next(clock))
@@ -45,7 +45,7 @@ class Node:
         wait = arrival.Wait(service(self.root), api, self.say)
         with self.log.open("a") as file:
             file.write(log)
-        wait.up(seconds)
+        wait.wait_until_up(seconds)
 
     def say(self, text):
         self.said += text
@@ -145,9 +145,9 @@ def test_an_api_of_another_protocol_or_a_local_socket_is_up_when_it_stays(node):
 
 def test_only_what_a_process_itself_listens_at_counts():
     with answering(200) as port:
-        assert arrival.listening(HERE) == [("127.0.0.1", port)]
-        assert arrival.listening(1) != arrival.listening(HERE)
-    assert arrival.listening(2**22 + 1) == []
+        assert arrival.list_listening(HERE) == [("127.0.0.1", port)]
+        assert arrival.list_listening(1) != arrival.list_listening(HERE)
+    assert arrival.list_listening(2**22 + 1) == []
 
 
 @pytest.mark.parametrize("kind", ["exec", "simple"])

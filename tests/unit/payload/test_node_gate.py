@@ -41,9 +41,9 @@ class Node:
         self.manifest.parent.mkdir()
         self.manifest.write_text(json.dumps(data))
         self.answer = databases.Answer({"main": schema("current")})
-        shipped = manifest.shipped
+        shipped = manifest.load_shipped
         monkeypatch.setattr(manifest, "SERVICES", self.manifest.parent)
-        monkeypatch.setattr(manifest, "shipped", lambda n: shipped(n, self.manifest.parent))
+        monkeypatch.setattr(manifest, "load_shipped", lambda n: shipped(n, self.manifest.parent))
         monkeypatch.setattr(gate, "RUN", root / "run")
         monkeypatch.setattr(databases, "ask", self.ask)
 
@@ -271,9 +271,9 @@ def test_a_note_is_no_way_to_write_elsewhere(node):
 
 def test_the_newest_other_tree_of_the_service_is_found(tmp_path):
     toy = service(tmp_path, site=str(tmp_path / "2025.1/lib/python3/dist-packages"))
-    assert gate.later_site(toy, tmp_path) == ""
+    assert gate.find_later_site(toy, tmp_path) == ""
     for series in ("2025.1", "zed", "2023.2", "2024.1"):
         (tmp_path / series / "lib/python3/dist-packages/toy/versions").mkdir(parents=True)
     # Of this one other services are here, and not this.
     (tmp_path / "2026.1/lib/python3/dist-packages/other/versions").mkdir(parents=True)
-    assert gate.later_site(toy, tmp_path) == str(tmp_path / "2024.1/lib/python3/dist-packages")
+    assert gate.find_later_site(toy, tmp_path) == str(tmp_path / "2024.1/lib/python3/dist-packages")

@@ -30,7 +30,7 @@ def record(host="other", *, age=5, off=False, old=False):
 
 def told(toy, *records, **states):
     answer = Answer(records=list(records))
-    return heartbeats.told(toy, ini.Settings(toy.configs), answer, states)
+    return heartbeats.list_findings(toy, ini.Settings(toy.configs), answer, states)
 
 
 def test_daemons_that_are_heard_of_are_a_line(toy):
@@ -86,7 +86,7 @@ def test_how_long_is_too_long_is_the_services_own_option(toy):
 
 def test_a_row_that_is_too_old_is_refused_with_host_row_and_command(toy):
     answer = Answer(records=[record(), record("gone", age=9000000, old=True), record(old=True)])
-    found = heartbeats.in_the_way(toy, answer)
+    found = heartbeats.list_obstacles(toy, answer)
     later = dataclasses.replace(toy, series="2100.1")
     said = r"toy: 2 rows of daemons are too old for 2100\.1"
     with pytest.raises(system.NodeError, match=said) as no:
@@ -104,4 +104,4 @@ def test_a_row_that_is_too_old_is_refused_with_host_row_and_command(toy):
 
 def test_nova_may_be_told_to_start_all_the_same(toy):
     write(toy, "[workarounds]\ngo_on = True\n")
-    assert heartbeats.in_the_way(toy, Answer(records=[record(old=True)])) == []
+    assert heartbeats.list_obstacles(toy, Answer(records=[record(old=True)])) == []

@@ -66,7 +66,7 @@ def by_oslo(paths):
                 value = UNSET  # it names an option nobody has
             except RecursionError:
                 value = UNSET
-            found[ini.normal(section), option] = (all_of_it, value)
+            found[ini.normalise(section), option] = (all_of_it, value)
     return found
 
 
@@ -83,10 +83,10 @@ def by_us(paths):
     found = {}
     for section in SECTIONS:
         for option in OPTIONS:
-            key = ini.normal(section), option
-            all_of_it = [e.value for e in entries if (ini.normal(e.section), e.option) == key]
+            key = ini.normalise(section), option
+            all_of_it = [e.value for e in entries if (ini.normalise(e.section), e.option) == key]
             if all_of_it:
-                found[key] = (all_of_it, chain.value(section, option))
+                found[key] = (all_of_it, chain.find_value(section, option))
     return found
 
 
@@ -147,7 +147,7 @@ def test_the_files_of_a_directory_are_those_oslo_config_reads(tmp_path):
     conf = cfg.ConfigOpts()
     conf([f"--config-dir={tmp_path}"], project="x", default_config_files=[])
     conf.register_opt(cfg.MultiStrOpt("a"))
-    found = ini.files([f"{tmp_path}/"])
+    found = ini.list_files([f"{tmp_path}/"])
     assert [Path(p).name for p in found] == conf.a == ["C.conf", "a.conf", "b.conf"]
 
 
@@ -157,5 +157,5 @@ def test_what_is_no_file_there_is_refused_by_both(tmp_path, kind):
     path.mkdir() if kind == "directory" else path.symlink_to("nowhere")
     with pytest.raises((IsADirectoryError, cfg.ConfigFilesNotFoundError)):
         cfg.ConfigOpts()([f"--config-dir={tmp_path}"], project="x", default_config_files=[])
-    (found,) = ini.files([f"{tmp_path}/"])
+    (found,) = ini.list_files([f"{tmp_path}/"])
     assert ini.read(found)[1][0].text.startswith("cannot be read: ")

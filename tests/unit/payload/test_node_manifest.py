@@ -114,7 +114,7 @@ def installed(tmp_path, monkeypatch):
 
     def load(*packages, names=()):
         monkeypatch.setattr(
-            system, "versions", lambda wanted: {p: "1" for p in wanted if p in packages}
+            system, "list_versions", lambda wanted: {p: "1" for p in wanted if p in packages}
         )
         return node.load(list(names), tmp_path)
 
@@ -157,7 +157,7 @@ def test_a_manifest_of_the_first_format_is_read_without_what_it_does_not_say(ins
 @pytest.mark.usefixtures("installed")
 def test_setup_has_the_options_of_the_services_here(tmp_path):
     def options():
-        return [o["name"] for step in node.setup_steps(tmp_path) for o in step["options"]]
+        return [o["name"] for step in node.list_setup_steps(tmp_path) for o in step["options"]]
 
     (tmp_path / "damaged.json").write_text("{")
     assert options() == ["keystone-url", "region"]

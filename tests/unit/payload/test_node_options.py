@@ -8,7 +8,7 @@ from openstack_node import ini, options
 
 
 def told(toy):
-    return [(p.level, p.place.rpartition("/")[2], p.text) for p in options.problems(toy)]
+    return [(p.level, p.place.rpartition("/")[2], p.text) for p in options.find_problems(toy)]
 
 
 def test_files_as_they_should_be_are_passed_over_in_silence(tmp_path):
@@ -81,7 +81,7 @@ def test_drop_in_files_are_looked_at_as_well(tmp_path):
 def test_no_value_is_ever_told(tmp_path):
     toy = service(tmp_path)
     write(toy, "[database]\nconection = mysql://u:SECRET@h/d\n[DEFAULT]\nSECRET\n")
-    said = " ".join(f"{p.place} {p.text} {p.hint}" for p in options.problems(toy))
+    said = " ".join(f"{p.place} {p.text} {p.hint}" for p in options.find_problems(toy))
     assert "SECRET" not in said
 
 
@@ -102,10 +102,10 @@ def test_a_default_that_changes_is_told_where_no_file_sets_the_option(tmp_path):
     new = with_defaults(tmp_path, "new", {"DEFAULT": {"a": "", "debug": "false", "b": "host2"}})
     write(old, "[DEFAULT]\n")
     changed = [("[DEFAULT] a", None, ""), ("[agent] c", "x", None)]
-    assert [(d.option, d.old, d.new) for d in options.defaults(old, new)] == changed
+    assert [(d.option, d.old, d.new) for d in options.compare_defaults(old, new)] == changed
     write(old, "[DEFAULT]\na = SECRET\n")
     write(old, "[agent]\nc = SECRET\n", "site.conf")
-    assert options.defaults(old, new) == []
+    assert options.compare_defaults(old, new) == []
 
 
 def test_an_option_is_set_by_its_old_name_too(tmp_path):
@@ -114,20 +114,20 @@ def test_an_option_is_set_by_its_old_name_too(tmp_path):
     renamed = {"DEFAULT": {"debug": "[log] debugging", "older": "[DEFAULT] gone"}}
     new = with_defaults(tmp_path, "new", {"DEFAULT": {"fresh": "1"}}, later, renamed)
     write(old, "[DEFAULT]\n")
-    assert options.defaults(old, new) == [
+    assert options.compare_defaults(old, new) == [
         options.Default("[log] debugging", "1", None, "[DEFAULT] debug")
     ]
     for text in ("[DEFAULT]\ndebug = 1\n", "[log]\ndebugging = 1\n"):
         write(old, text)
-        assert options.defaults(old, new) == []
+        assert options.compare_defaults(old, new) == []
 
 
 def test_nothing_is_said_of_defaults_a_package_does_not_tell(tmp_path):
     old = with_defaults(tmp_path, "old", None)
     new = with_defaults(tmp_path, "new", {"DEFAULT": {"debug": "1"}})
     write(old, "[DEFAULT]\n")
-    assert options.defaults(old, new) == []
-    assert options.defaults(new, old) == []
+    assert options.compare_defaults(old, new) == []
+    assert options.compare_defaults(new, old) == []
 
 
 def test_what_a_daemon_cannot_do_without_is_missed(tmp_path):
@@ -137,7 +137,7 @@ def test_what_a_daemon_cannot_do_without_is_missed(tmp_path):
     toy = service(tmp_path, units=units, settings=[rule])
     write(toy, "[placement]\npassword = x\n")
     assert told(toy) == [("warning", "toy.conf", "[placement] auth_url: not set")]
-    assert options.problems(toy)[0].hint == "needed by toy-agent.service"
+    assert options.find_problems(toy)[0].hint == "needed by toy-agent.service"
     write(toy, "[placement]\nauth_url = x\n", "site.conf")
     assert told(toy) == []
     write(toy, "[placement]\nauth_type = v3applicationcredential\n")
@@ -149,12 +149,12 @@ def test_the_last_file_wins_as_it_does_for_the_service(tmp_path):
     toy = service(tmp_path)
     write(toy, "[database]\nconnection = a\nconnection = b\n[Database]\nconnection = c\n")
     settings = ini.Settings(toy.configs)
-    assert settings.value("database", "connection") == "c"
+    assert settings.find_value("database", "connection") == "c"
     later = write(toy, "[database]\nconnection = d\n", "z.conf")
     settings = ini.Settings(toy.configs)
-    assert settings.value("database", "connection") == "d"
-    assert settings.place("database", "connection") == f"{later}:2"
-    assert settings.place("database", "other") == toy.configs[0]
+    assert settings.find_value("database", "connection") == "d"
+    assert settings.find_place("database", "connection") == f"{later}:2"
+    assert settings.find_place("database", "other") == toy.configs[0]
 
 
 # -- what an option asks of the node
@@ -234,7 +234,7 @@ def test_a_file_or_directory_of_a_command_line_that_is_gone_is_told(tmp_path):
     assert [(level, said) for level, _, said in told(toy)] == [("critical", "does not exist")]
     write(toy, "")
     (tmp_path / "etc/toy/toy.conf.d").rmdir()
-    (problem,) = options.problems(toy)
+    (problem,) = options.find_problems(toy)
     assert (problem.level, problem.place) == ("critical", toy.configs[1])
     assert problem.hint.endswith("apt-get install --reinstall toy-common toy-api")
     # oslo.config looks for the service's and the program's by itself, and needs neither.

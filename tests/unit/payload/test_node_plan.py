@@ -125,7 +125,7 @@ def schema(state, *titles, name="main", removes=""):
 def planned(tmp_path, etc, toy, monkeypatch):
     """Return what makes a plan of the toy, and what apt is looked at with."""
     running = {"toy-api.service": system.UnitState("toy-api.service", active="active")}
-    monkeypatch.setattr(system, "unit_states", lambda names: {n: running[n] for n in names
+    monkeypatch.setattr(system, "read_unit_states", lambda names: {n: running[n] for n in names
                                                               if n in running})  # fmt: skip
 
     monkeypatch.setattr(databases, "ask", Databases())
@@ -166,7 +166,7 @@ def test_packages_on_hold_are_named(planned, tmp_path):
     assert found.held == ["toy-api"]
     assert (found.changes, found.size) == (before.changes, before.size)
     said = "  warning   on hold: toy-api; run apt-mark unhold before upgrading"
-    assert said in plan_text.lines(found)
+    assert said in plan_text.render_lines(found)
 
 
 def test_what_is_half_installed_is_mended_first(planned, tmp_path):
@@ -213,14 +213,14 @@ def test_a_source_of_the_new_series_may_be_there_with_its_own_key(
 
 
 def test_a_disk_that_is_too_small_is_said_before_it_is_full(planned, monkeypatch, tmp_path):
-    assert not [text for text in plan_text.lines(planned()) if "free" in text]
+    assert not [text for text in plan_text.render_lines(planned()) if "free" in text]
     (tmp_path / "area").rename(tmp_path / "first")
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=5_000))
     monkeypatch.setattr(plan, "FETCHED", "/usr/share/not/there")  # of one file system, surely
     found = planned()
     (space,) = found.spaces
     assert (space.path, space.needed, space.free) == ("/usr", found.size + found.disk, 5_000)
-    assert "  warning   /usr: 0 MB free, 1 MB needed" in plan_text.lines(found)
+    assert "  warning   /usr: 0 MB free, 1 MB needed" in plan_text.render_lines(found)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_the_bytes_on_the_disk_are_those_apt_says(said, expected, monkeypatch, t
     uris = "'http://a/b.deb' b.deb 12 SHA256:x\n'http://a/c.deb' c.deb 30 SHA256:y\n"
     done = system.Done(0, f"Need to get 42 B of archives.\n{said}\n{uris}")
     monkeypatch.setattr(apt.system, "run", lambda *_words, **_options: done)
-    assert client.sizes() == (42, expected)
+    assert client.compute_sizes() == (42, expected)
 
 
 def test_it_says_what_becomes_of_units(planned):
@@ -293,7 +293,7 @@ def test_each_migration_is_a_line_and_what_ends_the_way_back_is_said(planned):
         schema("ahead", name="other"),
     ]
     databases.ask.answer = databases.Answer({s.name: s for s in schemas})
-    lines = list(plan_text.lines(planned()))
+    lines = list(plan_text.render_lines(planned()))
     first = lines.index("  database  main, toy at db: 4 migrations")
     assert lines[first + 1 : first + 7] == [
         "              add a",
@@ -308,7 +308,7 @@ def test_each_migration_is_a_line_and_what_ends_the_way_back_is_said(planned):
 def test_defaults_that_change_are_a_line_each_and_long_ones_are_cut(planned, toy):
     rows = {"DEFAULT": {"enabled_backends": "x" * 100}, "database": {"connection": "sqlite://"}}
     Path(toy.data["options"]).write_text(json.dumps({**nodeside.KNOWN, "defaults": rows}))
-    lines = list(plan_text.lines(planned()))
+    lines = list(plan_text.render_lines(planned()))
     first = lines.index("  note      defaults that change, of options no file sets: 1")
     assert lines[first + 1] == f"              [DEFAULT] enabled_backends: {'x' * 57}... -> lvm"
 
@@ -323,12 +323,12 @@ def test_defaults_that_change_are_a_line_each_and_long_ones_are_cut(planned, toy
     ],
 )
 def test_of_a_long_list_what_goes_and_comes_is_told(old, new, expected):
-    assert plan_text._change(old, new) == expected
+    assert plan_text._render_values(old, new) == expected
 
 
 def test_what_keeps_the_databases_from_being_looked_at_is_said(planned):
     databases.ask.answer = databases.Answer(error="no answer within 45 s")
-    lines = list(plan_text.lines(planned()))
+    lines = list(plan_text.render_lines(planned()))
     assert "  database  cannot be read: no answer within 45 s" in lines
 
 
@@ -366,7 +366,7 @@ def test_services_of_several_series_are_not_mixed_up(planned, toy):
 
 def test_a_person_reads_it_and_a_program_too(planned, toy, capsys, monkeypatch):
     found = planned()
-    lines = list(plan_text.lines(found))
+    lines = list(plan_text.render_lines(found))
     assert lines[0].startswith("2025.2 to 2026.1: 2 packages new, 2 upgraded")
     assert lines[1] == "toy  1:1.0-1 to 1:2.0-1"
     assert "  restart   toy-api.service" in lines

@@ -50,7 +50,7 @@ class Fake(probe.Database):
     def close(self):
         """Nothing is open."""
 
-    def _rows(self, query):
+    def _read_rows(self, query):
         return self.tables.get(query.split(" FROM ")[1].split()[0])
 
 
@@ -68,7 +68,7 @@ class Sqlite(Fake):
             self.sqlite.execute("CREATE TABLE migrate_version (repository_id, version)")
             self.sqlite.execute("INSERT INTO migrate_version VALUES ('toy', ?)", [number])
 
-    def _rows(self, query):
+    def _read_rows(self, query):
         try:
             return self.sqlite.execute(query).fetchall()
         except sqlite3.OperationalError:  # no such table
@@ -84,9 +84,9 @@ def at(site, *revisions, **schema):
 
 
 def seen(database):
-    found = database.look().described()
+    found = database.look().describe()
     database.close()
-    return databases._schema("main", found)
+    return databases._parse_schema("main", found)
 
 
 def names(rows):
@@ -189,11 +189,11 @@ def driver_error(*arguments):
     ],
 )
 def test_an_error_is_told_from_another(error, expected):
-    assert probe.classified(error, "")[0] == expected
+    assert probe.classify(error, "")[0] == expected
 
 
 def test_an_error_does_not_carry_the_password():
-    assert "SECRET" not in probe.classified(driver_error("bad SECRET here"), "SECRET")[1]
+    assert "SECRET" not in probe.classify(driver_error("bad SECRET here"), "SECRET")[1]
 
 
 CONF = {"oslo_messaging_rabbit": {"ssl": None}}
@@ -202,7 +202,7 @@ CONF = {"oslo_messaging_rabbit": {"ssl": None}}
 def test_a_broker_nobody_listens_for_is_told_without_its_password():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    found = probe.broker(f"rabbit://openstack:SECRET@127.0.0.1:{port}/", CONF)
+    found = probe.check_broker(f"rabbit://openstack:SECRET@127.0.0.1:{port}/", CONF)
     assert found["state"] == "unreachable"
     assert (found["user"], found["host"]) == ("openstack", f"127.0.0.1:{port}")
     assert "SECRET" not in str(found)
@@ -213,9 +213,9 @@ def test_one_broker_of_several_is_enough():
         port = server.getsockname()[1]
         url = f"rabbit://u:p@127.0.0.1:1,u:p@127.0.0.1:{port}/"
         encrypted = {"oslo_messaging_rabbit": {"ssl": "true"}}
-        assert probe.broker(url, encrypted)["state"] == "current"
-    assert probe.broker("fake://", CONF) is None
-    assert probe.broker("", CONF) is None
+        assert probe.check_broker(url, encrypted)["state"] == "current"
+    assert probe.check_broker("fake://", CONF) is None
+    assert probe.check_broker("", CONF) is None
 
 
 ONE = "mysql+pymysql://nova:pw@db/nova?charset=utf8"
@@ -246,15 +246,15 @@ THREE = "rabbit://n:p@h1:5672,m:q@h2:5673,n:p@[::1]:5674/vh?ssl=1"
     ],
 )
 def test_a_cells_template_takes_the_configured_parts(template, default, expected):
-    assert probe.filled(template, default) == expected
+    assert probe.fill_template(template, default) == expected
 
 
 def cell(database, transport):
-    filled = probe.filled(database, ONE), probe.filled(transport, THREE)
+    filled = probe.fill_template(database, ONE), probe.fill_template(transport, THREE)
     found = {"id": "1-2", "name": "cell1", "derived": False}
     for kind, (address, template) in zip(("database", "transport"), filled, strict=True):
         found.update({kind: address, f"{kind}_template": template})
-    found = probe.described_cell(found, ONE, {"DEFAULT": {"transport_url": THREE}})
+    found = probe.describe_cell(found, ONE, {"DEFAULT": {"transport_url": THREE}})
     return found["database"], found["transport"], found["template"]
 
 
@@ -328,7 +328,7 @@ def ago(seconds):
 def told(database, found):
     return [
         (r["id"], r["host"], r["daemon"], r["off"], r["age"] and r["age"] // 100, r["old"])
-        for r in database.look().records(found)
+        for r in database.look().read_records(found)
     ]
 
 
@@ -405,14 +405,14 @@ def test_tables_of_another_release_say_nothing(site):
 def test_code_that_names_no_oldest_version_takes_any(site, text):
     rule = {"floor": "", "floor_file": "v.py", "floor_table": "KNOWN", "floor_key": "OLDEST"}
     (site / "v.py").write_text(text)
-    assert probe.floor_of(rule, str(site)) == []
-    assert probe.floor_of({**rule, "floor_file": "none.py"}, str(site)) == []
+    assert probe.find_floor(rule, str(site)) == []
+    assert probe.find_floor({**rule, "floor_file": "none.py"}, str(site)) == []
 
 
 def test_what_a_missing_database_takes_is_the_guides_sql():
     schema = databases.Schema("main", "missing", "", "keystone", "db", "keystone")
-    assert databases.statements(schema)[0].strip() == "CREATE DATABASE keystone;"
-    assert "'keystone'@'%'" in databases.statements(schema)[2]
+    assert databases.render_statements(schema)[0].strip() == "CREATE DATABASE keystone;"
+    assert "'keystone'@'%'" in databases.render_statements(schema)[2]
 
 
 def test_it_is_written_as_python_2_has_it():
@@ -438,14 +438,14 @@ def test_it_is_written_as_python_2_has_it():
 
 
 def test_what_is_said_is_text_whatever_an_error_holds():
-    assert probe.said(ValueError("gr\u00fcn")) == "gr\u00fcn"
-    assert probe.said("text") == "text"
+    assert probe.make_text(ValueError("gr\u00fcn")) == "gr\u00fcn"
+    assert probe.make_text("text") == "text"
 
 
 def test_sqlalchemy_migrates_name_is_read_where_it_is(tmp_path):
     (tmp_path / "migrate.cfg").write_text("[db_settings]\n# repository_id=no\nrepository_id=toy\n")
-    assert probe.repository(str(tmp_path / "migrate.cfg")) == "toy"
-    assert probe.repository(str(tmp_path / "absent.cfg")) == ""
+    assert probe.read_repository(str(tmp_path / "migrate.cfg")) == "toy"
+    assert probe.read_repository(str(tmp_path / "absent.cfg")) == ""
 
 
 def test_what_is_pending_comes_in_the_order_of_its_ancestors(site):

@@ -1,85 +1,14 @@
-"""start-units and openstack-node restart: which units, when, and what is said."""
+"""start-units and held-units: which units, when, and what is said."""
 
 import dataclasses
-import os
 import subprocess
-import time
 
 import pytest
 from nodeside import ROOT, service, unit, write
-from openstack_node import alone, cli, databases, gate, manifest, restarts, system
+from openstack_node import databases, gate, manifest, restarts, system
+from twounits import API, WORKER, Node, state
 
-API, WORKER = "toy-api.service", "toy-worker.service"
 BEHIND = "the database toy at db is behind the code of 2099.1"
-
-
-def state(name, active="active", **values):
-    return system.UnitState(name, active=active, **{"enabled": "enabled", **values})
-
-
-class Node:
-    """A node with a service of two units, whose systemd is as the test says."""
-
-    def __init__(self, root, monkeypatch):
-        self.root, self.verbs, self.policy, self.waited = root, [], [], []
-        chain = [f"{root}/etc/toy/toy.conf"]
-        needs = ["connection"]
-        units = [
-            unit("toy-api", chain, kind="uwsgi", needs=needs),
-            unit("toy-worker", chain, needs=needs),
-        ]
-        self.toy = service(root, units=units)
-        write(self.toy, "[database]\nconnection = x\n")
-        self.units = {n: state(n, started=time.time()) for n in (API, WORKER)}
-        self.broker = None
-        self.schema = databases.Schema("main", "current", "", "toy", "db", "toy")
-        self.system = system.run
-        self.after_restart = []
-        for name in ("DEFAULTS", "LISTS", "POLICY", "SYSTEMD"):
-            monkeypatch.setattr(restarts, name, root / name)
-        restarts.LISTS.mkdir()
-        restarts.SYSTEMD.mkdir()
-        monkeypatch.setattr(system, "run", self.run)
-        monkeypatch.setattr(system, "systemctl", self.systemctl)
-        monkeypatch.setattr(system, "unit_states", lambda names: {
-            n: self.units[n] for n in names if n in self.units
-        })  # fmt: skip
-        monkeypatch.setattr(manifest, "shipped", lambda name: self.toy if name == "toy" else None)
-        monkeypatch.setattr(gate, "later_site", lambda _toy: "")
-        monkeypatch.setattr(databases, "ask", lambda _toy, _files, **_: databases.Answer(
-            {"main": self.schema}, broker=self.broker
-        ))  # fmt: skip
-        monkeypatch.delenv(restarts.VARIABLE, raising=False)
-
-    def run(self, argv, **options):
-        if argv == ["systemctl", "--system", "daemon-reload"]:
-            return system.Done(0, "")
-        if argv[0] == "journalctl":
-            return system.Done(0, "started\nRuntimeError: no bindings\n")
-        assert argv[0] == str(restarts.POLICY)
-        return self.system(argv, **options)
-
-    def systemctl(self, verb, names, *, wait=False):
-        self.verbs.append((verb, names))
-        self.waited += names if wait else []
-        for name in names:
-            if name in self.units and self.after_restart:
-                self.units[name] = self.after_restart[0]
-        return system.Done(0, "")
-
-    def is_behind(self):
-        pending = [databases.Migration("e1", "add a column", removes=False)]
-        self.schema = dataclasses.replace(self.schema, state="behind", pending=pending)
-
-    def unpack(self, package, when):
-        """Have dpkg unpack a package at a time."""
-        path = restarts.LISTS / f"{package}.list"
-        path.touch()
-        os.utime(path, (when, when))
-
-    def configure(self, action, *names):
-        """What a package's postinst does."""
-        assert restarts.main(action, "toy", list(names or (API, WORKER))) == 0
 
 
 @pytest.fixture
@@ -131,7 +60,7 @@ def test_without_systemd_nothing_is_done(node):
 
 
 def test_what_systemd_has_against_it_is_told_and_no_failure(node, capsys, monkeypatch):
-    monkeypatch.setattr(system, "systemctl", lambda *_, **__: system.Done(1, "Unit is bad.\n"))
+    monkeypatch.setattr(system, "run_systemctl", lambda *_, **__: system.Done(1, "Unit is bad.\n"))
     node.configure("start", API)
     assert capsys.readouterr().out == "Unit is bad.\n"
 
@@ -229,7 +158,7 @@ def test_units_without_a_database_are_restarted(node, monkeypatch):
 def held(node, monkeypatch, tmp_path):
     monkeypatch.setattr(gate, "RUN", tmp_path / "run")
     monkeypatch.setattr(manifest, "load", lambda _names: [node.toy])
-    return restarts.held
+    return restarts.list_held
 
 
 def test_units_that_would_not_come_up_again_are_held(node, held):
@@ -246,7 +175,7 @@ def test_units_are_held_while_restarts_are_deferred(held):
 def test_what_a_unit_was_told_is_not_asked_again(node, held, tmp_path, monkeypatch):
     (tmp_path / "run/toy").mkdir(parents=True)
     monkeypatch.setattr(manifest, "SERVICES", tmp_path)
-    assert gate._noted(node.toy).code == gate.MAY
+    assert gate._recall_verdict(node.toy).code == gate.MAY
     node.is_behind()
     assert held() == []
     write(node.toy, "[database]\nconnection = another\n")
@@ -269,181 +198,3 @@ def test_needrestart_can_read_its_snippet(tmp_path):
     assert evaluated() == ""
     program.chmod(0o755)
     assert sorted(evaluated().split("(?^:")[1:]) == [r"^a\.service$)0", r"^b\-c\.service$)0"]
-
-
-# -- what waits for a restart
-
-
-@pytest.mark.parametrize(
-    "package", ["openstack-2099.1-toy", "openstack-2099.1-closure-toy", "toy-common"]
-)
-def test_a_unit_is_older_than_the_code_dpkg_unpacked(node, package):
-    now = time.time()
-    node.unpack(package, now - 60)
-    assert restarts.replaced(node.toy, state(API, started=now - 90))
-    assert not restarts.replaced(node.toy, state(API, started=now - 30))
-    assert not restarts.replaced(node.toy, state(API, "inactive", started=now - 90))
-    assert not restarts.replaced(node.toy, state(API))
-
-
-def test_without_a_list_of_dpkg_nothing_is_newer(node):
-    assert not restarts.replaced(node.toy, state(API, started=1.0))
-
-
-def test_the_apis_come_last(node):
-    names = ("a-api", "b-conductor", "c-uwsgi", "d-scheduler")
-    units = [unit(n, [], kind="uwsgi" if n == "c-uwsgi" else "daemon") for n in names]
-    ordered = [u.package for u in restarts.in_order(service(node.root, units=units))]
-    assert ordered == ["b-conductor", "d-scheduler", "a-api", "c-uwsgi"]
-
-
-@pytest.mark.parametrize(
-    ("found", "waits"),
-    [
-        (state(API, started=1.0), True),
-        (state(API, started=4e9), False),
-        (state(API, "inactive", result="exec-condition", condition=False), True),
-        (state(API, "inactive"), True),
-        (state(API, "inactive", condition=False), False),
-        (state(API, "failed"), True),
-        (state(API, "deactivating"), True),
-        (state(API, "activating"), False),
-        (state(API, started=1.0, enabled="disabled"), False),
-        (state(API, "inactive", enabled="disabled"), False),
-    ],
-)
-def test_units_wait_with_old_code_or_without_any(node, found, waits):
-    node.unpack("openstack-2099.1-toy", 1000)
-    node.units = {API: found}
-    assert [u.name for u in restarts.pending(node.toy)] == ([API] if waits else [])
-
-
-def test_a_unit_nobody_configured_yet_waits_for_no_restart(node):
-    write(node.toy, "[database]\n")
-    node.units = {API: state(API, "inactive", result="exec-condition", condition=False)}
-    assert restarts.pending(node.toy) == []
-
-
-def choose(node):
-    """Make the worker one that needs nothing, and that a defaults file chooses or does not."""
-    node.toy = service(node.root, units=[unit("toy-worker", [])], chosen=[WORKER])
-    return state(WORKER, "inactive", result="exec-condition", condition=False)
-
-
-def test_a_unit_its_defaults_file_does_not_choose_waits_for_no_restart(node):
-    node.units = {WORKER: choose(node)}
-    assert restarts.pending(node.toy) == []
-    node.units = {WORKER: state(WORKER, "failed")}
-    assert [u.name for u in restarts.pending(node.toy)] == [WORKER]
-
-
-@pytest.mark.parametrize("fit", [False, True])
-def test_one_whose_database_may_be_what_it_waits_for_is_tried(node, monkeypatch, fit):
-    node.toy.data["chosen"] = [API]
-    node.units = {API: state(API, "inactive", result="exec-condition", condition=False)}
-    monkeypatch.setattr(gate, "is_fit", lambda _toy: fit)
-    assert [u.name for u in restarts.pending(node.toy)] == ([] if fit else [API])
-
-
-@pytest.mark.parametrize("start", ["manual", "boot"])
-def test_what_is_not_started_with_its_package_waits_for_nothing(node, start):
-    node.toy = service(node.root, units=[unit("toy-api", [], start=start)])
-    node.units = {API: state(API, "inactive")}
-    assert restarts.pending(node.toy) == []
-
-
-# -- openstack-node restart
-
-
-@pytest.fixture
-def restart(node, monkeypatch, capsys):
-    """Return what runs `openstack-node restart`; it gives the exit status and all it printed."""
-    monkeypatch.setattr(system, "is_root", lambda: True)
-    monkeypatch.setattr(manifest, "load", lambda _names: [node.toy])
-    monkeypatch.setattr(alone, "RUN", node.root)
-    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
-    # A clock that goes on by itself.
-    clock = iter(range(0, 100000, 10))
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    node.unpack("openstack-2099.1-toy", 1000)
-    node.units = {n: state(n, started=1.0) for n in (API, WORKER)}
-    node.after_restart = [state(API)]
-
-    def run():
-        code = cli.main(["restart"])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
-
-
-def test_one_after_the_other_is_restarted_and_told(node, restart):
-    code, out, _ = restart()
-    assert code == 0
-    assert node.verbs == [("restart", [WORKER]), ("restart", [API])]
-    assert out == f"{WORKER} ... restarted\n{API} ... restarted\n"
-
-
-def test_nothing_is_restarted_while_the_broker_is_away(node, restart):
-    node.broker = databases.Schema("rabbit", "unreachable", "", "toy", "mq", "/")
-    code, out, err = restart()
-    assert (code, out, node.verbs) == (1, "", [])
-    assert "toy: the broker at mq cannot be reached" in err
-
-
-def test_what_runs_with_the_code_that_is_there_is_left(node, restart):
-    node.units = {n: state(n, started=4e9) for n in (API, WORKER)}
-    assert restart() == (0, "", "")
-    assert node.verbs == []
-
-
-def test_a_restart_is_waited_for(node, restart, monkeypatch):
-    """A daemon finishes its work first, and systemd calls it active until then."""
-    states = iter([
-        state(API),  # what is pending is found by it
-        state(API, pending=True),
-        state(API, "deactivating", pending=True),
-        state(API, "inactive", result="exec-condition", pending=True),
-        state(API, "activating"),
-        state(API),
-    ])  # fmt: skip
-    monkeypatch.setattr(system, "unit_states", lambda _names: {API: next(states)})
-    monkeypatch.setattr(restarts, "replaced", lambda _toy, found: found.name == API)
-    monkeypatch.setattr(node, "toy", service(node.root))
-    assert restart()[0] == 0
-    assert next(states, None) is None
-
-
-@pytest.mark.parametrize(
-    "found",
-    [
-        state(WORKER, "failed"),
-        state(WORKER, "inactive", result="exec-condition"),
-        state(WORKER, "activating", sub="auto-restart"),
-        state(WORKER, pending=True),
-    ],
-)
-def test_a_unit_that_does_not_come_up_ends_it(node, restart, found):
-    node.after_restart = [found]
-    code, out, err = restart()
-    assert code == 1
-    assert node.verbs == [("restart", [WORKER])]
-    assert out.startswith(f"{WORKER} ... ")
-    assert "toy-worker.service did not come up" in err
-    assert f"see journalctl -u {WORKER}" in err
-    assert "    RuntimeError: no bindings\n" in err
-
-
-def test_one_that_is_not_chosen_any_more_stays_down(node, restart):
-    node.after_restart = [choose(node)]
-    node.units = {WORKER: state(WORKER, started=1.0)}
-    said = f"{WORKER} ... stopped: its defaults file does not select it\n"
-    assert restart() == (0, said, "")
-    assert restart() == (0, "", "")
-
-
-def test_what_systemd_refuses_ends_it(restart, monkeypatch):
-    monkeypatch.setattr(system, "systemctl", lambda *_: system.Done(1, "Unit is masked.\n"))
-    code, _, err = restart()
-    assert code == 1
-    assert "toy-worker.service: Unit is masked." in err

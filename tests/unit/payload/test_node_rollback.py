@@ -5,7 +5,8 @@ import json
 
 import nodeside
 import pytest
-from openstack_node import databases, manifest, restarts, rollback, system, upgrade
+from openstack_node import databases, manifest, restarting, rollback, system
+from openstack_node.journal import Journal
 from twoseries import NEW, OLD, Unchanged, publish
 
 ADDED = databases.Migration("e1", "add a column", removes=False)
@@ -62,7 +63,7 @@ def find(tmp_path, monkeypatch):
             return system.Done(0, "".join(r for r in rows if f"{r.split()[0]} " in names))
 
         monkeypatch.setattr(system, "run", run)
-        return rollback.find(toy, series)
+        return rollback.find_way(toy, series)
 
     return look
 
@@ -206,15 +207,14 @@ class Node(Unchanged):
         self.has(NEW, "toy-api", "toy-common")
         self.update()
         self.journal = root / "upgrade.json"
-        journal = upgrade.Journal
-        monkeypatch.setattr(upgrade, "Journal", lambda series: journal(series, self.journal))
+        monkeypatch.setattr(rollback, "Journal", lambda series: Journal(series, self.journal))
         self.restarted, self.said = [], ""
         monkeypatch.setattr(manifest, "load", lambda _names: [service(root)])
-        monkeypatch.setattr(restarts, "replaced", lambda _toy, _state: True)
-        monkeypatch.setattr(system, "unit_states", lambda names: {
+        monkeypatch.setattr(restarting, "is_replaced", lambda _toy, _state: True)
+        monkeypatch.setattr(system, "read_unit_states", lambda names: {
             n: system.UnitState(n, active="active", enabled="enabled") for n in names
         })  # fmt: skip
-        monkeypatch.setattr(system, "systemctl", self.systemctl)
+        monkeypatch.setattr(system, "run_systemctl", self.systemctl)
 
     def systemctl(self, verb, names):
         self.restarted.append((verb, names))

@@ -45,17 +45,20 @@ chmod-socket = 666
     ],
 )
 def test_processes_are_as_many_as_the_machine_can_carry(cores, gib, fewest, processes):
-    assert Machine(cores, gib * GIB, ipv6=True).processes(fewest) == processes
+    assert Machine(cores, gib * GIB, ipv6=True).count_processes(fewest) == processes
 
 
 def test_an_api_listens_on_ipv6_and_ipv4_and_on_ipv4_where_there_is_no_other():
-    assert Machine(2, GIB, ipv6=True).addresses(5000) == ["[::]:5000"]
-    assert Machine(2, GIB, ipv6=True, apart=True).addresses(5000) == ["[::]:5000", "0.0.0.0:5000"]
-    assert Machine(2, GIB, ipv6=False).addresses(5000) == ["0.0.0.0:5000"]
+    assert Machine(2, GIB, ipv6=True).list_addresses(5000) == ["[::]:5000"]
+    assert Machine(2, GIB, ipv6=True, apart=True).list_addresses(5000) == [
+        "[::]:5000",
+        "0.0.0.0:5000",
+    ]
+    assert Machine(2, GIB, ipv6=False).list_addresses(5000) == ["0.0.0.0:5000"]
 
 
 def test_this_machine_is_seen_as_it_is(monkeypatch):
-    machine = serve.this_machine()
+    machine = serve.inspect_machine()
     assert machine.cores >= 1
     assert machine.memory > GIB // 8
     kind = socket.socket
@@ -66,11 +69,11 @@ def test_this_machine_is_seen_as_it_is(monkeypatch):
         return kind(family, *rest)
 
     monkeypatch.setattr(socket, "socket", without_ipv6)
-    assert not serve.this_machine().ipv6
+    assert not serve.inspect_machine().ipv6
 
 
 def test_an_ini_comes_after_what_it_may_change_and_before_what_it_may_not():
-    line = serve.command(SMALL, 5000, 2, WORDS, "[uwsgi]\nprocesses = 1\n")
+    line = serve.make_command(SMALL, 5000, 2, WORDS, "[uwsgi]\nprocesses = 1\n")
     assert line[0] == "/tree/bin/uwsgi"
     ini = line.index("--ini=/etc/toy/toy-api-uwsgi.ini")
     before, after = line[1:ini], line[ini + 1 :]
@@ -79,7 +82,7 @@ def test_an_ini_comes_after_what_it_may_change_and_before_what_it_may_not():
 
 
 def test_a_series_that_asks_for_its_start_time_is_told_it():
-    (start,) = [w for w in serve.command(SMALL, 1, 2, WORDS, "") if "start-time" in w]
+    (start,) = [w for w in serve.make_command(SMALL, 1, 2, WORDS, "") if "start-time" in w]
     assert start.rpartition("=")[2].isdigit()
 
 
@@ -94,7 +97,7 @@ def test_a_series_that_asks_for_its_start_time_is_told_it():
     ],
 )
 def test_an_ini_that_names_a_socket_has_no_other_added(line):
-    started = serve.command(SMALL, 5000, 2, WORDS, f"[uwsgi]\n{line}\n")
+    started = serve.make_command(SMALL, 5000, 2, WORDS, f"[uwsgi]\n{line}\n")
     assert not [w for w in started if w.startswith("--http-socket")]
 
 
@@ -102,20 +105,20 @@ def test_an_ini_that_names_a_socket_has_no_other_added(line):
     "text", [DEBIANS, "", "[uwsgi]\n", "[other]\nhttp-socket = :1\n", "; [uwsgi]\nhttp-socket=:1"]
 )
 def test_an_ini_without_a_socket_has_one_added(text):
-    assert serve.command(SMALL, 5000, 2, WORDS, text)[-1] == "--http-socket=[::]:5000"
+    assert serve.make_command(SMALL, 5000, 2, WORDS, text)[-1] == "--http-socket=[::]:5000"
 
 
 def test_an_ini_that_was_removed_is_not_missed():
-    line = serve.command(SMALL, 5000, 2, WORDS, None)
+    line = serve.make_command(SMALL, 5000, 2, WORDS, None)
     assert not [w for w in line if w.startswith("--ini")]
     assert line[-1] == "--http-socket=[::]:5000"
 
 
 def test_threads_that_are_not_used_are_told():
-    (said,) = serve.remarks(DEBIANS, WORDS)
+    (said,) = serve.list_remarks(DEBIANS, WORDS)
     assert "threads = 32 is not used" in said
-    assert not serve.remarks("[uwsgi]\nthreads = 1\n", WORDS)
-    assert not serve.remarks(None, WORDS)
+    assert not serve.list_remarks("[uwsgi]\nthreads = 1\n", WORDS)
+    assert not serve.list_remarks(None, WORDS)
 
 
 def test_uwsgi_takes_the_place_of_the_program(tmp_path, monkeypatch):

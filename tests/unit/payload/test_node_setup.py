@@ -20,10 +20,10 @@ class Machine:
         self.units = {}
         monkeypatch.setattr(system, "run", self.run)
         monkeypatch.setattr(databases, "ask", self.ask)
-        monkeypatch.setattr(system, "unit_states", lambda names: {
+        monkeypatch.setattr(system, "read_unit_states", lambda names: {
             n: self.units[n] for n in names if n in self.units
         })  # fmt: skip
-        monkeypatch.setattr(system, "systemctl", self.systemctl)
+        monkeypatch.setattr(system, "run_systemctl", self.systemctl)
         monkeypatch.setattr(setup, "UP_SECONDS", 0)
         monkeypatch.setattr(setup, "END_SECONDS", 0)
 
@@ -180,7 +180,7 @@ def test_a_unit_its_defaults_file_does_not_choose_may_stay_down(tmp_path, machin
             proxy.name, load="loaded", enabled="enabled", result="exec-condition", condition=False
         )
     }
-    monkeypatch.setattr(system, "systemctl", lambda _verb, _names: system.Done(0, ""))
+    monkeypatch.setattr(system, "run_systemctl", lambda _verb, _names: system.Done(0, ""))
     machine.setup(service(tmp_path, units=[proxy], chosen=[proxy.name]))
     assert "toy-proxy.service ... not started: its defaults file" in machine.said
     assert "not up yet" not in machine.said
@@ -201,7 +201,7 @@ def test_a_unit_systemd_would_try_again_later_is_tried_now_and_waited_for(
         replace(trying, active="active", sub="running"),
     ]
     monkeypatch.setattr(setup, "UP_SECONDS", 10)
-    monkeypatch.setattr(system, "unit_states", lambda _names: {name: states.pop(0)})
+    monkeypatch.setattr(system, "read_unit_states", lambda _names: {name: states.pop(0)})
     machine.setup(toy)
     assert machine.verbs == [("restart", [name])]
     assert states == []

@@ -70,7 +70,7 @@ def test_a_copy_dpkg_left_beside_a_source_is_none(etc):
     write(etc, "sources.list.d/openstack-2025.2.sources", STANZA.format(OLD))
     write(etc, "sources.list.d/openstack-2025.2.sources.dpkg-dist", STANZA.format("2025.1"))
     write(etc, "sources.list.d/old.list.save", f"deb http://no/ bookworm-{OLD} main\n")
-    assert Sources(etc).suites("2025.1") == []
+    assert Sources(etc).list_suites("2025.1") == []
     Sources(etc).add(OLD, NEW)
     assert "http://no/" not in read(etc, "sources.list.d/openstack-2026.1.sources")
 
@@ -132,7 +132,7 @@ def test_the_address_of_a_repository_is_no_suite(etc):
     text = STANZA.format(OLD).replace("http://server/", f"file:/srv/openstack-{OLD}/")
     write(etc, "sources.list.d/openstack-2025.2.sources", text)
     sources = Sources(etc)
-    assert sources.suites(OLD) == [f"bookworm-{OLD}"]
+    assert sources.list_suites(OLD) == [f"bookworm-{OLD}"]
     sources.add(OLD, NEW)
     assert f"srv/openstack-{OLD}/" in read(etc, "sources.list.d/openstack-2026.1.sources")
 
@@ -140,9 +140,9 @@ def test_the_address_of_a_repository_is_no_suite(etc):
 def test_suites_are_those_the_sources_name(etc):
     text = STANZA.format(OLD) + "\n" + STANZA.format(OLD).replace("bookworm", "trixie")
     write(etc, "sources.list.d/openstack.sources", text)
-    assert Sources(etc).suites(OLD) == [f"bookworm-{OLD}", f"trixie-{OLD}"]
-    assert Sources(etc).suites("2025") == []
-    assert Sources(etc).suites(NEW) == []
+    assert Sources(etc).list_suites(OLD) == [f"bookworm-{OLD}", f"trixie-{OLD}"]
+    assert Sources(etc).list_suites("2025") == []
+    assert Sources(etc).list_suites(NEW) == []
 
 
 # -- pins

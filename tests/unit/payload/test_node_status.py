@@ -1,17 +1,12 @@
 """openstack-node status: verdicts, exit status, what a program reads."""
 
-import dataclasses
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-from nodeside import BOOTSTRAP, SCHEMA, SYNC, service, unit, write
-from openstack_node import cli, databases, manifest, status, system, units
+from nodeside import BOOTSTRAP, SCHEMA, SYNC, service, write
+from openstack_node import cli, databases, manifest, status, system
 
 NAME = "toy-api.service"
 NOW = time.time()
@@ -21,153 +16,6 @@ CONNECTION = "[database]\nconnection = mysql+pymysql://toy:SECRET@db/toy\n"
 def state(**values):
     known = {"load": "loaded", "enabled": "enabled", "since": NOW - 300, "started": 4e9}
     return system.UnitState(NAME, **{**known, **values})
-
-
-def verdict(tmp_path, found):
-    toy = service(tmp_path)
-    return units.judge(toy, toy.units[0], found)
-
-
-@pytest.mark.parametrize(
-    ("found", "level", "words"),
-    [
-        (state(active="active"), "ok", "active for 5 min"),
-        (state(active="inactive", result="exec-condition"), "warning", "waits for [database]"),
-        (state(active="inactive"), "critical", "stopped"),
-        (state(active="failed"), "critical", "failed"),
-        (state(active="activating", since=NOW), "note", "activating"),
-        (state(active="activating"), "warning", "activating for 5 min"),
-        (
-            state(active="activating", restarts=3),
-            "critical",
-            "activating for 5 min, after 3 failed starts",
-        ),
-        (state(active="deactivating", pending=True), "note", "finishing its work for 5 min, then"),
-        (
-            state(active="activating", sub="auto-restart", exit_status=3),
-            "critical",
-            "exited with status 3, will be restarted",
-        ),
-        (state(enabled="disabled"), "note", "disabled, not running"),
-        (state(active="active", enabled="disabled"), "warning", "disabled, but running"),
-        (state(load="not-found"), "critical", "missing"),
-        (None, "unknown", "systemd is not running here"),
-    ],
-)
-def test_a_units_verdict(tmp_path, monkeypatch, found, level, words):
-    monkeypatch.setattr(time, "time", lambda: NOW)
-    judged = verdict(tmp_path, found)
-    assert judged[0] == level
-    assert judged[1].startswith(words)
-
-
-def test_a_unit_its_defaults_file_does_not_choose_is_well(tmp_path):
-    toy = service(tmp_path, units=[unit("toy-api", [])], chosen=[NAME])
-    found = state(active="inactive", result="exec-condition", condition=False)
-    level, text, hints = units.judge(toy, toy.units[0], found)
-    assert (level, hints) == ("note", [])
-    assert text == "not started: its defaults file does not select it"
-
-
-def test_a_configuration_newer_than_its_daemon_is_told(tmp_path):
-    toy = service(tmp_path)
-    path = write(toy, CONNECTION)
-    level, text, hints = units.judge(toy, toy.units[0], state(active="active", started=1.0))
-    assert level == "warning"
-    assert path in text
-    assert "setup toy" in hints[0]
-
-
-# A process with two children of its own command line, as uWSGI and oslo.service have them: at a
-# SIGHUP they are replaced, the first process is not.
-FORKS = """
-import os, signal, sys, time
-def begin():
-    global pids
-    pids = []
-    for _ in range(2):
-        pid = os.fork()
-        if not pid:
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
-            while True:
-                time.sleep(60)
-        pids.append(pid)
-def again(*_):
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    begin()
-    print("again", flush=True)
-signal.signal(signal.SIGHUP, again)
-begin()
-print("up", flush=True)
-while True:
-    time.sleep(60)
-"""
-
-
-@pytest.fixture
-def forking():
-    """A daemon with two workers, which a SIGHUP replaces."""
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKS], stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as daemon:
-        assert daemon.stdout.readline() == "up\n"
-        yield daemon
-        os.killpg(daemon.pid, signal.SIGKILL)
-
-
-@pytest.mark.parametrize(("kind", "level"), [("uwsgi", "ok"), ("daemon", "note")])
-def test_a_reload_by_signal_shows_by_the_workers(tmp_path, forking, kind, level):
-    toy = service(tmp_path)
-    path = Path(write(toy, CONNECTION))
-    api = dataclasses.replace(toy.units[0], kind=kind)
-    later = time.time() + 0.2
-    os.utime(path, (later, later))
-    found = state(active="active", started=later - 100, main_pid=forking.pid)
-    assert units.judge(toy, api, found)[0] == "warning"
-    # Times of processes are in hundredths.
-    while time.time() < later + 0.1:
-        time.sleep(0.05)
-    forking.send_signal(signal.SIGHUP)
-    assert forking.stdout.readline() == "again\n"
-    judged = units.judge(toy, api, found)
-    assert judged[0] == level
-    if level == "note":
-        assert judged[1].endswith(f"reloaded after {path} was changed")
-        assert judged[2][0].endswith(f"cannot change: systemctl restart {NAME}")
-
-
-def test_a_reload_by_systemd_is_no_change_since(tmp_path):
-    toy = service(tmp_path)
-    path = Path(write(toy, CONNECTION))
-    agent = dataclasses.replace(toy.units[0], kind="daemon")
-    written = path.stat().st_mtime
-    found = state(active="active", started=written - 9, reloaded=written + 9)
-    assert units.judge(toy, agent, found)[0] == "note"
-    found = dataclasses.replace(found, reloaded=written - 5)
-    assert units.judge(toy, agent, found)[0] == "warning"
-
-
-@pytest.mark.parametrize(("changed", "reloaded"), [("2000000", False), ("3000000", True)])
-def test_a_reload_is_what_changes_an_active_unit(changed, reloaded):
-    block = {
-        "Id": "a.service", "LoadState": "loaded", "ActiveState": "active", "SubState": "running",
-        "UnitFileState": "enabled", "Result": "success", "ConditionResult": "yes",
-        "ActiveEnterTimestampMonotonic": "2000000", "StateChangeTimestampMonotonic": changed,
-        "MainPID": "7", "Type": "notify",
-    }  # fmt: skip
-    found = system._state(block, 1000.0)
-    assert found.reloaded == (1003.0 if reloaded else 0)
-    assert (found.main_pid, found.kind) == (7, "notify")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200000, "2 days")],
-)
-def test_times_are_told_in_words(seconds, words):
-    assert units.span(seconds) == words
 
 
 @pytest.fixture
@@ -186,7 +34,7 @@ def shown(tmp_path, monkeypatch, capsys):
         found = databases.Schema("main", schema, "", "toy", "db", "toy")
         reply = databases.Answer({"main": found}, {1: done}, **answer)
         monkeypatch.setattr(databases, "ask", lambda _toy, _files, **_places: reply)
-        monkeypatch.setattr(system, "unit_states", lambda _names: {NAME: state(active=unit)})
+        monkeypatch.setattr(system, "read_unit_states", lambda _names: {NAME: state(active=unit)})
         code = cli.main(["status", *words])
         out = capsys.readouterr().out
         assert "SECRET" not in out
@@ -252,7 +100,7 @@ def test_a_systemd_that_does_not_answer_is_3(monkeypatch, capsys):
     def silent(_names):
         raise system.NodeError("systemctl show failed")
 
-    monkeypatch.setattr(system, "unit_states", silent)
+    monkeypatch.setattr(system, "read_unit_states", silent)
     assert cli.main(["status"]) == 3
     assert "systemctl show failed" in capsys.readouterr().err
 
@@ -311,7 +159,7 @@ def checked(tmp_path, monkeypatch, code):
     script.touch()
     monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(code, TABLE))
     schema = databases.Schema("main", "current")
-    return status._upgrade_check(toy, databases.Answer({"main": schema}))
+    return status._run_upgrade_check(toy, databases.Answer({"main": schema}))
 
 
 def test_the_services_own_check_says_what_fails(tmp_path, monkeypatch):
@@ -356,12 +204,25 @@ def test_systemds_answer_is_read(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(0, answer))
     monkeypatch.setattr(os.path, "isdir", lambda _path: True)
-    found = system.unit_states(["a.service", "b.service"])
+    found = system.read_unit_states(["a.service", "b.service"])
     assert found["a.service"].waits
     assert found["b.service"].pending
     assert found["b.service"].since > 0
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("changed", "reloaded"), [("2000000", False), ("3000000", True)])
+def test_a_reload_is_what_changes_an_active_unit(changed, reloaded):
+    block = {
+        "Id": "a.service", "LoadState": "loaded", "ActiveState": "active", "SubState": "running",
+        "UnitFileState": "enabled", "Result": "success", "ConditionResult": "yes",
+        "ActiveEnterTimestampMonotonic": "2000000", "StateChangeTimestampMonotonic": changed,
+        "MainPID": "7", "Type": "notify",
+    }  # fmt: skip
+    found = system._parse_state(block, 1000.0)
+    assert found.reloaded == (1003.0 if reloaded else 0)
+    assert (found.main_pid, found.kind) == (7, "notify")
+
+
 def test_an_address_is_shown_without_its_password():
-    assert system.masked("at mysql+pymysql://u:pw@db/x") == "at mysql+pymysql://u:***@db/x"
+    assert system.mask_passwords("at mysql+pymysql://u:pw@db/x") == "at mysql+pymysql://u:***@db/x"

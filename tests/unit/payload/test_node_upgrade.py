@@ -4,13 +4,22 @@ import dataclasses
 import io
 import json
 import os
-import subprocess
 import sys
-from contextlib import nullcontext
 
 import nodeside
 import pytest
-from openstack_node import alone, cli, databases, manifest, restarts, system, tools, upgrade
+from openstack_node import (
+    alone,
+    cli,
+    databases,
+    installing,
+    manifest,
+    restarting,
+    system,
+    tools,
+    upgrade,
+)
+from openstack_node.journal import Journal
 from twoseries import NEW, OLD, Unchanged, publish
 
 CHECK = {"phase": "expand", "title": "look for what stands in the way", "accept": [0, 1],
@@ -61,7 +70,7 @@ def wishes(**how):
 
 
 def keys(moves, *, everything=True, **how):
-    return [s.key for s in upgrade.steps(moves, wishes(**how), everything=everything)]
+    return [s.key for s in upgrade.list_steps(moves, wishes(**how), everything=everything)]
 
 
 # -- the steps
@@ -74,7 +83,7 @@ def test_a_service_nobody_configured_has_no_databases_to_move(tmp_path):
 
 
 def test_a_service_goes_packages_databases_daemons_and_then_the_rest(tmp_path):
-    found = upgrade.steps([move(tmp_path)], wishes(), everything=True)
+    found = upgrade.list_steps([move(tmp_path)], wishes(), everything=True)
     assert [(s.key, s.text, s.command) for s in found] == [
         (f"source/{OLD}", f"add an apt source of {NEW}", "apt-get update"),
         (
@@ -196,7 +205,7 @@ class Walk:
     def go(self, series=NEW):
         self.ran, wish = [], upgrade.Wishes(series, Said())
         steps = [self.step(k) for k in ("toy/one", "toy/two", "other/one")]
-        upgrade.walk(steps, upgrade.Journal(series, self.path), wish)
+        upgrade.walk(steps, Journal(series, self.path), wish)
         return wish.say.text
 
 
@@ -235,7 +244,7 @@ def test_a_step_that_was_interrupted_is_done_again(walk):
 
     steps = [walk.step("toy/one"), upgrade.Step("toy/two", "", "", interrupted)]
     with pytest.raises(KeyboardInterrupt):
-        upgrade.walk(steps, upgrade.Journal(NEW, walk.path), wishes())
+        upgrade.walk(steps, Journal(NEW, walk.path), wishes())
     walk.go()
     assert walk.ran == ["toy/two", "other/one"]
 
@@ -244,22 +253,6 @@ def test_what_was_done_for_another_series_does_not_count(walk):
     walk.go()
     walk.go("2026.2")
     assert walk.ran == ["toy/one", "toy/two", "other/one"]
-
-
-def test_a_journal_that_was_cut_off_is_the_one_before(walk):
-    """It is written beside and renamed; what lies beside is of no account."""
-    walk.go()
-    walk.path.with_suffix(".new").write_text("{")
-    walk.go()
-    assert walk.ran == []
-
-
-def test_a_service_that_went_another_way_is_forgotten(walk):
-    walk.go()
-    upgrade.Journal(NEW, walk.path).forget("toy")
-    assert upgrade.Journal(NEW, walk.path).done == ["other/one"]
-    upgrade.Journal(NEW, walk.path).close()
-    assert upgrade.Journal(NEW, walk.path).done == []
 
 
 # -- the commands of the new code
@@ -288,7 +281,7 @@ class Node:
     def do(self, key, **how):
         there = upgrade.Move(self.toy, self.toy)
         (step,) = (
-            s for s in upgrade.steps([there], wishes(**how), everything=True) if s.key == key
+            s for s in upgrade.list_steps([there], wishes(**how), everything=True) if s.key == key
         )
         step.run()
 
@@ -405,11 +398,13 @@ def test_a_database_that_cannot_be_used_is_told_before_anything_runs(node, state
 def restarted(monkeypatch):
     """Return the list of what is restarted; the API alone runs with old code."""
     done = []
-    monkeypatch.setattr(restarts, "replaced", lambda _toy, state: state.name == "toy-api.service")
-    monkeypatch.setattr(system, "unit_states", lambda names: {
+    monkeypatch.setattr(
+        restarting, "is_replaced", lambda _toy, state: state.name == "toy-api.service"
+    )
+    monkeypatch.setattr(system, "read_unit_states", lambda names: {
         n: system.UnitState(n, active="active", enabled="enabled") for n in names
     })  # fmt: skip
-    monkeypatch.setattr(system, "systemctl", lambda verb, names: (
+    monkeypatch.setattr(system, "run_systemctl", lambda verb, names: (
         done.append((verb, *names)) or system.Done(0, "")
     ))  # fmt: skip
     return done
@@ -441,7 +436,7 @@ def test_what_ran_before_is_started_again_unless_it_is_not_chosen(
         system.UnitState("toy-proxy.service", active="active", enabled="enabled"),
     ]
     monkeypatch.setattr(manifest, "load", lambda _names: [toy])
-    monkeypatch.setattr(system, "unit_states", lambda _names: {
+    monkeypatch.setattr(system, "read_unit_states", lambda _names: {
         "toy-proxy.service": states[len(restarted)]
     })  # fmt: skip
     upgrade.start_again(["toy"], ["toy-proxy.service"], wishes())
@@ -569,7 +564,7 @@ def test_the_new_series_own_command_does_the_rest(machine, monkeypatch):
     assert machine.moved("full-upgrade") == ["openstack-node"]
     assert ran == []  # it is the newest already
     versions = iter([{"openstack-node": "1:1.0-1"}, {"openstack-node": "1:2.0-1"}])
-    monkeypatch.setattr(system, "versions", lambda _names: next(versions))
+    monkeypatch.setattr(system, "list_versions", lambda _names: next(versions))
     upgrade._add_source(OLD, wish)
     assert ran == [(argv[0], [*argv, "--yes"])]
     assert cli.parse(ran[0][1][1:]).yes
@@ -601,7 +596,7 @@ def test_a_service_that_does_not_move_is_told(machine, tmp_path, monkeypatch):
 def test_in_the_end_what_belongs_to_no_service_follows(machine, monkeypatch):
     machine.sources.add(OLD, NEW)
     machine.sources.choose("toy", f"bookworm-{NEW}")
-    install, mine = upgrade.install, f"openstack-{NEW}-archive"
+    install, mine = installing.install, f"openstack-{NEW}-archive"
 
     def archive(names, *options):
         if names == [mine]:
@@ -609,122 +604,10 @@ def test_in_the_end_what_belongs_to_no_service_follows(machine, monkeypatch):
         else:
             install(names, *options)
 
-    monkeypatch.setattr(upgrade, "install", archive)
+    monkeypatch.setattr(installing, "install", archive)
     upgrade._settle(wishes())
     (names,) = machine.installed
     assert sorted(names) == ["openstack-node", "other", "shared", "toy-api", "toy-common"]
-
-
-def test_what_an_upgrade_left_broken_is_repaired_first(monkeypatch):
-    ran = []
-
-    def run(argv, **_):
-        ran.append([w for w in argv if w not in upgrade.APT or w == "apt-get"])
-        said = "ok other\nreinstreq half\nok third\n" if argv[0] == "dpkg-query" else ""
-        return system.Done(100 if argv[-1] == "check" else 0, said)
-
-    monkeypatch.setattr(system, "run", run)
-    upgrade.install(["toy-api"])
-    assert [r[1:] for r in ran if r[0] in ("dpkg", "apt-get")] == [
-        ["--configure", "-a"],
-        ["check"],
-        ["install", "--fix-broken"],
-        ["install", "--reinstall", "half"],
-        ["install", "toy-api"],
-    ]
-
-
-SHOWN = """Package: toy-worker-kvm
-Section: oldlibs
-Depends: toy-worker (>= 2:2.0-1), other | another
-
-Package: toy-api
-Section: net
-Depends: toy-common
-"""
-
-
-def test_what_a_transitional_package_leads_to_is_not_left_to_autoremove(monkeypatch):
-    """Debian's toy-worker-kvm was asked for, and toy-worker came with it."""
-    auto = {"toy-worker", "toy-common"}
-    before = []
-
-    def run(argv, **_):
-        if argv[:2] == ["apt-mark", "showauto"]:
-            return system.Done(0, "\n".join(name for name in argv[2:] if name in auto))
-        if argv[:2] == ["apt-mark", "auto"]:
-            auto.update(argv[2:])
-        elif argv[:2] == ["apt-mark", "manual"]:
-            auto.difference_update(argv[2:])
-        elif argv[:2] == ["apt-cache", "show"]:
-            assert argv[3:] == ["toy-worker-kvm", "toy-api"]
-            return system.Done(0, SHOWN)
-        elif "install" in argv:
-            before.append(set(auto))
-            auto.clear()  # apt takes what is named for asked for
-        return system.Done(0, "")
-
-    monkeypatch.setattr(system, "run", run)
-    upgrade.install(["toy-worker-kvm", "toy-worker", "toy-common", "toy-api"])
-    assert before == [{"toy-common"}]
-    assert auto == {"toy-common"}
-
-
-HOLD = """
-import fcntl, sys, time
-file = open(sys.argv[1], "w")
-fcntl.lockf(file, fcntl.LOCK_EX)
-print(flush=True)
-time.sleep(float(sys.argv[2]))
-"""
-
-
-@pytest.mark.parametrize(("held", "ends"), [(1.5, True), (60, False)])
-def test_who_holds_dpkg_s_lock_is_said_and_waited_for(monkeypatch, tmp_path, capfd, held, ends):
-    lock = tmp_path / "lock-frontend"
-    monkeypatch.setattr(upgrade, "DPKG_LOCK", str(lock))
-    monkeypatch.setattr(upgrade, "LOCK_SECONDS", 5 if ends else 1)
-    argv = [sys.executable, "-c", HOLD, lock, str(held)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        with nullcontext() if ends else pytest.raises(system.NodeError, match="waited 1 s for"):
-            upgrade._wait_for_dpkg()
-        other.kill()
-    said = capfd.readouterr().err
-    assert said.count("waiting for") == 1
-    assert f"(process {other.pid}), which holds {lock}" in said
-
-
-def apt_fails(monkeypatch, said):
-    """Have apt-get fail in all it does, and everything else work."""
-    monkeypatch.setattr(system, "run", lambda argv, **_: (
-        system.Done(100, said) if argv[0] == "apt-get" else system.Done(0, "")
-    ))  # fmt: skip
-
-
-def test_what_apt_says_of_a_failure_is_told(machine, monkeypatch):
-    apt_fails(monkeypatch, "E: no space\n")
-    with pytest.raises(system.NodeError, match="apt-get install failed") as failed:
-        upgrade.install(["toy-api"])
-    assert failed.value.details == "E: no space"
-    assert machine.installed == []
-
-
-FULL = """Unpacking toy ...
-dpkg: error processing archive /x/toy.deb (--unpack):
- cannot copy extracted data: failed to write (No space left on device)
-Errors were encountered while processing:
-"""
-
-
-def test_the_cause_of_a_failure_is_told_not_the_page_below_it(monkeypatch):
-    said = (
-        FULL + " /x/other.deb\n" * 30 + "E: Sub-process /usr/bin/dpkg returned an error code (1)\n"
-    )
-    apt_fails(monkeypatch, said)
-    with pytest.raises(system.NodeError) as failed:
-        upgrade.install(["toy-api"])
-    assert failed.value.details.splitlines() == [*FULL.splitlines()[1:3], said.splitlines()[-1]]
 
 
 # -- the command line
@@ -777,16 +660,16 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(manifest, "load", lambda _names: [moves[0].service])
     monkeypatch.setattr(alone, "RUN", tmp_path)
     monkeypatch.setattr(upgrade, "prepare", lambda _services, _series: moves)
-    path, journal = tmp_path / "state/upgrade.json", upgrade.Journal
-    monkeypatch.setattr(upgrade, "Journal", lambda series: journal(series, path))
+    path = tmp_path / "state/upgrade.json"
+    monkeypatch.setattr(cli, "Journal", lambda series: Journal(series, path))
     monkeypatch.setattr(upgrade, "_log", lambda _line: None)
-    steps = upgrade.steps
+    steps = upgrade.list_steps
 
     def harmless(*args, **how):
         found = steps(*args, **how)
         return [dataclasses.replace(s, run=lambda s=s: walked.append(s.key)) for s in found]
 
-    monkeypatch.setattr(upgrade, "steps", harmless)
+    monkeypatch.setattr(upgrade, "list_steps", harmless)
 
     def run(*words, answer=None):
         if answer is not None:
@@ -832,14 +715,16 @@ def test_what_ran_before_is_noted_and_runs_in_the_end(command, monkeypatch):
 
     def interrupted(todo, journal, wish):
         noted.append(json.loads(command.path.read_text())["running"])
-        monkeypatch.setattr(system, "unit_states", found(api="failed"))
+        monkeypatch.setattr(system, "read_unit_states", found(api="failed"))
         if len(noted) == 1:
             raise system.NodeError("it is bad")
         walk(todo, journal, wish)
 
     monkeypatch.setattr(upgrade, "walk", interrupted)
-    monkeypatch.setattr(upgrade, "_restart", lambda _toy, units, _say: started.append(units))
-    monkeypatch.setattr(system, "unit_states", found(api="active", worker="activating"))
+    monkeypatch.setattr(
+        restarting, "restart_units", lambda _toy, units, _say: started.append(units)
+    )
+    monkeypatch.setattr(system, "read_unit_states", found(api="active", worker="activating"))
     assert command("--yes")[0] == 1
     code, out, _, _ = command("--yes")
     assert code == 0
