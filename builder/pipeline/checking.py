@@ -30,7 +30,7 @@ def check_sources(work: Work, fetched: Fetched) -> None:
 
     Its build would notice, but only at its end, and without the name of the file at fault.
     """
-    known = graph.by_name(work.lock)
+    known = graph.index_by_name(work.lock)
     for name, service in work.services.items():
         row = known[canonicalize_name(service.distribution)]
         tarball = fetched.files.get(row.artifacts[0].sha256)
