@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder import cache as caches
+from builder.files import sha256_file, sha256_text
 from builder.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from builder.roots import Root
 
 MAGIC = b"\x7fELF"
 # elf(5): class (1: 32 bits, 2: 64), byte order (1: little endian, 2: big), machine.
+STATUS = Path("var/lib/dpkg/status")
 MACHINES = {
     "amd64": (2, 1, 62),
     "arm64": (2, 1, 183),
@@ -30,6 +33,8 @@ MACHINES = {
     "s390x": (2, 2, 22),
 }
 PROGRAM, SHARED = 2, 3  # e_type: ET_EXEC, ET_DYN
+RECIPE = "1"  # increase it when a change here changes what is found
+ANSWER = "relations"
 
 
 def find(root: Path, names: Iterable[str], architecture: str) -> list[str]:
@@ -52,6 +57,25 @@ def _is_for(header: bytes, architecture: str) -> bool:
         return False
     kind, machine = struct.unpack("<HH" if header[5] == 1 else ">HH", header[16:20])
     return (header[4], header[5], machine) == MACHINES[architecture] and kind in {PROGRAM, SHARED}
+
+
+def recall_libraries(
+    binaries: Sequence[Path], root: Path, work: Path, build_root: Root | None, known: Path
+) -> tuple[str, ...]:
+    """Return what `find_libraries` does, from the cache `known` if the same was asked before.
+
+    The answer depends on the binaries, on where they are, and on the packages of the machine or
+    the root that is asked: every version of them, dpkg-dev's included, is in dpkg's status.
+    """
+    status = (build_root.directory if build_root else Path("/")) / STATUS
+    rows = [f"{p.relative_to(root)} {sha256_file(p)}" for p in binaries]
+    digest = sha256_text(RECIPE, sha256_file(status), *rows)
+    place = known / digest[:2] / digest
+    if not caches.is_sound(place):
+        with caches.sealed(place) as new:
+            found = find_libraries(binaries, root, work, build_root)
+            (new / ANSWER).write_text("".join(f"{r}\n" for r in found), encoding="utf-8")
+    return tuple((place / ANSWER).read_text(encoding="utf-8").splitlines())
 
 
 def find_libraries(

@@ -400,12 +400,13 @@ def build(
     *,
     laid: tree.Laid | None = None,
     build_root: Root | None = None,
+    known: Path | None = None,
 ) -> Path:
     """Make `package` in the directory `output` and return the .deb.
 
     It is laid out below `work` (default: the directory for temporary files) from the wheel,
     or from where that is already `laid` out. The libraries its compiled modules need are
-    looked up on this machine, or in `build_root`. Raises BuildError.
+    looked up on this machine, or in `build_root`; `known` keeps what was found. Raises BuildError.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work, prefix="build-debs-") as name:
@@ -420,7 +421,7 @@ def build(
         else:
             tree.lay_links(package.links, root)
         binaries = [root / file for file in laid.binaries] if laid else []
-        needed = elf.find_libraries(binaries, root, Path(name), build_root) if binaries else ()
+        needed = _find_needed(binaries, root, build_root, known) if binaries else ()
         _write_documentation(context, package, wheel, root)
         _write_control(context, package, wheel, root, needed, bool(binaries))
         architecture = context.target.architecture if binaries else "all"
@@ -429,6 +430,14 @@ def build(
         options = (f"-Z{context.target.compression}", f"-z{context.target.compression_level}")
         pack.pack(root, deb, compression=options, epoch_seconds=context.epoch_seconds)
     return deb
+
+
+def _find_needed(
+    binaries: Sequence[Path], root: Path, build_root: Root | None, known: Path | None
+) -> tuple[str, ...]:
+    if known is None:
+        return elf.find_libraries(binaries, root, root.parent, build_root)
+    return elf.recall_libraries(binaries, root, root.parent, build_root, known)
 
 
 def _lay_base(context: Context, root: Path) -> None:

@@ -70,6 +70,8 @@ class Room:
     """Where a run builds: its directory, and the build root if one is needed."""
 
     area: Path
+    needs: Path
+    """Where it is kept which libraries machine code needs."""
     root: roots.Root | None = None
 
     @property
@@ -145,17 +147,18 @@ def _prepare_build(
     work: Work, result: Result, suite_of_machine: str, area: Path, pool: Executor
 ) -> tuple[Work, Room, dict[str, Ready]]:
     """Return the part of `work` that can be made, where, and from what, by canonical name."""
+    needs = work.dirs.wheels / "needs"
     if all(a.verb != "build" for a in work.release_actions):
         result.tarballs = vouch(work, offline=True)
-        return work, Room(area), {}
+        return work, Room(area, needs), {}
     options = work.options
     here = not wheels.needs_root(options.target, suite_of_machine)
     lock, fetched, lost = _fetch_files(work, result)
     check_sources(work, fetched)
-    room = Room(area)
+    room = Room(area, needs)
     if not here:
         root = open_root(work.dirs, options.target, work.recipes, area, options.root_days)
-        room = Room(area, root)
+        room = Room(area, needs, root)
     ready, shared, broken = _make_wheels(work, result, room, lock, fetched, pool)
     lost = {str(canonicalize_name(n)) for n in lost | broken}
     work = _leave_out(work, result, lost) if lost else work
@@ -399,7 +402,16 @@ def _build_library(
     try:
         with caches.sealed(place) as new:
             wheel, laid = (ready.wheel, ready.laid) if ready else (None, None)
-            library.build(context, package, wheel, new, room.area, laid=laid, build_root=room.root)
+            library.build(
+                context,
+                package,
+                wheel,
+                new,
+                room.area,
+                laid=laid,
+                build_root=room.root,
+                known=room.needs,
+            )
     except BuildError as error:
         raise BuildError(
             f"{package.name} {package.version}: {error.message}",
