@@ -184,7 +184,10 @@ def select_untried(
                 programs=programs.get(wheel.distribution.name, ()),
                 passed=_list_skipped(recipe, site) if recipe else (),
             )
-            digest = sha256_text(text, repr(subject), *(f"{n} {bits[n]}" for n in closure))
+            # Not the whole path: a cache that has been moved has the same wheels.
+            tried = [f"{key} {getattr(subject, key)}" for key in ROW]
+            tried += [site, wheel.distribution.version, *wheel.path.parts[-2:]]
+            digest = sha256_text(text, *tried, *(f"{n} {bits[n]}" for n in closure))
             stamp = stamps / digest[:32]
             if not stamp.exists():
                 found.append(replace(subject, stamp=stamp))

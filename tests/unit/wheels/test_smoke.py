@@ -1,6 +1,7 @@
 """What was built is tried in the tree of its closure, before anything is packaged."""
 
 import dataclasses
+import shutil
 
 import pytest
 from wheelhouse import (
@@ -94,6 +95,16 @@ def test_what_works_is_not_tried_again_until_something_it_needs_is_another(room)
     assert room.untried == set()
     room.wheels[0] = dataclasses.replace(room.wheels[0], sha256="0" * 64)
     assert room.untried == {"base", "user"}
+
+
+def test_a_moved_cache_has_the_same_wheels(room):
+    room.add("one", {"one.py": ""})
+    room.add("two", {"two.py": ""}, built=False)
+    assert room.check() == {}
+    place = room.area / "moved"
+    shutil.copytree(room.area / "house", place / "house")
+    room.wheels = [dataclasses.replace(w, path=place / "house" / w.path.name) for w in room.wheels]
+    assert room.untried == set()
 
 
 def test_pure_modules_of_the_index_are_not_imported(room):
