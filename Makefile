@@ -68,7 +68,7 @@ proven: test-tools
 	@$(BIN)/python tests/prove/prove.py --state
 
 bench: test-tools repo old-series
-	$(PYTHON) benchmarks/build.py
+	$(PYTHON) benchmarks/packages.py
 	$(BIN)/python benchmarks/root.py
 	$(BIN)/python benchmarks/publish.py
 	$(SUDO) $(PYTHON) benchmarks/install.py

@@ -23,7 +23,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT / "benchmarks"))
 
-from build import bare, build, library_seconds, library_wheels, own_cache, timed  # noqa: E402
+from packages import bare, build, library_seconds, library_wheels, own_cache, timed  # noqa: E402
 
 from builder import dirs, roots  # noqa: E402
 from builder.catalogue import load as catalogue  # noqa: E402

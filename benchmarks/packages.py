@@ -1,9 +1,10 @@
 """Measure how long the build of 2026.1 takes, as ratios within one run.
 
-    benchmarks/build.py [--wheel2deb N]
+    benchmarks/packages.py [--wheel2deb N]
 
-Everything runs against the caches of an earlier `make repo` (downloads and built wheels),
-with a package cache and a repository of its own. Prints, one line each:
+Everything runs against the caches of an earlier `make repo` (downloads, built wheels, which wheels
+were tried, what their machine code needs), with a package cache and a repository of its own.
+Prints, one line each:
 
 - the floor of the library packages: unzip each wheel, dpkg-deb with the same compression,
   two at a time, nothing else;
