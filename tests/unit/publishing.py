@@ -6,7 +6,7 @@ from pathlib import Path
 from builder.model.values import SourcePackage
 from builder.publish import Suite, publish
 
-BOOKWORM = Suite("bookworm", "2026.1", "Gazpacho")
+SUITE = Suite("bookworm", "2026.1", "Gazpacho")
 TRIXIE = Suite("trixie", "2026.1", "Gazpacho")
 MAINTAINER = "Nobody <nobody@example.org>"
 
@@ -96,7 +96,7 @@ def versions(entries):
     return [(entry.package, entry.version) for entry in entries]
 
 
-def put(repo, signer, *debs, suite=BOOKWORM, sources=(), **options):
+def put(repo, signer, *debs, suite=SUITE, sources=(), **options):
     return publish(repo, suite, debs, sources, signer, **options)
 
 

@@ -18,17 +18,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from wheelhouse import (
-    BOOKWORM,
-    GAZPACHO,
-    TEMPLATES,
-    distribution,
-    metadata_text,
-    ready,
-    tarball,
-    wheel,
-    write_wheel,
-)
+from values import BOOKWORM, GAZPACHO
+from wheelhouse import TEMPLATES, distribution, metadata_text, ready, tarball, wheel, write_wheel
 
 from builder import archives
 from builder import sdist as sdists

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from wheelhouse import BOOKWORM, REPOSITORY, distribution, lock_of, names
+from values import BOOKWORM
+from wheelhouse import REPOSITORY, distribution, lock_of, names
 
 from builder import patches
 from builder.errors import BuildError, DataError

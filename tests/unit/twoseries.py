@@ -5,7 +5,7 @@ import json
 import nodeside
 from openstack_node import apt, installing, rollback, system, upgrade
 from openstack_node.sources import Sources
-from publishing import BOOKWORM, MAINTAINER, Apt, put, sh
+from publishing import MAINTAINER, SUITE, Apt, put, sh
 
 from builder.publish import Signer, Suite
 
@@ -44,7 +44,7 @@ def manifest(series):
 def publish(area):
     """Make a repository of two services, toy and other, and of what belongs to none."""
     signer = Signer.open(area / "keys")
-    for suite, number in ((FLAMINGO, 1), (BOOKWORM, 2)):
+    for suite, number in ((FLAMINGO, 1), (SUITE, 2)):
         version, series = f"1:{number}.0-1", suite.series
         library, code = f"openstack-{series}-lib", f"openstack-{series}-toy"
         files = {f"{SERVICES}/toy.json": json.dumps(manifest(series))}

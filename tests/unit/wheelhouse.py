@@ -21,25 +21,11 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from web import Server, running
 
-from builder.model.values import Artifact, Distribution, Lock, Series, Target
+from builder.model.values import Artifact, Distribution, Lock
 from builder.model.values import Wheel as ReadyWheel
 
 REPOSITORY = Path(__file__).parents[2]
 TEMPLATES = REPOSITORY / "debian-templates"
-BOOKWORM = Target("bookworm", 12, "3.11.2", "2.36", "zstd", 3, "amd64", "4.6.2")
-BOOKWORM_FILE = """\
-suite = "bookworm"
-release = 12
-python = "3.11.2"
-glibc = "2.36"
-compression = "zstd"
-compression-level = 3
-architecture = "amd64"
-standards-version = "4.6.2"
-"""
-GAZPACHO = Series(
-    "2026.1", "gazpacho", "2026-04-01", "maintained", True, ("3.11",), ("bookworm",), "", {}
-)
 # What an installer adds to a .dist-info.
 INSTALLED = ("/RECORD", "/INSTALLER", "/REQUESTED", "/direct_url.json", "/uv_cache.json")
 MADE = (2020, 1, 2, 3, 4, 6)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from wheelhouse import BOOKWORM_FILE
+from values import BOOKWORM_FILE
 
 from builder import dirs
 from builder.catalogue import load as catalogue

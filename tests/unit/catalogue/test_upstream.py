@@ -5,8 +5,8 @@ import tomllib
 from functools import partial
 
 import pytest
+from values import BOOKWORM_FILE
 from web import web_server
-from wheelhouse import BOOKWORM_FILE
 
 from builder.catalogue import load as catalogue
 from builder.catalogue import upstream

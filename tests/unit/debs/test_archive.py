@@ -7,24 +7,15 @@ from pathlib import Path
 
 import pytest
 from publishing import MAINTAINER, Apt, check_golden, debian, make_deb, put, sh
+from values import BOOKWORM, FLAMINGO, GAZPACHO
 
 from builder.debs.archive import make_archive_package, render_bootstrap
 from builder.errors import UsageError
-from builder.model.values import Series, Target
 from builder.publish import Signer, Suite
 
 TEMPLATES = Path(__file__).parents[3] / "debian-templates"
 KEY = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nbm90IGEga2V5\n-----END PGP PUBLIC KEY BLOCK-----\n"
 URL = "http://repository.example.org/openstack/"
-BOOKWORM = Target("bookworm", 12, "3.11.2", "2.36", "zstd", 3, "amd64", "4.6.2")
-
-
-def series(number, name):
-    return Series(number, name, "2026-04-01", "maintained", True, (), ("bookworm",), "", {})
-
-
-GAZPACHO = series("2026.1", "gazpacho")
-FLAMINGO = series("2025.2", "flamingo")
 
 
 def package(of=GAZPACHO, key=KEY, url=URL):

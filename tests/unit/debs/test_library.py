@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from values import BOOKWORM, GAZPACHO
 from wheelhouse import (
-    BOOKWORM,
-    GAZPACHO,
     TEMPLATES,
     distribution,
     lock_of,

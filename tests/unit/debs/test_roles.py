@@ -8,18 +8,16 @@ from pathlib import Path
 
 import pytest
 from publishing import check_golden, sh
+from values import BOOKWORM, GAZPACHO
 
 from builder.catalogue import load as catalogue
 from builder.debs import node, roles
 from builder.model.service import narrow_roles
-from builder.model.values import Series, Target
 
 ROOT = Path(__file__).parents[3]
 TEMPLATES = ROOT / "debian-templates"
 CATALOGUE = catalogue.load(ROOT / "projects")
 ORDER = catalogue.order_series(CATALOGUE)
-BOOKWORM = Target("bookworm", 12, "3.11.2", "2.36", "zstd", 3, "amd64", "4.6.2")
-GAZPACHO = Series("2026.1", "gazpacho", "2026-04-01", "maintained", True, (), ("bookworm",), "", {})
 NODE = node.MODULES
 
 

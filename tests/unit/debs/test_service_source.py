@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from values import GAZPACHO
 
 from builder.catalogue import load as catalogue
 from builder.debs import debian
@@ -21,14 +22,13 @@ from builder.debs.service.texts import render
 from builder.errors import BuildError
 from builder.model.reading import load
 from builder.model.service import Service
-from builder.model.values import Patch, Series, ServiceBuild
+from builder.model.values import Patch, ServiceBuild
 
 ROOT = Path(__file__).parents[3]
 TEMPLATES = ROOT / "debian-templates"
-GAZPACHO = Series("2026.1", "gazpacho", "2026-04-01", "maintained", True, (), ("bookworm",), "", {})
 CATALOGUE = catalogue.load(ROOT / "projects")
 ORDER = catalogue.order_series(CATALOGUE)
-BOOKWORM = CATALOGUE.targets["bookworm"]
+TARGET = CATALOGUE.targets["bookworm"]
 VERSIONS = {
     "cinder": "28.0.0",
     "glance": "32.0.0",
@@ -48,11 +48,11 @@ def service_build(name, tmp_path=Path("/nowhere"), series=GAZPACHO):
             service.narrow_to_series(series.id, ORDER),
             CATALOGUE.successors,
             dataclasses.replace(series, versions=VERSIONS),
-            BOOKWORM,
+            TARGET,
             ORDER,
         ),
         series=series,
-        target=BOOKWORM,
+        target=TARGET,
         version=VERSIONS[name],
         tarball=tmp_path / "x.tar.gz",
         wheel=tmp_path / "x.whl",

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import nodeside
 import pytest
 from openstack_node import apt, cli, databases, plan, plan_text, system
-from publishing import BOOKWORM, MAINTAINER, put
+from publishing import MAINTAINER, SUITE, put
 from twoseries import FLAMINGO, NEW, OLD, deb
 
 from builder.publish import Signer
@@ -62,7 +62,7 @@ def repo(tmp_path_factory):
         deb(area, "toy-worker", "1:2.0-1", **{"Installed-Size": 1234}),
         deb(area, "openstack-2026.1-toy", "2.0-1", code),
         deb(area, f"openstack-{NEW}-archive", "2026.1-1", archive),
-        suite=BOOKWORM,
+        suite=SUITE,
     )
     return area / "repo"
 

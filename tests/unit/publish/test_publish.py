@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from publishing import (
-    BOOKWORM,
+    SUITE,
     TRIXIE,
     Apt,
     check_golden,
@@ -100,11 +100,11 @@ def test_source_packages_are_published_and_fetched(tmp_path, repo, debs, signer)
     apt.update()
     apt.run("apt-get", "source", "--download-only", "nova")
     assert (apt.root / "nova_33.0.2.orig.tar.gz").read_bytes() == first.files[0].read_bytes()
-    assert list_published_sources(repo, BOOKWORM)["nova"][0].inputs == "beef"
+    assert list_published_sources(repo, SUITE)["nova"][0].inputs == "beef"
 
     second = make_source(debs, "nova", "33.0.2-1+deb12.2", inputs="cafe")  # the same orig.tar
     put(repo, signer, sources=[second])
-    assert versions(list_published_sources(repo, BOOKWORM)["nova"]) == [
+    assert versions(list_published_sources(repo, SUITE)["nova"]) == [
         ("nova", "33.0.2-1+deb12.1"),
         ("nova", "33.0.2-1+deb12.2"),
     ]
@@ -115,7 +115,7 @@ def test_source_packages_are_published_and_fetched(tmp_path, repo, debs, signer)
 def test_older_versions_stay_installable_and_inputs_are_known(tmp_path, repo, debs, signer):
     put(repo, signer, make_deb(debs, "foo", "1.9-1", inputs="a1"))
     put(repo, signer, make_deb(debs, "foo", "1.10-1", inputs="a2"))
-    entries = list_published(repo, BOOKWORM)["foo"]
+    entries = list_published(repo, SUITE)["foo"]
     assert [(e.version, e.inputs) for e in entries] == [("1.9-1", "a1"), ("1.10-1", "a2")]
     apt = Apt(tmp_path / "apt", repo)
     apt.update()
@@ -156,7 +156,7 @@ def test_same_name_with_other_bytes_is_refused(repo, debs, tmp_path, signer):
     put(repo, signer, make_deb(debs, "foo", "1.0-1"))
     before = contents(repo)
     other = make_deb(tmp_path / "other", "foo", "1.0-1", content="something else")
-    for suite in (BOOKWORM, TRIXIE):  # the pool is shared
+    for suite in (SUITE, TRIXIE):  # the pool is shared
         with pytest.raises(PublishError, match="published, with content other") as caught:
             put(repo, signer, other, suite=suite)
         assert "higher revision" in caught.value.hint
@@ -294,7 +294,7 @@ def test_indices_of_the_last_day_and_of_the_last_publications_stay_fetchable_by_
 def test_what_is_no_index_in_a_folder_of_indices_stops_nothing(repo, debs, signer):
     for minor in range(6):
         put(repo, signer, make_deb(debs, "foo", f"1.{minor}-1"))
-    by_hash = repo / f"dists/{BOOKWORM.name}/main/binary-amd64/by-hash/SHA256"
+    by_hash = repo / f"dists/{SUITE.name}/main/binary-amd64/by-hash/SHA256"
     (by_hash / "notes").mkdir()
     (by_hash / "notes/mine").write_text("mine")
     os.mkfifo(by_hash / "fifo")
@@ -308,7 +308,7 @@ def test_what_is_no_index_in_a_folder_of_indices_stops_nothing(repo, debs, signe
 
 def test_a_directory_in_place_of_an_index_gives_way(repo, debs, signer):
     put(repo, signer, make_deb(debs, "foo", "1.0-1"))
-    index = repo / f"dists/{BOOKWORM.name}/main/source/Sources.gz"
+    index = repo / f"dists/{SUITE.name}/main/source/Sources.gz"
     become_directory(index)
     assert verify(repo)
     put(repo, signer, make_deb(debs, "foo", "1.1-1"))
@@ -349,9 +349,9 @@ def test_a_client_that_is_many_publications_behind_gets_what_it_has_the_inreleas
 def test_a_lost_state_is_derived_from_the_indices(repo, debs, signer):
     deb = make_deb(debs, "foo", "1.0-1", inputs="abc")
     put(repo, signer, deb, sources=[make_source(debs, "nova", "1.0-1")])
-    known = list_published(repo, BOOKWORM), list_published_sources(repo, BOOKWORM)
+    known = list_published(repo, SUITE), list_published_sources(repo, SUITE)
     sh("rm", "-r", repo / ".state")
-    assert (list_published(repo, BOOKWORM), list_published_sources(repo, BOOKWORM)) == known
+    assert (list_published(repo, SUITE), list_published_sources(repo, SUITE)) == known
 
 
 def renumber(rows):
@@ -366,7 +366,7 @@ def test_a_state_that_does_not_fit_the_indices_is_not_published(repo, debs, sign
     change(raw["binaries"])
     state.write_text(json.dumps(raw))
     put(repo, signer, make_deb(debs, "foo", "1.0-2"), make_deb(debs, "new", "1.0-1"))
-    rows = [(e.package, e.version, e.files[0].name) for e in list_packages(repo, BOOKWORM.name)]
+    rows = [(e.package, e.version, e.files[0].name) for e in list_packages(repo, SUITE.name)]
     assert rows == [
         ("bar", "1.0-1", "bar_1.0-1_all.deb"),
         ("foo", "1.0-1", "foo_1.0-1_all.deb"),
@@ -415,11 +415,11 @@ def test_a_pool_file_that_is_lost_comes_back_with_its_package(tmp_path, signer, 
         repo / "pool/main/n/nova/nova_1.0.orig.tar.gz",
     ):
         harm(path)
-        assert find_lost(repo, BOOKWORM)
+        assert find_lost(repo, SUITE)
         put(repo, signer, copy, sources=[make_source(tmp_path / path.name, "nova", "1.0-1")])
         assert f"{path.name} was missing or damaged: writing it again" in capsys.readouterr().err
         assert contents(repo / "pool") == kept
-        assert find_lost(repo, BOOKWORM) == ()
+        assert find_lost(repo, SUITE) == ()
     assert verify(repo) == ()
 
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from publishing import BOOKWORM, Apt, make_deb, put, versions
+from publishing import SUITE, Apt, make_deb, put, versions
 
 from builder import log
 from builder.errors import BusyError, PublishError
@@ -187,5 +187,5 @@ def test_two_publishers_at_once_both_succeed(tmp_path, repo, debs):
         for deb in (make_deb(debs, f"p{i}", "1.0-1") for i in range(3))
     ]
     assert [child.wait(60) for child in children] == [0, 0, 0]
-    assert [p for p, _ in versions(list_packages(repo, BOOKWORM.name))] == ["p0", "p1", "p2"]
+    assert [p for p, _ in versions(list_packages(repo, SUITE.name))] == ["p0", "p1", "p2"]
     assert verify(repo) == ()

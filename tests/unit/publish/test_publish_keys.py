@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from publishing import BOOKWORM, TRIXIE, Apt, agents, make_deb, put, sh
+from publishing import SUITE, TRIXIE, Apt, agents, make_deb, put, sh
 from signing import Key
 
 from builder.errors import DataError, PublishError
@@ -140,7 +140,7 @@ def test_an_existing_key_signs(tmp_path, repo, debs):
     assert verify(repo) == ()
     with pytest.raises(PublishError, match="no secret key 0123456789ABCDEF"):
         Signer.find_existing("0123456789ABCDEF", home)
-    assert BOOKWORM.name == NAME
+    assert SUITE.name == NAME
 
 
 @pytest.mark.parametrize(

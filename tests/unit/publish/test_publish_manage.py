@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from publishing import (
-    BOOKWORM,
+    SUITE,
     TRIXIE,
     Apt,
     agents,
@@ -185,7 +185,7 @@ def test_a_suite_keeps_its_key_unless_it_is_told_to_take_another(tmp_path, repo,
     deb, other = make_deb(debs, "foo", "1.0-1"), Signer.open(tmp_path / "other")
     put(repo, signer, deb, make_deb(debs, "foo", "1.1-1"))
     before = contents(repo)
-    for suite in (BOOKWORM, TRIXIE):
+    for suite in (SUITE, TRIXIE):
         with pytest.raises(PublishError, match=f"signed with {signer.fingerprint}, not with"):
             put(repo, other, deb, suite=suite)
     with pytest.raises(PublishError, match="nodes would refuse it"):

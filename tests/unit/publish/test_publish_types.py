@@ -7,12 +7,12 @@ import shutil
 import sys
 
 import pytest
-from publishing import BOOKWORM, make_deb, put
+from publishing import SUITE, make_deb, put
 
 from builder.errors import PublishError
 from builder.publish import find_lost, list_packages, list_suites, prune, remove, verify
 
-NAME = BOOKWORM.name
+NAME = SUITE.name
 POOLED = "pool/main/f/foo/foo_1.0-1_all.deb"
 
 
@@ -147,7 +147,7 @@ def test_a_pool_file_that_is_none_is_named(repo, debs, signer, harm):
     deb = make_deb(debs, "foo", "1.0-1")
     put(repo, signer, deb)
     harm(repo / POOLED)
-    assert [entry.package for entry in find_lost(repo, BOOKWORM)] == ["foo"]
+    assert [entry.package for entry in find_lost(repo, SUITE)] == ["foo"]
     assert [row for row in verify(repo) if row.startswith(f"{POOLED}: ")]
     with pytest.raises(PublishError) as caught:
         put(repo, signer, make_deb(debs, "bar", "1.0-1"))

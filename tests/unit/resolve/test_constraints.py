@@ -6,7 +6,8 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wheelhouse import GAZPACHO, body, serving
+from values import GAZPACHO
+from wheelhouse import body, serving
 
 from builder.errors import DataError, FetchError
 from builder.resolve import constraints

@@ -6,18 +6,8 @@ uv does it for real, with an index of tiny wheels on the loopback interface.
 from dataclasses import dataclass, replace
 
 import pytest
-from wheelhouse import (
-    BOOKWORM,
-    GAZPACHO,
-    Index,
-    backend,
-    body,
-    buildable,
-    serving,
-    sha256,
-    status,
-    wheel,
-)
+from values import BOOKWORM, GAZPACHO
+from wheelhouse import Index, backend, body, buildable, serving, sha256, status, wheel
 
 from builder.errors import DataError, FetchError, ResolveError
 from builder.model.values import Driver, Lock, Override

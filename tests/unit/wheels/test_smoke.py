@@ -4,16 +4,8 @@ import dataclasses
 import shutil
 
 import pytest
-from wheelhouse import (
-    BOOKWORM,
-    GAZPACHO,
-    TEMPLATES,
-    distribution,
-    lock_of,
-    ready,
-    shared_object,
-    wheel,
-)
+from values import BOOKWORM, GAZPACHO
+from wheelhouse import TEMPLATES, distribution, lock_of, ready, shared_object, wheel
 
 from builder.debs import library, tree
 from builder.model.values import Recipe

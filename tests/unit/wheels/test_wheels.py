@@ -6,7 +6,8 @@ import zipfile
 from dataclasses import replace
 
 import pytest
-from wheelhouse import BACKEND, BOOKWORM, buildable, distribution, lock_of, sdist, wheel
+from values import BOOKWORM
+from wheelhouse import BACKEND, buildable, distribution, lock_of, sdist, wheel
 
 from builder.errors import BuildError, MissingToolError
 from builder.model.values import Fetched, Patch, Recipe
