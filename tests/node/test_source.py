@@ -39,7 +39,12 @@ def test_build_debs_runs_from_its_package(node: Node, repository: Repository) ->
     assert node.out("build-debs --version").startswith("build-debs, version ")
     plan = node.out("cd /root && build-debs 2026.1 --dry-run").splitlines()
     planned = {row.split("\t")[1] for row in plan}
-    libraries = {name for name in repository.stanzas if name.startswith("openstack-2026.1-")}
+    # A plan has one row for all packages of a source.
+    libraries = {
+        name
+        for name, fields in repository.stanzas.items()
+        if name.startswith("openstack-2026.1-") and "Source" not in fields
+    }
     assert {"keystone", "build-debs", *libraries} <= planned
     node.run("apt-get purge -y build-debs")
     node.run("test ! -e /usr/lib/openstack/2026.1/lib/python3*/site-packages/builder")
