@@ -25,7 +25,7 @@ class Dirs:
     """The directory layout; only the first four need to exist.
 
     `share` has the manual page and completions, `program` is the `builder` package.
-    `installed`: those two are an installed copy's, where nothing is written.
+    `installed`: `projects` and `templates` are an installed copy's, where nothing is written.
 
     `cache` holds what can be rebuilt (`downloads`, `wheels` and `debs`, each keyed by
     content, build `roots` and `logs`); `work` what is needed only during a run; `keys`

@@ -127,6 +127,7 @@ def run(
     catches it and raises its own error.
     """
     words = [find(str(argv[0])), *(str(a) for a in argv[1:])]
+    hint = f"full log: {log}" if log else ""
     options: dict[str, Any] = {"cwd": cwd, "env": make_environment(env, index=index)}
     if input_bytes is None:
         options["stdin"] = subprocess.DEVNULL
@@ -136,7 +137,6 @@ def run(
         done = _run(words, log, options)
     except subprocess.TimeoutExpired as error:
         message = f"{argv[0]} did not end within {LIMIT_SECONDS / 3600:g} hours and was stopped"
-        hint = f"full log: {log}" if log else ""
         raise BuildError(message, details=[message], hint=hint, log=log) from error
     if check and done.returncode != 0:
         raise BuildError(
@@ -144,7 +144,7 @@ def run(
             details=[mask_secrets(line) for line in read_tail(done, log)]
             if index
             else read_tail(done, log),
-            hint=f"full log: {log}" if log else "",
+            hint=hint,
             log=log,
         )
     return done

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 MAGIC = b"\x7fELF"
 # elf(5): class (1: 32 bits, 2: 64), byte order (1: little endian, 2: big), machine.
-STATUS = Path("var/lib/dpkg/status")
 MACHINES = {
     "amd64": (2, 1, 62),
     "arm64": (2, 1, 183),
@@ -34,6 +33,7 @@ MACHINES = {
 }
 PROGRAM, SHARED = 2, 3  # e_type: ET_EXEC, ET_DYN
 RECIPE = "1"  # increase it when a change here changes what is found
+STATUS = Path("var/lib/dpkg/status")  # of the machine or root that is asked
 ANSWER = "relations"
 
 
@@ -59,34 +59,39 @@ def _is_for(header: bytes, architecture: str) -> bool:
     return (header[4], header[5], machine) == MACHINES[architecture] and kind in {PROGRAM, SHARED}
 
 
-def recall_libraries(
-    binaries: Sequence[Path], root: Path, work: Path, build_root: Root | None, known: Path
-) -> tuple[str, ...]:
-    """Return what `find_libraries` does, from the cache `known` if the same was asked before.
-
-    The answer depends on the binaries, on where they are, and on the packages of the machine or
-    the root that is asked: every version of them, dpkg-dev's included, is in dpkg's status.
-    """
-    status = (build_root.directory if build_root else Path("/")) / STATUS
-    rows = [f"{p.relative_to(root)} {sha256_file(p)}" for p in binaries]
-    digest = sha256_text(RECIPE, sha256_file(status), *rows)
-    place = known / digest[:2] / digest
-    if not caches.is_sound(place):
-        with caches.sealed(place) as new:
-            found = find_libraries(binaries, root, work, build_root)
-            (new / ANSWER).write_text("".join(f"{r}\n" for r in found), encoding="utf-8")
-    return tuple((place / ANSWER).read_text(encoding="utf-8").splitlines())
-
-
 def find_libraries(
-    binaries: Sequence[Path], root: Path, work: Path, build_root: Root | None = None
+    binaries: Sequence[Path],
+    root: Path,
+    work: Path,
+    build_root: Root | None = None,
+    known: Path | None = None,
 ) -> tuple[str, ...]:
     """Return the Depends relations dpkg-shlibdeps finds for `binaries`.
 
     Libraries a wheel bundles (auditwheel's `<name>.libs`) satisfy each other and get no
     relation. `work` holds `root` and the debian/control that dpkg-shlibdeps expects;
     libraries are looked up on this machine, or in `build_root`.
+
+    The answer depends on the binaries, on where they are, and on the packages of the machine or
+    the root that is asked: every version of them, dpkg-dev's included, is in dpkg's status. The
+    cache `known`, if any, keeps it, and is asked first.
     """
+    if known is None:
+        return _ask_shlibdeps(binaries, root, work, build_root)
+    status = (build_root.directory if build_root else Path("/")) / STATUS
+    rows = [f"{p.relative_to(root)} {sha256_file(p)}" for p in binaries]
+    digest = sha256_text(RECIPE, sha256_file(status), *rows)
+    place = known / digest[:2] / digest
+    if not caches.is_sound(place):
+        with caches.sealed(place) as new:
+            found = _ask_shlibdeps(binaries, root, work, build_root)
+            (new / ANSWER).write_text("".join(f"{r}\n" for r in found), encoding="utf-8")
+    return tuple((place / ANSWER).read_text(encoding="utf-8").splitlines())
+
+
+def _ask_shlibdeps(
+    binaries: Sequence[Path], root: Path, work: Path, build_root: Root | None
+) -> tuple[str, ...]:
     control = work / "debian/control"
     control.parent.mkdir(exist_ok=True)
     control.write_text("Source: x\n\nPackage: x\nArchitecture: any\n", encoding="utf-8")

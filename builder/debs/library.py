@@ -421,7 +421,9 @@ def build(
         else:
             tree.lay_links(package.links, root)
         binaries = [root / file for file in laid.binaries] if laid else []
-        needed = _find_needed(binaries, root, build_root, known) if binaries else ()
+        needed = (
+            elf.find_libraries(binaries, root, Path(name), build_root, known) if binaries else ()
+        )
         _write_documentation(context, package, wheel, root)
         _write_control(context, package, wheel, root, needed, bool(binaries))
         architecture = context.target.architecture if binaries else "all"
@@ -430,14 +432,6 @@ def build(
         options = (f"-Z{context.target.compression}", f"-z{context.target.compression_level}")
         pack.pack(root, deb, compression=options, epoch_seconds=context.epoch_seconds)
     return deb
-
-
-def _find_needed(
-    binaries: Sequence[Path], root: Path, build_root: Root | None, known: Path | None
-) -> tuple[str, ...]:
-    if known is None:
-        return elf.find_libraries(binaries, root, root.parent, build_root)
-    return elf.recall_libraries(binaries, root, root.parent, build_root, known)
 
 
 def _lay_base(context: Context, root: Path) -> None:
@@ -528,16 +522,18 @@ def _write_prerm(context: Context, root: Path) -> None:
     if not directories and not modules:
         return
     script = root / "DEBIAN/prerm"
-    script.write_text(
-        render(
-            context.templates,
-            "library/prerm.j2",
-            base=context.base,
-            site=context.site,
-            directories=directories,
-            modules=modules,
-            python2=context.target.is_python2,
-        ),
-        encoding="utf-8",
-    )
+    script.write_text(render_prerm(context, directories, modules), encoding="utf-8")
     script.chmod(0o755)
+
+
+def render_prerm(context: Context, directories: Sequence[str], modules: Sequence[str]) -> str:
+    """Return the script that removes the byte code of what a package has in site-packages."""
+    return render(
+        context.templates,
+        "library/prerm.j2",
+        base=context.base,
+        site=context.site,
+        directories=directories,
+        modules=modules,
+        python2=context.target.is_python2,
+    )

@@ -10,13 +10,12 @@ import gzip
 from typing import TYPE_CHECKING
 
 from builder import __version__
-from builder.debs.library import list_floors
+from builder.debs.library import list_floors, render_prerm
 from builder.debs.plain import Plain
 from builder.templates import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from builder.debs.library import Context
     from builder.dirs import Dirs
@@ -43,21 +42,12 @@ def make_tool_package(context: Context, dirs: Dirs, members: Sequence[Distributi
         series=context.series.id,
     )
     manual = (dirs.share / MANUAL).read_bytes()
-    prerm = render(
-        context.templates,
-        "library/prerm.j2",
-        base=context.base,
-        site=context.site,
-        directories=["builder"],
-        modules=[],
-        python2=False,
-    )
     files = {
         command: script.encode(),
         f"usr/share/{MANUAL}.gz": gzip.compress(manual, 9, mtime=0),
         **{f"usr/share/{t}": (dirs.share / s).read_bytes() for s, t in SHARED.items()},
         **{f"{context.site.lstrip('/')}/builder/{p}": d for p, d in _read_program(dirs)},
-        "DEBIAN/prerm": prerm.encode(),
+        "DEBIAN/prerm": render_prerm(context, ["builder"], []).encode(),
     }
     values = {"base": context.base, "depends": list_floors(context, members)}
     return Plain(
@@ -75,16 +65,15 @@ def make_tool_package(context: Context, dirs: Dirs, members: Sequence[Distributi
 
 def _read_program(dirs: Dirs) -> Iterator[tuple[str, bytes]]:
     """Yield all files of an installed `builder`, its data included, relative to it."""
-    for path, data in _read_files(dirs.program):
-        if not path.startswith("data/"):
-            yield path, data
-    rooms = {"projects": dirs.projects, "debian-templates": dirs.templates, "share": dirs.share}
-    for name, room in rooms.items():
-        for path, data in _read_files(room):
-            yield f"data/{name}/{path}", data
-
-
-def _read_files(directory: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(directory.rglob("*")):
-        if path.is_file() and path.suffix != ".pyc":
-            yield str(path.relative_to(directory)), path.read_bytes()
+    rooms = {
+        "": dirs.program,
+        "data/projects/": dirs.projects,
+        "data/debian-templates/": dirs.templates,
+        "data/share/": dirs.share,
+    }
+    installed = dirs.program / "data"  # the other rooms, in an installed copy
+    for place, room in rooms.items():
+        for path in sorted(room.rglob("*")):
+            twice = room == dirs.program and installed in path.parents
+            if not twice and path.is_file() and path.suffix != ".pyc":
+                yield f"{place}{path.relative_to(room)}", path.read_bytes()

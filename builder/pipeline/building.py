@@ -152,13 +152,12 @@ def _prepare_build(
         result.tarballs = vouch(work, offline=True)
         return work, Room(area, needs), {}
     options = work.options
-    here = not wheels.needs_root(options.target, suite_of_machine)
     lock, fetched, lost = _fetch_files(work, result)
     check_sources(work, fetched)
-    room = Room(area, needs)
-    if not here:
+    root = None
+    if wheels.needs_root(options.target, suite_of_machine):
         root = open_root(work.dirs, options.target, work.recipes, area, options.root_days)
-        room = Room(area, needs, root)
+    room = Room(area, needs, root)
     ready, shared, broken = _make_wheels(work, result, room, lock, fetched, pool)
     lost = {str(canonicalize_name(n)) for n in lost | broken}
     work = _leave_out(work, result, lost) if lost else work

@@ -136,7 +136,7 @@ def plan(  # noqa: PLR0917 - one value per thing read before
     )
     memory = _locate_memory(dirs, context, lock, libraries)
     shared = recall_shared(memory)
-    if is_partial(options):
+    if _is_partial(options):
         others = [d.name for d in wanted.drivers if not d.services and not d.builder]
         others += [s.owner for s in shared]
         lock = _restrict_lock(lock, {n: closures[n] for n in options.services}, others)
@@ -351,14 +351,14 @@ def _choose_roles(work: Work) -> list[Plain]:
 def _choose_tool(work: Work) -> list[Plain]:
     """Return the package of build-debs, if the whole series is built and has what it imports."""
     needed = catalogues.builders_for(work.catalogue, work.options.series)
-    if not needed or is_partial(work.options):
+    if not needed or _is_partial(work.options):
         return []
     known = graph.index_by_name(work.lock)
     members = [known[canonicalize_name(name)] for name in needed]
     return [tool.make_tool_package(work.context, work.dirs, members)]
 
 
-def is_partial(options: Options) -> bool:
+def _is_partial(options: Options) -> bool:
     """Tell whether services of the series are left out."""
     return set(options.services) != set(options.series.versions)
 

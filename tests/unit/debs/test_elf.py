@@ -26,7 +26,7 @@ def recall(area, content=b""):
     shutil.copy(PROGRAM, root / "program")
     with (root / "program").open("ab") as file:
         file.write(content)
-    return elf.recall_libraries([root / "program"], root, area, None, area.parent / "known")
+    return elf.find_libraries([root / "program"], root, area, None, area.parent / "known")
 
 
 def test_the_same_bits_are_asked_about_once(tmp_path, asked):
