@@ -2,13 +2,33 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "builder/payload"))
 
-from openstack_node import manifest  # noqa: E402 - it is found only now
+from openstack_node import manifest, system  # noqa: E402 - they are found only now
 
+NAME = "toy-api.service"
+NOW = time.time()
+CONNECTION = "[database]\nconnection = mysql+pymysql://toy:SECRET@db/toy\n"
+
+# What a service's upgrade check prints.
+CHECKS = """\
++----------------------------+
+| Upgrade Check Results      |
++----------------------------+
+| Check: Cells v2            |
+| Result: Success            |
+| Details: None              |
++----------------------------+
+| Check: Placement API       |
+| Result: Failure            |
+| Details: No credentials,   |
+|   set [placement].         |
++----------------------------+
+"""
 SCHEMA = {
     "name": "main",
     "migrations": "toy/versions",
@@ -110,3 +130,9 @@ def write(toy, text, drop_in=""):
     path = Path(toy.configs[1], drop_in) if drop_in else Path(toy.configs[0])
     path.write_text(text)
     return str(path)
+
+
+def state(**values):
+    """Return the state of the unit of the made-up service, which runs."""
+    known = {"load": "loaded", "enabled": "enabled", "since": NOW - 300, "started": 4e9}
+    return system.UnitState(NAME, **{**known, **values})

@@ -7,6 +7,7 @@ import os
 import time
 
 import pytest
+from harms import HARMS
 
 from builder import roots
 
@@ -42,25 +43,6 @@ def opened(tmp_path, monkeypatch):
         return archive, len((tool.parent / "mmdebstrap.log").read_text().split())
 
     return open_it
-
-
-def become_directory(path):
-    path.unlink()
-    path.mkdir()
-    (path / "inside").touch()
-
-
-def become_fifo(path):
-    path.unlink()
-    os.mkfifo(path)
-
-
-def become_endless(path):
-    path.unlink()
-    path.symlink_to("/dev/zero")
-
-
-HARMS = [become_directory, become_fifo, become_endless]
 
 
 @pytest.mark.parametrize("end", ["", ".sha256"])

@@ -1,8 +1,7 @@
 """What stands next to the cached downloads is of another type than expected."""
 
-import os
-
 import pytest
+from harms import HARMS
 
 from builder.fetch import files as fetch
 from builder.model.values import Artifact
@@ -10,23 +9,11 @@ from builder.model.values import Artifact
 FILE = "tiny-service-1.0.0.tar.gz"
 
 
-def become_directory(path):
-    path.mkdir()
-    (path / "inside").touch()
-
-
-def become_endless(path):
-    path.symlink_to("/dev/zero")
-
-
-TYPES = (become_directory, os.mkfifo, become_endless)
-
-
 def wanted(sha256=""):
     return fetch.Wanted("tiny-service", "1.0.0", Artifact(FILE, sha256, 0), service=True)
 
 
-@pytest.mark.parametrize("become", TYPES)
+@pytest.mark.parametrize("become", HARMS)
 def test_a_record_of_an_unlocked_tarball_that_is_none_is_damaged(tmp_path, capsys, become):
     cache, given = tmp_path / "cache", tmp_path / "given"
     record = cache / fetch.UNLOCKED / FILE
@@ -43,7 +30,7 @@ def test_a_record_of_an_unlocked_tarball_that_is_none_is_damaged(tmp_path, capsy
     assert fetch.identify([wanted()], cache, look=True) == (found, None)
 
 
-@pytest.mark.parametrize("become", TYPES)
+@pytest.mark.parametrize("become", HARMS)
 def test_a_signature_that_is_no_file_is_none(tmp_path, become):
     item, given = wanted("0" * 64), tmp_path / "given"
     tarball = fetch.locate_artifact(tmp_path, item.artifact)
@@ -58,7 +45,7 @@ def test_a_signature_that_is_no_file_is_none(tmp_path, become):
     assert kept.read_bytes() == fetch.ARMOUR
 
 
-@pytest.mark.parametrize("become", [*TYPES, lambda path: path.write_bytes(b"other")])
+@pytest.mark.parametrize("become", [*HARMS, lambda path: path.write_bytes(b"other")])
 def test_a_damaged_file_that_cannot_be_fetched_is_not_used(tmp_path, become):
     item = wanted("0" * 64)
     place = fetch.locate_artifact(tmp_path, item.artifact)

@@ -34,7 +34,7 @@ def test_what_ran_at_the_beginning_counts_when_it_resumes(path):
 
 
 def test_a_journal_that_was_cut_off_is_the_one_before(path):
-    """It is written beside and renamed; what lies beside is of no account."""
+    """It is written under another name, then renamed: a file left under that name is ignored."""
     path.with_suffix(".new").write_text("{")
     Journal(NEW, path).note("other/two")
     assert Journal(NEW, path).done[-1] == "other/two"

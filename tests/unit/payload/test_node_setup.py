@@ -5,10 +5,8 @@ import socket
 from dataclasses import replace
 
 import pytest
-from nodeside import BOOTSTRAP, SYNC, service, unit, write
+from nodeside import BOOTSTRAP, CONNECTION, SYNC, service, unit, write
 from openstack_node import databases, setup, system
-
-CONNECTION = "[database]\nconnection = mysql+pymysql://toy:SECRET@db/toy\n"
 
 
 class Machine:

@@ -2,20 +2,10 @@
 
 import json
 import os
-import time
 
 import pytest
-from nodeside import BOOTSTRAP, SCHEMA, SYNC, service, write
+from nodeside import BOOTSTRAP, CHECKS, CONNECTION, NAME, SCHEMA, SYNC, service, state, write
 from openstack_node import cli, databases, manifest, status, system
-
-NAME = "toy-api.service"
-NOW = time.time()
-CONNECTION = "[database]\nconnection = mysql+pymysql://toy:SECRET@db/toy\n"
-
-
-def state(**values):
-    known = {"load": "loaded", "enabled": "enabled", "since": NOW - 300, "started": 4e9}
-    return system.UnitState(NAME, **{**known, **values})
 
 
 @pytest.fixture
@@ -136,28 +126,12 @@ def test_programs_read_json(shown):
     assert found["series"] == "2099.1"
 
 
-TABLE = """\
-+----------------------------+
-| Upgrade Check Results      |
-+----------------------------+
-| Check: Cells v2            |
-| Result: Success            |
-| Details: None              |
-+----------------------------+
-| Check: Placement API       |
-| Result: Failure            |
-| Details: No credentials,   |
-|   set [placement].         |
-+----------------------------+
-"""
-
-
 def checked(tmp_path, monkeypatch, code):
     toy = service(tmp_path, upgrade_check=["toy-status", "upgrade", "check"])
     script = tmp_path / "tree/bin/toy-status"
     script.parent.mkdir(parents=True, exist_ok=True)
     script.touch()
-    monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(code, TABLE))
+    monkeypatch.setattr(system, "run", lambda *_a, **_k: system.Done(code, CHECKS))
     schema = databases.Schema("main", "current")
     return status._run_upgrade_check(toy, databases.Answer({"main": schema}))
 

@@ -4,21 +4,6 @@ import nodeside
 import pytest
 from openstack_node import system, tools
 
-TABLE = """\
-+----------------------------+
-| Upgrade Check Results      |
-+----------------------------+
-| Check: Cells v2            |
-| Result: Success            |
-| Details: None              |
-+----------------------------+
-| Check: Placement API       |
-| Result: Failure            |
-| Details: No credentials,   |
-|   set [placement].         |
-+----------------------------+
-"""
-
 
 def test_a_command_is_of_the_tree_and_runs_as_the_services_user(tmp_path, monkeypatch):
     ran = []
@@ -43,7 +28,7 @@ def test_of_one_that_fails_it_is_said_how_it_ended(tmp_path, code, ended):
 
 
 def test_the_table_of_an_upgrade_check_is_read():
-    assert tools.parse_checks(TABLE) == [
+    assert tools.parse_checks(nodeside.CHECKS) == [
         tools.Check("Cells v2", "Success", "None"),
         tools.Check("Placement API", "Failure", "No credentials, set [placement]."),
     ]

@@ -9,17 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from nodeside import service, unit, write
-from openstack_node import system, units
-
-NAME = "toy-api.service"
-NOW = time.time()
-CONNECTION = "[database]\nconnection = mysql+pymysql://toy:SECRET@db/toy\n"
-
-
-def state(**values):
-    known = {"load": "loaded", "enabled": "enabled", "since": NOW - 300, "started": 4e9}
-    return system.UnitState(NAME, **{**known, **values})
+from nodeside import CONNECTION, NAME, NOW, service, state, unit, write
+from openstack_node import units
 
 
 def verdict(tmp_path, found):

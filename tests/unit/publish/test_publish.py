@@ -10,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from harms import become_directory
 from publishing import (
     SUITE,
     TRIXIE,
@@ -392,12 +393,6 @@ def damage(path):
     data[len(data) // 2] ^= 1
     path.unlink()  # not in its other links
     path.write_bytes(data)
-
-
-def become_directory(path):
-    path.unlink()
-    path.mkdir()
-    (path / "inside").touch()
 
 
 @pytest.mark.parametrize("harm", [damage, Path.unlink, lambda path: path.write_bytes(b"")])

@@ -7,6 +7,7 @@ import shutil
 import sys
 
 import pytest
+from harms import HARMS, become_directory, become_fifo
 from publishing import SUITE, make_deb, put
 
 from builder.errors import PublishError
@@ -22,25 +23,6 @@ def _end():
     faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
     yield
     faulthandler.cancel_dump_traceback_later()
-
-
-def become_directory(path):
-    path.unlink()
-    path.mkdir()
-    (path / "inside").touch()
-
-
-def become_fifo(path):
-    path.unlink()
-    os.mkfifo(path)
-
-
-def become_endless(path):
-    path.unlink()
-    path.symlink_to("/dev/zero")
-
-
-TYPES = (become_directory, become_fifo, become_endless)
 
 
 def put_text(text):
@@ -67,7 +49,7 @@ def change(*keys, value):
 @pytest.mark.parametrize(
     "harm",
     [
-        *TYPES,
+        *HARMS,
         *map(
             put_text, ('{"format":3}', "[" * 100_000, "[]", "3", "null", '"text"', '{"format":[]}')
         ),
@@ -112,7 +94,7 @@ def test_what_stands_for_a_directory_of_ours_is_replaced(repo, debs, signer, nam
     assert (repo / f".state/{NAME}.json").is_file()
 
 
-@pytest.mark.parametrize("harm", TYPES)
+@pytest.mark.parametrize("harm", HARMS)
 def test_an_inrelease_that_is_no_file_is_named_by_every_verb(repo, debs, signer, harm):
     deb = make_deb(debs, "foo", "1.0-1")
     put(repo, signer, deb)
@@ -142,7 +124,7 @@ def test_another_file_of_a_suite_is_named(repo, debs, signer, harm, name):
     assert problem.startswith(f"dists/{NAME}/{name.removesuffix('.gpg')}")
 
 
-@pytest.mark.parametrize("harm", TYPES)
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_pool_file_that_is_none_is_named(repo, debs, signer, harm):
     deb = make_deb(debs, "foo", "1.0-1")
     put(repo, signer, deb)
