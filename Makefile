@@ -18,12 +18,15 @@ TOOLS = apt-utils binutils ca-certificates debhelper dpkg-dev gcc gnupg gpgv lib
 TEST_TOOLS = buildah curl ethtool iproute2 iputils-ping lintian locales man-db mmdebstrap openssh-client procps \
 	systemd-container unzip util-linux
 
-.PHONY: repo old-series upgrade-series newest-target test test-unit test-acceptance prove proven lint format tools test-tools bench clean
+.PHONY: repo suites old-series upgrade-series newest-target test test-unit test-acceptance prove proven lint format tools test-tools bench clean
 
 repo: tools
 	$(BIN)/build-debs $(SERIES)
 
-test: lint test-unit test-acceptance
+# Builds and unit tests wait a good part of their time, each for something else.
+test: lint
+	$(MAKE) --jobs 2 test-unit suites
+	$(MAKE) test-acceptance
 
 lint: test-tools
 	$(BIN)/ruff check .
@@ -37,12 +40,15 @@ test-unit: test-tools
 # Left to `make prove`, with the tests marked `proof`: what takes hours, or is also proven another way.
 PROVEN_ONLY = $(addprefix test_,$(addsuffix .py,adopt debian ocata pike puppet slurp tempest upgrade))
 
-# The repository is built once and shared by what follows. Nodes need root.
-test-acceptance: test-tools repo old-series
+# Each suite is built once and shared by what follows. Nodes need root.
+test-acceptance: test-tools suites
 	$(BIN)/pytest -n 2 --dist loadfile tests/acceptance
-	$(MAKE) upgrade-series newest-target
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40 -m 'not proof' tests/node \
 		$(addprefix --ignore tests/node/,$(PROVEN_ONLY))
+
+# One after another, however many jobs make has.
+suites: tools
+	$(MAKE) --jobs 1 repo old-series upgrade-series newest-target
 
 # No package index has Ocata's keystone and glance: BUILD_DEBS_TARBALLS is a folder with both.
 OCATA = $(if $(BUILD_DEBS_TARBALLS),--tarballs $(BUILD_DEBS_TARBALLS),$(addprefix --project ,cinder neutron nova))
@@ -51,9 +57,9 @@ old-series: tools
 	$(BIN)/build-debs pike
 	$(BIN)/build-debs ocata $(OCATA)
 
-# The series before $(SERIES).
+# The series before $(SERIES): what a node is upgraded from.
 upgrade-series: tools
-	$(BIN)/build-debs 2025.2
+	$(BIN)/build-debs 2025.2 --project cinder --project keystone
 
 # The newest Debian.
 newest-target: tools

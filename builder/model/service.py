@@ -720,7 +720,8 @@ class Records:
     whether a person disabled it, whether `floor` ignores it (nonzero is yes), when it last
     reported (UTC) and the version it speaks. `down_after`: the option, `section/option`, for
     the seconds after which the service considers one dead. `seconds`: its
-    default. `remove`: the command that removes a row, with `{id}`, `{host}`, `{daemon}`.
+    default. `intervals`: how many times that long, where the option is the time between two
+    reports. `remove`: the command that removes a row, with `{id}`, `{host}`, `{daemon}`.
 
     `floor`: the oldest version next to which daemons of this series start. `floor_file`: a module
     below site-packages that has it instead. `floor_table`: a constant of the module.
@@ -733,6 +734,7 @@ class Records:
     seconds: Seconds
     remove: Line
     schema: Identifier = "main"
+    intervals: int = 1
     floor: Line = ""
     floor_file: RelativePath = ""
     floor_table: Identifier = ""

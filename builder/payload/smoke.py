@@ -1,8 +1,8 @@
 """Try distributions in the tree they are installed in: smoke.py WORK TREE.
 
 WORK/subjects.json lists what to try (`Subject` of builder/wheels/smoke.py); WORK/found.json gets
-a row for each: the version in its metadata, what its program prints for --version, and what went
-wrong. Runs under the tree's Python, 2.7 or 3.
+a row for each: the version in its metadata and what went wrong. Runs under the tree's Python, 2.7
+or 3.
 """
 
 import ast
@@ -19,6 +19,8 @@ import traceback
 MAPS = "/proc/self/maps"
 # A module for another Python, which this one never loads.
 FOREIGN = re.compile(r"[.](cpython|pypy|cp)[^/]*[.]so$")
+# The status with which argparse refuses an option.
+USAGE = 2
 # Python's message for a library that has loaded but is not a module.
 NO_MODULE = "dynamic module does not define"
 
@@ -31,16 +33,14 @@ def main(work, tree):
     version = make_version_reader(site)
     found = []
     for subject in subjects:
-        errors, row = [], {"name": subject["name"], "version": None, "said": ""}
+        errors, row = [], {"name": subject["name"], "version": None}
         try:
             row["version"] = version(subject["name"])
         except Exception as error:  # noqa: BLE001 - broken metadata may raise anything
             errors.append(join_lines("its metadata: %s: %s" % (type(error).__name__, error)))
         errors += try_subject(subject, tree, site)
         errors += find_imports_of_gone(subject["gone"], subject["sources"], tree, site)
-        if subject["program"]:
-            row["said"], failure = ask_version(os.path.join(tree, "bin"), subject["program"])
-            errors += failure
+        errors += ask_version(os.path.join(tree, "bin"), subject["programs"], subject["wanted"])
         row["errors"] = errors
         found.append(row)
     with open(os.path.join(work, "found.json"), "w") as stream:
@@ -236,18 +236,39 @@ def is_for_checkers(node):
     return "TYPE_CHECKING" in (getattr(test, "id", ""), getattr(test, "attr", ""))
 
 
-def ask_version(programs, name):
-    """Return what a program prints for --version, and what went wrong.
+def ask_version(directory, programs, wanted):
+    """Return what is wrong with the first program that knows --version; nothing if it is right.
+
+    Where none knows it, the first must print its help.
+    """
+    for name in programs:
+        status, said = run_program(directory, name, "--version")
+        if status == USAGE:
+            continue
+        if status:
+            return ["%s --version: %s" % (name, get_last_line(said))]
+        return [] if wanted in said else ["%s --version prints %r" % (name, str(said.strip()))]
+    for name in programs[:1]:
+        status, said = run_program(directory, name, "--help")
+        if status:
+            return ["%s --help: %s" % (name, get_last_line(said))]
+    return []
+
+
+def run_program(directory, name, option):
+    """Return the exit status of a program run with an option, and what it prints.
 
     Its shebang names the interpreter's path on a node, which may not exist here.
     """
-    command = [os.path.join(programs, "python"), os.path.join(programs, name), "--version"]
+    command = [os.path.join(directory, "python"), os.path.join(directory, name), option]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     said = process.communicate()[0].decode("utf-8", "replace")
-    if process.returncode:
-        last = said.rstrip().splitlines()[-1:] or ["nothing"]
-        return said, ["%s --version: %s" % (name, last[0])]
-    return said, []
+    return process.returncode, said
+
+
+def get_last_line(said):
+    """Return the last line of what a program printed, where its error is."""
+    return (said.rstrip().splitlines() or ["nothing"])[-1]
 
 
 if __name__ == "__main__":

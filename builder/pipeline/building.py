@@ -460,7 +460,7 @@ def _list_installed(laid: tree.Laid, prefix: str) -> smoke.Installed:
 
 
 def _list_programs(service: Service) -> list[str]:
-    """Return programs of a service that know --version; its release has one of them."""
+    """Return programs of a service, one of which knows --version."""
     return [f"{service.name}-manage", *(d.script for d in service.daemons if d.kind == "daemon")]
 
 

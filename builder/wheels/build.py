@@ -138,8 +138,7 @@ def provide_wheels(
     if absent:
         if target.is_python2 and area:
             builder = unpack_tools(builder, area / "tools")
-        # slowest first: compilers keep a core busy while the pure ones are built
-        absent.sort(key=lambda d: canonicalize_name(d.name) not in recipes)
+        absent.sort(key=lambda d: _rank_speed(d, recipes))
         with log.step("wheels", len(absent)) as step, ThreadPoolExecutor(jobs) as pool:
             for distribution, future in [
                 (d, pool.submit(builder.provide_wheel, d)) for d in absent
@@ -155,6 +154,17 @@ def provide_wheels(
     return tuple(
         sorted(ready + built, key=lambda w: canonicalize_name(w.distribution.name))
     ), tuple(failures)
+
+
+def _rank_speed(
+    distribution: Distribution, recipes: Mapping[str, Recipe]
+) -> tuple[bool, bool, int]:
+    """Return a key that sorts the slowest first: what compiles keeps a core busy till the end.
+
+    That is what has a recipe, then the largest library: an sdist with a C library of its own.
+    """
+    known = canonicalize_name(distribution.name) in recipes
+    return not known, distribution.kind == "service", -distribution.artifacts[0].size
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
     from repository import Repository
 
-INSTALL = Path(__file__).resolve().parents[2] / "docs/install.md"
+ROOT = Path(__file__).resolve().parents[2]
+INSTALL = ROOT / "docs/install.md"
 AGENTS = Path(__file__).with_name("agents.py")
 SSH = ("openssh-client", "openssh-server")
-SERVICES = ("keystone", "glance", "placement", "nova", "neutron", "cinder")
+SERVICES = tuple(sorted(path.stem for path in (ROOT / "projects/services").glob("*.toml")))
 PATTERNS = shlex.join(f"{service}*.service" for service in SERVICES)
 # What a daemon's own unit may run as root: helpers it starts through sudo and rootwrap.
 ROOT_HELPERS = re.compile(

@@ -1,4 +1,4 @@
-"""Every other service package of the six: installed, unconfigured, and gone again.
+"""The packages of all services but keystone: installed, unconfigured, and gone again.
 
 One node, in order: Debian's part of the dependencies is installed first, so that what
 the file system holds before and after is the work of our packages alone.
@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
+from pathlib import Path
 
 import pytest
 from harness import Node, wait_until
 from repository import HTTP_URI, Repository, set_option
 
-PACKAGES = (
-    *("glance", "placement-api"),
-    *("nova-api", "nova-conductor", "nova-scheduler", "nova-novncproxy", "nova-compute"),
-    *("neutron-server", "neutron-plugin-ml2", "neutron-openvswitch-agent"),
-    *("neutron-dhcp-agent", "neutron-l3-agent", "neutron-metadata-agent"),
-    *("cinder-api", "cinder-scheduler", "cinder-volume", "cinder-backup"),
-)
+# keystone has its own file.
+FILES = {
+    path.stem: tomllib.loads(path.read_text())
+    for path in Path(__file__).resolve().parents[2].glob("projects/services/*.toml")
+    if path.stem != "keystone"
+}
 # service user -> fixed id, the same on every node that shares storage (Debian's own)
-USERS = {"glance": 64062, "placement": 0, "nova": 64060, "neutron": 0, "cinder": 64061}
+USERS = dict.fromkeys(FILES, 0) | {"glance": 64062, "nova": 64060, "cinder": 64061}
+ROOTWRAP = sorted(name for name, file in FILES.items() if "sudoers" in file)
 AGENTS = (
     "neutron-dhcp-agent.service",
     "neutron-l3-agent.service",
@@ -37,6 +39,7 @@ MOST_LOG = 8_000_000  # bytes below /var/log/<service>, likewise
 # They become root, and make mounts and namespaces the node sees (docs/units.md).
 UNCONFINED = {
     *("cinder-backup.service", "cinder-volume.service", "nova-compute.service"),
+    "designate-worker.service",
     *("neutron-dhcp-agent.service", "neutron-l3-agent.service"),
     *("neutron-openvswitch-agent.service", "neutron-server.service"),
 }
@@ -56,7 +59,7 @@ RestartForceExitStatus=
 """
 # What a purge may leave and why; any other path is a defect.
 KEPT = (
-    r"/var/lib/(glance|placement|nova|neutron|cinder)(/.*)?",  # data are the operator's
+    rf"/var/lib/({'|'.join(FILES)})(/.*)?",  # data are the operator's
     r"/var/log/(journal|apt|dpkg|alternatives).*",
     r"/var/lib/(dpkg|apt|ucf|systemd)/.*",  # what packages were, in the tools' own books
     r"/var/cache/(apt|debconf|ldconfig|man|fontconfig)(/.*)?",
@@ -73,18 +76,25 @@ KEPT = (
 
 
 @pytest.fixture(scope="module")
+def packages(repository: Repository) -> list[str]:
+    """Every package of the services that the repository has."""
+    named = {package["name"] for file in FILES.values() for package in file["packages"]}
+    found = sorted(named & set(repository.stanzas))
+    assert {"nova-compute", "neutron-server", "heat-engine"} <= set(found)
+    return found
+
+
+@pytest.fixture(scope="module")
 def node(lab, repository: Repository) -> Node:
-    missing = set(PACKAGES) - set(repository.stanzas)
-    assert not missing, f"not in the repository: {sorted(missing)}"
     node = lab.node("services")
     repository.add_to(node, HTTP_URI)
     return node
 
 
 @pytest.fixture(scope="module")
-def before(node: Node, repository: Repository) -> dict[str, str]:
+def before(node: Node, packages: list[str], repository: Repository) -> dict[str, str]:
     """The file system with all of Debian's packages and none of ours."""
-    plan = node.out(f"apt-get install -y --simulate {shlex.join(PACKAGES)}")
+    plan = node.out(f"apt-get install -y --simulate {shlex.join(packages)}")
     names = re.findall(r"^Inst (\S+)", plan, re.MULTILINE)
     debians = [name for name in names if name not in repository.stanzas]
     node.run(f"apt-get install -y {shlex.join(debians)}")
@@ -92,9 +102,9 @@ def before(node: Node, repository: Repository) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def installed(node: Node, before: dict[str, str]) -> str:
+def installed(node: Node, before: dict[str, str], packages: list[str]) -> str:
     assert before
-    return node.run(f"apt-get install -y {shlex.join(PACKAGES)}").stdout
+    return node.run(f"apt-get install -y {shlex.join(packages)}").stdout
 
 
 @pytest.fixture(scope="module")
@@ -124,21 +134,26 @@ def states(node: Node, units: list[str]) -> dict[str, dict[str, str]]:
     return node.units(shlex.join(units), names)
 
 
-def test_all_install_without_a_terminal(installed: str, node: Node, repository: Repository) -> None:
+def test_all_install_without_a_terminal(
+    installed: str, node: Node, packages: list[str], repository: Repository
+) -> None:
     assert "Setting up nova-compute" in installed
-    assert set(PACKAGES) <= set(repository.installed(node))
+    assert set(packages) <= set(repository.installed(node))
     assert not node.out("dpkg --audit")
 
 
-def test_each_package_is_ours(installed: str, node: Node, repository: Repository) -> None:
+def test_each_package_is_ours(
+    installed: str, node: Node, packages: list[str], repository: Repository
+) -> None:
     assert installed
-    for name in PACKAGES:
-        version = node.out(f"dpkg-query -W -f '${{Version}}' {name}")
-        assert version == repository.stanzas[name]["Version"]
+    said = node.out(f"dpkg-query -W -f '${{Package}} ${{Version}}\\n' {shlex.join(packages)}")
+    versions = dict(line.split() for line in said.splitlines())
+    assert versions == {name: repository.stanzas[name]["Version"] for name in packages}
 
 
 def test_units_are_enabled(node: Node, units: list[str]) -> None:
-    assert len(units) >= len(PACKAGES) - 2  # neutron-plugin-ml2 and glance bring none
+    daemons = {d["name"] for f in FILES.values() for d in f["daemons"] if "until" not in d}
+    assert {f"{name}.service" for name in daemons} - set(units) == set()
     off = {
         u for u, s in states(node, units).items() if s["UnitFileState"] not in {"enabled", "static"}
     }
@@ -256,7 +271,7 @@ def test_state_is_private(node: Node, units: list[str]) -> None:
 def test_sudo_lets_rootwrap_through_and_nothing_else(node: Node, units: list[str]) -> None:
     assert units
     node.run("visudo -c")
-    for user in ("nova", "neutron", "cinder"):
+    for user in ROOTWRAP:
         rootwrap = f"sudo -n {user}-rootwrap /etc/{user}/rootwrap.conf"
         as_user = f"runuser -u {user} --"
         assert not node.succeeds(f"{as_user} sudo -n true")
@@ -315,11 +330,12 @@ def test_privsep_helper_starts_for_nova(node: Node, units: list[str]) -> None:
     assert "FileNotFoundError" in node.out("tail -n 5 /var/log/nova/privsep-helper.log")
 
 
-def test_configuration_is_what_the_release_says(node: Node, units: list[str]) -> None:
+def test_configuration_is_what_the_release_says(
+    node: Node, packages: list[str], units: list[str]
+) -> None:
     """No package leaves the file system different from what it says it installed."""
     assert units
-    ours = [*PACKAGES, *(f"{user}-common" for user in USERS)]
-    assert not node.out(f"dpkg --verify {shlex.join(ours)}")
+    assert not node.out(f"dpkg --verify {shlex.join(packages)}")
 
 
 def test_commands_are_on_the_path(node: Node, units: list[str]) -> None:
@@ -358,7 +374,7 @@ def test_purge_leaves_the_machine_as_it_was(
         assert not node.succeeds(f"pgrep -u {user}"), f"processes of {user} are left"
 
 
-def test_install_after_purge(node: Node, units: list[str]) -> None:
-    node.run(f"apt-get install -y {shlex.join(PACKAGES)}")
+def test_install_after_purge(node: Node, packages: list[str], units: list[str]) -> None:
+    node.run(f"apt-get install -y {shlex.join(packages)}")
     failed = [u for u, s in states(node, units).items() if s["ActiveState"] == "failed"]
     assert not failed

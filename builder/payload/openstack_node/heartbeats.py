@@ -52,7 +52,8 @@ def _find_patience(service: Service, settings: ini.Settings, record: Record) -> 
     rule = service.data["records"][record.rule]
     section, _, option = rule["down_after"].partition("/")
     value = settings.find_value(section, option)
-    return int(value) if value.isdecimal() else int(rule["seconds"])
+    seconds = int(value) if value.isdecimal() else int(rule["seconds"])
+    return seconds * int(rule.get("intervals", 1))  # packages of before have none
 
 
 def _describe_down(

@@ -106,8 +106,12 @@ def test_ports_and_ids_are_debians(name, series):
     service = narrowed(name, series)
     ports = {d.name: d.port for d in service.daemons if d.port}
     known = {
+        "barbican-api": 9311,
         "cinder-api": 8776,
+        "designate-api": 9001,
         "glance-api": 9292,
+        "heat-api": 8004,
+        "heat-api-cfn": 8000,
         "keystone": 5000,
         "keystone-admin": 35357,
         "neutron-api": 9696,

@@ -30,8 +30,11 @@ CATALOGUE = catalogue.load(ROOT / "projects")
 ORDER = catalogue.order_series(CATALOGUE)
 TARGET = CATALOGUE.targets["bookworm"]
 VERSIONS = {
+    "barbican": "22.0.0",
     "cinder": "28.0.0",
+    "designate": "22.0.1",
     "glance": "32.0.0",
+    "heat": "26.0.2",
     "keystone": "29.0.2",
     "neutron": "28.0.1",
     "nova": "33.0.2",

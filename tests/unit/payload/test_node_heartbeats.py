@@ -84,6 +84,13 @@ def test_how_long_is_too_long_is_the_services_own_option(toy):
     assert told(toy, record("name-of-mine@x", age=301))[0][1] == "critical"
 
 
+def test_how_long_is_too_long_may_be_several_of_the_services_intervals(tmp_path):
+    toy = service(tmp_path, records=[{**RULE, "intervals": 2}])
+    write(toy, "[DEFAULT]\ndown_time = 10\n")
+    assert told(toy, record(age=20)) == [("toy", "ok", "1 alive", [])]
+    assert told(toy, record(age=21))[0][1] == "warning"
+
+
 def test_a_row_that_is_too_old_is_refused_with_host_row_and_command(toy):
     answer = Answer(records=[record(), record("gone", age=9000000, old=True), record(old=True)])
     found = heartbeats.list_obstacles(toy, answer)

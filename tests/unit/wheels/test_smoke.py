@@ -284,6 +284,9 @@ def test_the_version_is_that_of_the_lock(room):
         ("[svc.drivers]\na = svc.absent\n", "No module named 'svc.absent'"),
         ("[svc.drivers]\na = svc.absent:A [ldap]\n", None),
         ("[console_scripts]\nsvc-manage = svc.old:main\n", "svc-manage --version prints"),
+        ("[console_scripts]\nsvc-api = svc.helps:main\nsvc-manage = svc.main:main\n", None),
+        ("[console_scripts]\nsvc-manage = svc.helps:main\n", None),
+        ("[console_scripts]\nsvc-manage = svc.mute:main\n", "svc-manage --help: nothing"),
         ("[console_scripts]\nsvc-manage = svc.bad:main\n", "svc-manage --version: ZeroDivision"),
     ],
 )
@@ -293,6 +296,8 @@ def test_a_services_entry_points_import_and_its_program_says_its_version(room, e
         "svc/main.py": PRINT.format("1.0"),
         "svc/old.py": PRINT.format("0.9"),
         "svc/bad.py": "def main():\n    1 / 0\n",
+        "svc/helps.py": "import sys\ndef main():\n    sys.exit(2 * ('--help' not in sys.argv))\n",
+        "svc/mute.py": "def main():\n    raise SystemExit(2)\n",
     }
     room.add("svc", files, kind="service", programs=["svc-api", "svc-manage"], entry_points=entry)
     found = room.check()
