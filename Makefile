@@ -38,13 +38,12 @@ test-unit: test-tools
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Left to `make prove`, with the tests marked `proof`: what takes hours, or is also proven another way.
-PROVEN_ONLY = $(addprefix test_,$(addsuffix .py,adopt debian ocata pike puppet slurp tempest upgrade))
+PROVEN_ONLY = $(addprefix test_,$(addsuffix .py,adopt debian documents ocata pike puppet slurp tempest upgrade))
 
-# Each suite is built once and shared by what follows. Nodes need root.
+# Each suite is built once and shared by all. Nodes need root.
 test-acceptance: test-tools suites
-	$(BIN)/pytest -n 2 --dist loadfile tests/acceptance
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40 -m 'not proof' tests/node \
-		$(addprefix --ignore tests/node/,$(PROVEN_ONLY))
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40 -m 'not proof' \
+		tests/node tests/acceptance $(addprefix --ignore tests/node/,$(PROVEN_ONLY))
 
 # One after another, however many jobs make has.
 suites: tools

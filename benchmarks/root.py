@@ -66,9 +66,9 @@ def starts(area):
     known = catalogue.load(place.projects)
     series = known.series["ocata"]
     packages = wheels.list_root_packages(
-        catalogue.find_target(known, series, SUITE), catalogue.recipes_for(known, series)
+        catalogue.find_target(known, series, SUITE), catalogue.select_recipes(known, series)
     )
-    machine = catalogue.machine_suite()
+    machine = catalogue.find_machine_suite()
     root = roots.open_root(
         SUITE, packages, machine=machine, cache=place.roots, area=area, days=roots.DAYS
     )

@@ -62,14 +62,14 @@ OF_THE_ARCHIVE = {
 }
 
 
-def shown(text: object) -> str:
+def escape(text: object) -> str:
     """Return a text for a message: one line, printable, of bounded length."""
     line = " ".join(str(text).split())
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     return line if len(line) <= 200 else f"{line[:200]}…"
 
 
-def quoted(name: str) -> str:
+def quote(name: str) -> str:
     """Return a member's name for a message."""
     return repr(name if len(name) <= 120 else f"{name[:120]}…")
 
@@ -92,14 +92,14 @@ def _unusable_error(path: Path, kind: str, error: Exception) -> BuildError:
     text = error.args[0] if isinstance(error, LookupError) and error.args else error
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
-    return BuildError(f"{path.name}: not a usable {kind}: {shown(text) or type(error).__name__}")
+    return BuildError(f"{path.name}: not a usable {kind}: {escape(text) or type(error).__name__}")
 
 
 def check_name(path: Path, name: str) -> None:
     """Raise BuildError for a member that would be elsewhere, or has a name no file should have."""
     if name.startswith("/") or ".." in name.split("/"):
         raise BuildError(
-            f"{path.name}: the member {quoted(name)} is outside the archive's own directory",
+            f"{path.name}: the member {quote(name)} is outside the archive's own directory",
             hint="do not use this file; fetch the release again from another source",
         )
     if name.isascii() and len(name) <= LONGEST_NAME and name.isprintable():
@@ -107,11 +107,11 @@ def check_name(path: Path, name: str) -> None:
     raw = name.encode("utf-8", "surrogateescape")
     if len(raw) > LONGEST_PATH or any(len(part) > LONGEST_NAME for part in raw.split(b"/")):
         raise BuildError(
-            f"{path.name}: the member {quoted(name)} has a name of {len(raw)} bytes",
+            f"{path.name}: the member {quote(name)} has a name of {len(raw)} bytes",
             hint=f"the limit is {LONGEST_NAME} bytes for a file's name, {LONGEST_PATH} for a path",
         )
     if any(unicodedata.category(c) in {"Cc", "Zl", "Zp"} for c in name):
-        raise BuildError(f"{path.name}: the member {quoted(name)} contains control characters")
+        raise BuildError(f"{path.name}: the member {quote(name)} contains control characters")
 
 
 class Tally:
@@ -125,8 +125,8 @@ class Tally:
         """Count a member of `size` bytes."""
         self.members, self.bytes = self.members + 1, self.bytes + size
         if size < 0:
-            raise ValueError(f"the member {quoted(name)} has a negative size")
-        where = f"{self.path.name}: at the member {quoted(name)}"
+            raise ValueError(f"the member {quote(name)} has a negative size")
+        where = f"{self.path.name}: at the member {quote(name)}"
         if self.members > MOST_MEMBERS:
             raise BuildError(f"{where} it has more than {MOST_MEMBERS} members")
         if self.bytes > LARGEST:
@@ -151,10 +151,10 @@ def open_zip(path: Path, kind: str) -> Iterator[zipfile.ZipFile]:
                 check_name(path, member.orig_filename)
             tally.add(member.filename, member.file_size)
             if member.flag_bits & ENCRYPTED:
-                raise BuildError(f"{path.name}: the member {quoted(member.filename)} is encrypted")
+                raise BuildError(f"{path.name}: the member {quote(member.filename)} is encrypted")
             if member.compress_type not in COMPRESSIONS:
                 raise BuildError(
-                    f"{path.name}: the member {quoted(member.filename)} is compressed by method "
+                    f"{path.name}: the member {quote(member.filename)} is compressed by method "
                     f"{member.compress_type}, which is not supported"
                 )
         yield archive
@@ -164,7 +164,7 @@ def check_files(path: Path, names: Collection[str]) -> None:
     """Raise BuildError if two members are the same file, or one is a parent of another."""
     for name, count in Counter(names).items():
         if count > 1:
-            raise BuildError(f"{path.name}: the member {quoted(name)} occurs {count} times")
+            raise BuildError(f"{path.name}: the member {quote(name)} occurs {count} times")
     check_parents(path, names, set(names))
 
 
@@ -175,15 +175,15 @@ def check_parents(path: Path, names: Collection[str], files: Collection[str]) ->
         for above in (parent, *map(str, PurePosixPath(parent).parents)):
             if above in files:
                 raise BuildError(
-                    f"{path.name}: the member {quoted(above)} is a file but has others below it"
+                    f"{path.name}: the member {quote(above)} is a file but has others below it"
                 )
 
 
-def text_of(archive: zipfile.ZipFile, name: str) -> bytes:
+def read_text(archive: zipfile.ZipFile, name: str) -> bytes:
     """Return the content of a member; ValueError if it is too large to read into memory."""
     member = archive.getinfo(name)
     if member.file_size > LARGEST_TEXT:
-        raise ValueError(f"the member {quoted(name)} has {member.file_size >> 20} MiB")
+        raise ValueError(f"the member {quote(name)} has {member.file_size >> 20} MiB")
     return archive.read(member)
 
 

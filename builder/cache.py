@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from builder import log
 from builder.files import (
     clear_way_for_directory,
+    hash_file,
+    hash_if_readable,
     make_directory_atomically,
     open_area,
     read_regular_file,
-    sha256_file,
-    sha256_if_readable,
     write_atomically,
 )
 
@@ -38,7 +38,7 @@ _told: set[Path] = set()
 
 def seal(directory: Path) -> None:
     """Write the checksums of a directory's files next to them, in the format of sha256sum(1)."""
-    rows = [f"{sha256_file(p)}  {p.name}\n" for p in sorted(directory.iterdir())]
+    rows = [f"{hash_file(p)}  {p.name}\n" for p in sorted(directory.iterdir())]
     (directory / SUMS).write_text("".join(rows), encoding="utf-8")
 
 
@@ -64,7 +64,7 @@ def is_sound(directory: Path, *, quiet: bool = False) -> bool:
         and all(rows)
         and text.endswith("\n")
         and len(stats) == len(wanted)
-        and all(sha256_if_readable(directory / n, follow=False) == s for n, s in wanted.items())
+        and all(hash_if_readable(directory / n, follow=False) == s for n, s in wanted.items())
     )
     if good:
         _sound[directory] = stats
@@ -95,7 +95,7 @@ def _stat(directory: Path, name: str) -> tuple[str, int, int]:
 
 
 @contextmanager
-def sealed(directory: Path) -> Iterator[Path]:
+def make_sealed(directory: Path) -> Iterator[Path]:
     """Yield a new directory that is sealed and becomes `directory` when the block succeeds.
 
     An existing one that is damaged is removed.

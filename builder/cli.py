@@ -18,7 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from builder import __version__, given, log, roots, run
-from builder.errors import BuildDebsError, DataError, UsageError, nearest
+from builder.errors import BuildDebsError, DataError, UsageError, list_nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,7 +55,7 @@ class Verbs(click.Group):
 
         releases = load.index_series(catalogue)
         if word.lower() not in releases:
-            near = nearest(word, {*self.commands, *releases})
+            near = list_nearest(word, {*self.commands, *releases})
             raise UsageError(f"{word!r} is neither a verb nor a release; nearest: {near}")
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -312,7 +312,7 @@ def build(  # noqa: PLR0917 - click passes an option a parameter
             _show_plan(catalogue, dirs, options)
             return
         with log.show_step(f"{series.id} on {suite.suite}"):
-            result = running.run(catalogue, dirs, options, catalogues.machine_suite())
+            result = running.run(catalogue, dirs, options, catalogues.find_machine_suite())
         _summarise(result, options)
         made.facts |= running.describe_result(result)
         made.failures += result.failures
@@ -448,13 +448,13 @@ def why(release: str, distribution: str, target: str | None) -> None:
     if row is None:
         raise UsageError(
             f"{distribution} is not in {series.id} on {suite.suite}; nearest: "
-            f"{nearest(distribution, known)}"
+            f"{list_nearest(distribution, known)}"
         )
     click.echo(f"{row.name} {row.version} ({row.artifacts[0].file})")
     click.echo("because: " + " → ".join(row.reason))
     pins = {
         canonicalize_name(o.requirement.split("=")[0]): f"project override: {o.reason}"
-        for o in catalogues.overrides_for(catalogue, series).override
+        for o in catalogues.select_overrides(catalogue, series).override
     }
     release = "the release" if row.kind == "service" else "upper-constraints"
     click.echo(f"pinned by: {pins.get(canonicalize_name(row.name), release)}")

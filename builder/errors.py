@@ -88,7 +88,7 @@ class BusyError(BuildDebsError):
 FEW = 20  # names in a message
 
 
-def nearest(word: str, valid: Iterable[str], count: int = 3) -> str:
+def list_nearest(word: str, valid: Iterable[str], count: int = 3) -> str:
     """Return the valid names closest to `word`, or else all or the first, joined for a message."""
     names = sorted(valid)
     close = difflib.get_close_matches(word.lower(), names, n=count, cutoff=0.5)

@@ -47,21 +47,21 @@ def read_regular_file(path: Path, *, follow: bool = True) -> bytes:
         return stream.read()
 
 
-def sha256_file(path: Path, *, follow: bool = True) -> str:
+def hash_file(path: Path, *, follow: bool = True) -> str:
     """Return the hex sha256 of a file; raise OSError for anything else of that name."""
     with open_regular_file(path, follow=follow) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def sha256_if_readable(path: Path, *, follow: bool = True) -> str:
+def hash_if_readable(path: Path, *, follow: bool = True) -> str:
     """Return the hex sha256 of a file, or nothing for what cannot be read as one."""
     try:
-        return sha256_file(path, follow=follow)
+        return hash_file(path, follow=follow)
     except OSError:
         return ""
 
 
-def sha256_text(*texts: str) -> str:
+def hash_text(*texts: str) -> str:
     """Return the hex sha256 of texts, each terminated by a NUL."""
     digest = hashlib.sha256()
     for text in texts:

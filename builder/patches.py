@@ -118,6 +118,6 @@ def apply(source: Path, patches: Sequence[Patch], log: Path) -> None:
             ) from error
 
 
-def series_text(patches: Sequence[Patch]) -> str:
+def render_series(patches: Sequence[Patch]) -> str:
     """Return the `series` file that lists `patches` (debian/patches/series of a source package)."""
     return "".join(f"{patch.name}\n" for patch in patches)

@@ -22,12 +22,12 @@ from builder.files import (
     clear_way_for_directory,
     clear_way_for_file,
     discard_unless_file,
+    hash_file,
+    hash_if_readable,
+    hash_text,
     open_area,
     open_scratch,
     read_regular_file,
-    sha256_file,
-    sha256_if_readable,
-    sha256_text,
     write_atomically,
 )
 from builder.run import Done, find, run
@@ -200,7 +200,7 @@ def _provide_archive(
 ) -> Path:
     """Return the tarball of a root; if several processes need it, one makes it."""
     found = find_sources(suite, machine)
-    digest = sha256_text(suite, *packages, repr(found), *LEFT_OUT)[:12]
+    digest = hash_text(suite, *packages, repr(found), *LEFT_OUT)[:12]
     clear_way_for_directory(cache)
     cache.mkdir(parents=True, exist_ok=True)
     archive = cache / f"{suite}-{digest}.tar.zst"
@@ -252,7 +252,7 @@ def _read_state(archive: Path) -> Literal["absent", "unknown", "damaged", "sound
         return "unknown" if archive.is_file() else "damaged"
     except OSError:
         return "damaged"
-    return "sound" if wanted and sha256_if_readable(archive) == wanted else "damaged"
+    return "sound" if wanted and hash_if_readable(archive) == wanted else "damaged"
 
 
 def is_old(archive: Path, days: float) -> bool:
@@ -290,7 +290,7 @@ def _bootstrap(suite: str, packages: list[str], found: list[Source], archive: Pa
                 details=error.details,
                 hint=f"by hand: {shlex.join(argv)} {suite} ROOT.tar",
             ) from error
-        digest = sha256_file(new)
+        digest = hash_file(new)
         clear_way_for_file(archive)
         clear_way_for_file(_locate_checksum(archive))
         _locate_checksum(archive).unlink(missing_ok=True)

@@ -77,7 +77,7 @@ def restart_in_utf8() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
 
 
-def uv_program() -> str:
+def find_uv() -> str:
     """Return the path of uv.
 
     Finding it reads sysconfig, which fills its table without a lock: a second thread may

@@ -40,7 +40,7 @@ def _read_member(path: Path, name: str) -> str | None:
         with archives.open_zip(path, KIND) as archive:
             for entry in archive.namelist():
                 if entry.count("/") == 1 and entry.endswith(f"/{name}"):
-                    return archives.text_of(archive, entry).decode()
+                    return archives.read_text(archive, entry).decode()
         return None
     with archives.open_tar(path, KIND) as (tar, members):
         for member in members:
@@ -101,8 +101,8 @@ def _check_hard_link(path: Path, member: tarfile.TarInfo, before: Container[str]
     archives.check_name(path, member.linkname)
     if posixpath.normpath(member.linkname) not in before:
         raise BuildError(
-            f"{path.name}: the hard link {archives.quoted(member.name)} is to "
-            f"{archives.quoted(member.linkname)}, which is not in the archive before it"
+            f"{path.name}: the hard link {archives.quote(member.name)} is to "
+            f"{archives.quote(member.linkname)}, which is not in the archive before it"
         )
 
 

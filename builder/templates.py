@@ -33,6 +33,6 @@ def render(root: Path, template: str, /, **values: object) -> str:
     return make_environment(root).get_template(template).render(**values)
 
 
-def date_822(epoch_seconds: int) -> str:
+def format_date(epoch_seconds: int) -> str:
     """Return a changelog's date (Debian policy 4.4) in UTC."""
     return format_datetime(datetime.datetime.fromtimestamp(epoch_seconds, datetime.UTC))

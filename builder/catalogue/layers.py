@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from builder import patches
-from builder.errors import DataError, nearest
+from builder.errors import DataError, list_nearest
 from builder.model import reading
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Layers:
                 if path.name not in known and (close or path.suffix == ".toml"):
                     raise DataError(
                         f"{path}: not a name that an overlay may use",
-                        hint=f"nearest: {nearest(path.name, known)}",
+                        hint=f"nearest: {list_nearest(path.name, known)}",
                     )
 
     def list_overlay_files(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from packaging.utils import canonicalize_name
 
 from builder.catalogue.layers import Layers, read, read_rows
-from builder.errors import DataError, UsageError, nearest
+from builder.errors import DataError, UsageError, list_nearest
 from builder.files import find_first
 from builder.model import reading
 from builder.model.service import Package, Service, Successor, holds
@@ -212,7 +212,7 @@ def _check_series(series: Series, catalogue: Catalogue, file: Path) -> None:
 def _check_known(word: str, valid: Iterable[str], file: Path, where: str) -> None:
     names = list(valid)
     if word not in names:
-        hint = f"nearest: {nearest(word, names)}" if names else ""
+        hint = f"nearest: {list_nearest(word, names)}" if names else ""
         raise DataError(f"{file}: {where}: {word!r} is not known", hint=hint)
 
 
@@ -280,7 +280,7 @@ def find_target(
     target. Raises UsageError if it is not a target, or not one of the series.
     """
     if word is None:
-        here = machine_suite(os_release)
+        here = find_machine_suite(os_release)
         if not series.targets:
             raise UsageError(f"{series.id} ({series.name}) has no target yet")
         suite = here if here in series.targets else series.targets[0]
@@ -313,17 +313,17 @@ def find_shared_target(
             raise UsageError(
                 f"{before.id} and {after.id} have no target in common ({'; '.join(each)})"
             )
-        here = machine_suite(os_release)
+        here = find_machine_suite(os_release)
         word = here if here in shared else shared[0]
     return find_target(catalogue, before, word), find_target(catalogue, after, word)
 
 
-def overrides_for(catalogue: Catalogue, series: Series) -> Overrides:
+def select_overrides(catalogue: Catalogue, series: Series) -> Overrides:
     """Return the project's overrides and additions to the constraints of `series`."""
     return catalogue.overrides.get(series.id, Overrides())
 
 
-def drivers_for(catalogue: Catalogue, series: Series) -> tuple[Driver, ...]:
+def select_drivers(catalogue: Catalogue, series: Series) -> tuple[Driver, ...]:
     """Return the drivers that upstream leaves to the operator in `series`, each with its services.
 
     Those of `drivers.toml` come first, then those of the services' own files.
@@ -353,13 +353,13 @@ def drivers_for(catalogue: Catalogue, series: Series) -> tuple[Driver, ...]:
     return tuple(found.values())
 
 
-def builders_for(catalogue: Catalogue, series: Series) -> tuple[str, ...]:
+def select_builders(catalogue: Catalogue, series: Series) -> tuple[str, ...]:
     """Return the names of the distributions that build-debs imports, if `series` packages it."""
     names = order_series(catalogue)
     return tuple(d.name for d in catalogue.drivers if d.builder and holds(d, series.id, names))
 
 
-def recipes_for(catalogue: Catalogue, series: Series) -> dict[str, Recipe]:
+def select_recipes(catalogue: Catalogue, series: Series) -> dict[str, Recipe]:
     """Return the recipes that apply to `series`, by normalised distribution name."""
     names = order_series(catalogue)
     held = (r for r in catalogue.recipes if holds(r, series.id, names))
@@ -369,11 +369,11 @@ def recipes_for(catalogue: Catalogue, series: Series) -> dict[str, Recipe]:
 def _find(names: Mapping[str, T], word: str, kind: Literal["series", "project", "target"]) -> T:
     found = names.get(word.lower())
     if found is None:
-        raise UsageError(f"unknown {kind} {word!r}; nearest: {nearest(word, names)}")
+        raise UsageError(f"unknown {kind} {word!r}; nearest: {list_nearest(word, names)}")
     return found
 
 
-def machine_suite(os_release: Path = Path("/etc/os-release")) -> str:
+def find_machine_suite(os_release: Path = Path("/etc/os-release")) -> str:
     """Return VERSION_CODENAME of os-release(5), or nothing if this is not Debian."""
     if not os_release.exists():
         return ""

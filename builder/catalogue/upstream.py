@@ -20,7 +20,7 @@ from packaging.version import Version
 from builder import files, index, log, web
 from builder.catalogue import load as catalogue
 from builder.catalogue.layers import Layers, read
-from builder.errors import DataError, FetchError, UsageError, nearest
+from builder.errors import DataError, FetchError, UsageError, list_nearest
 from builder.model import reading
 from builder.model.shapes import SERIES_ID
 from builder.model.values import Series
@@ -193,7 +193,7 @@ def _select_rows(rows: list[_Row], only: Collection[str] | None) -> list[_Row]:
     words = {word.lower() for word in only}
     names = {name for row in rows for name in (row.id, row.name)}
     for word in sorted(words - names):
-        raise UsageError(f"unknown series {word!r}; nearest: {nearest(word, names)}")
+        raise UsageError(f"unknown series {word!r}; nearest: {list_nearest(word, names)}")
     return [row for row in rows if words & {row.id, row.name}]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import cache as caches
-from builder.files import sha256_file, sha256_text
+from builder.files import hash_file, hash_text
 from builder.run import run
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ def find_libraries(
     if known is None:
         return _ask_shlibdeps(binaries, root, work, build_root)
     status = (build_root.directory if build_root else Path("/")) / STATUS
-    rows = [f"{p.relative_to(root)} {sha256_file(p)}" for p in binaries]
-    digest = sha256_text(RECIPE, sha256_file(status), *rows)
+    rows = [f"{p.relative_to(root)} {hash_file(p)}" for p in binaries]
+    digest = hash_text(RECIPE, hash_file(status), *rows)
     place = known / digest[:2] / digest
     if not caches.is_sound(place):
-        with caches.sealed(place) as new:
+        with caches.make_sealed(place) as new:
             found = _ask_shlibdeps(binaries, root, work, build_root)
             (new / ANSWER).write_text("".join(f"{r}\n" for r in found), encoding="utf-8")
     return tuple((place / ANSWER).read_text(encoding="utf-8").splitlines())

@@ -21,10 +21,10 @@ from packaging.utils import canonicalize_name
 from builder.debs import elf, licences, pack, tree
 from builder.debs.debian import describe_transition, is_lower
 from builder.debs.versions import make_full_version, translate_specifier, translate_version
-from builder.files import sha256_text
+from builder.files import hash_text
 from builder.model import graph
 from builder.model.values import LintianOverride
-from builder.templates import MAINTAINER, date_822, render
+from builder.templates import MAINTAINER, format_date, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -131,7 +131,7 @@ class Context:
             for f in sorted((self.templates / room).glob("*.j2"))
         ]
         target = (self.target.suite, self.target.python, self.target.compression)
-        return sha256_text(
+        return hash_text(
             RECIPE, *parts, *target, str(self.target.compression_level), str(self.epoch_seconds)
         )
 
@@ -219,7 +219,7 @@ def add_shared_relations(
     others = sorted({name_package(context, n) for s in mine if name == s.owner for n in s.others})
     if others:
         rows["Replaces"] = (*rows.get("Replaces", ()), *others)
-    inputs = sha256_text(package.inputs, *(repr(s) for s in mine))
+    inputs = hash_text(package.inputs, *(repr(s) for s in mine))
     return replace(package, relations=rows, inputs=inputs)
 
 
@@ -231,7 +231,7 @@ def _hash_inputs(context: Context, package: Package, recipe: str, built: Mapping
     own = (package.homepage, str(package.links), str(package.lintian))
     patches = [f"{p.name}: {p.description}{p.layer and f' ({p.layer})'}" for p in package.patches]
     exclude = [f"exclude: {e}" for e in context.list_excluded(row.name)] if row else []
-    return sha256_text(recipe, source, *control, *needs, *own, *patches, *exclude)
+    return hash_text(recipe, source, *control, *needs, *own, *patches, *exclude)
 
 
 def _make_base(context: Context) -> Package:
@@ -459,7 +459,7 @@ def _write_documentation(
         maintainer=MAINTAINER,
         change=f"Packaged for OpenStack {context.series.id} on Debian {context.target.suite}.",
         patches=package.patches,
-        date=date_822(context.epoch_seconds),
+        date=format_date(context.epoch_seconds),
     )
     (folder / "changelog.Debian.gz").write_bytes(gzip.compress(change.encode(), 9, mtime=0))
     overrides = [*package.lintian]

@@ -130,28 +130,28 @@ class Source(WheelFile):
         top, _, rest = name.partition("/")
         if {"", "."} & set(name.split("/")):
             raise self._wheel_error(
-                f"the name of the member {archives.quoted(name)} has an empty part"
+                f"the name of the member {archives.quote(name)} has an empty part"
             )
         if not top.endswith(".data"):
             return "root", name
         scheme, _, below = rest.partition("/")
         if scheme not in SCHEMES or not below:
             raise self._wheel_error(
-                f"the member {archives.quoted(name)} belongs to no scheme of a .data directory "
+                f"the member {archives.quote(name)} belongs to no scheme of a .data directory "
                 f"({', '.join(SCHEMES)})"
             )
         return scheme, below
 
     def unreadable_error(self, error: Exception) -> BuildError:
         """Return a BuildError that names the member being read, if any."""
-        where = f"the member {archives.quoted(self.current)}: " if self.current else ""
-        return self._wheel_error(f"not a usable wheel: {where}{archives.shown(error)}")
+        where = f"the member {archives.quote(self.current)}: " if self.current else ""
+        return self._wheel_error(f"not a usable wheel: {where}{archives.escape(error)}")
 
     def _wheel_error(self, text: str) -> BuildError:
         return BuildError(f"{self.path.name}: {text}")
 
     def _read(self, filename: str) -> bytes:
-        return archives.text_of(self._zipfile, f"{self.info}/{filename}")
+        return archives.read_text(self._zipfile, f"{self.info}/{filename}")
 
     def _find_dist_info(self) -> str:
         tops = {name.split("/", 1)[0] for name in self.names}
@@ -172,7 +172,7 @@ class Source(WheelFile):
         version = email.message_from_bytes(self._read("WHEEL"))["Wheel-Version"]
         if not str(version or "").startswith("1."):
             raise self._wheel_error(
-                f"its Wheel-Version is {archives.shown(version)}; only version 1 is supported"
+                f"its Wheel-Version is {archives.escape(version)}; only version 1 is supported"
             )
 
     def _check_metadata(self) -> None:
@@ -181,13 +181,13 @@ class Source(WheelFile):
         fields = email.message_from_string(self._read("METADATA").decode(errors="replace"))
         name, version = (str(fields[key] or "").strip() for key in ("Name", "Version"))
         if canonicalize_name(name) != canonicalize_name(self.distribution):
-            raise self._wheel_error(f"its METADATA has the name {archives.quoted(name)}")
+            raise self._wheel_error(f"its METADATA has the name {archives.quote(name)}")
         try:
             same = "_" in self.version or Version(version) == Version(self.version)
         except InvalidVersion:
             same = bool(version)  # older than PEP 440: nothing to compare
         if not same:
-            raise self._wheel_error(f"its METADATA has the version {archives.quoted(version)}")
+            raise self._wheel_error(f"its METADATA has the version {archives.quote(version)}")
 
     def _check_record(self) -> None:
         self.current = f"{self.info}/RECORD"
@@ -197,7 +197,7 @@ class Source(WheelFile):
                     RecordEntry.from_elements(*row)
         except InvalidRecordEntry as error:
             raise self._wheel_error(
-                f"{self.current} is malformed: {archives.shown(error)}"
+                f"{self.current} is malformed: {archives.escape(error)}"
             ) from error
 
     def _read_programs(self) -> dict[str, str]:
@@ -214,13 +214,13 @@ class Source(WheelFile):
                 key, equals, value = (part.strip() for part in line.partition("="))
                 if not (section and key and equals):
                     raise self._wheel_error(
-                        f"line {number} of {name} is malformed: {archives.shown(line)}"
+                        f"line {number} of {name} is malformed: {archives.escape(line)}"
                     )
                 if section in SCRIPT_SECTIONS:
                     target = OBJECT.fullmatch(value)
                     if not PROGRAM.fullmatch(key) or not target:
                         raise self._wheel_error(
-                            f"the program {archives.shown(line)!r} of {name} is not of the form "
+                            f"the program {archives.escape(line)!r} of {name} is not of the form "
                             "NAME = MODULE:FUNCTION"
                         )
                     found[key] = f"{target['module']}:{target['attr']}"

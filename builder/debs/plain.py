@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.debs import pack
-from builder.files import sha256_text
-from builder.templates import MAINTAINER, date_822, render
+from builder.files import hash_text
+from builder.templates import MAINTAINER, format_date, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,13 +54,13 @@ class Plain:
             n + "\0" + hashlib.sha256(data).hexdigest()
             for n, data in sorted(self._collect_files().items())
         ]
-        return sha256_text(RECIPE, *files, self._render_control("", "", 0))
+        return hash_text(RECIPE, *files, self._render_control("", "", 0))
 
     def build(self, output: Path, *, revision: int, epoch_seconds: int) -> Path:
         """Build the package into the directory `output`, and return its path."""
         version = self.make_version(revision)
         files = self._collect_files()
-        change = self._render("changelog.j2", version=version, date=date_822(epoch_seconds))
+        change = self._render("changelog.j2", version=version, date=format_date(epoch_seconds))
         changelog = f"usr/share/doc/{self.name}/changelog.Debian.gz"
         files[changelog] = gzip.compress(change.encode(), 9, mtime=0)
         output.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from urllib3.exceptions import HTTPError
 from builder import cache as caches
 from builder import index, log, web
 from builder.errors import FetchError
-from builder.files import open_new_file, read_regular_file, sha256_file
+from builder.files import hash_file, open_new_file, read_regular_file
 from builder.model.values import Artifact, Fetched
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def is_sound(artifact: Artifact, cache: Path) -> bool:
     path = locate_artifact(cache, artifact)
     try:
         linked = path.parent.is_symlink()
-        if not linked and sha256_file(path, follow=False) == artifact.sha256:
+        if not linked and hash_file(path, follow=False) == artifact.sha256:
             return True
     except FileNotFoundError:
         return False
@@ -168,7 +168,7 @@ def identify(
 def _find_local(item: Wanted, cache: Path, tarballs: str | None) -> Artifact | None:
     """Return the artifact of a tarball without a locked sha256, if this machine has it."""
     if path := find_given(tarballs, item.artifact.file):
-        return Artifact(path.name, sha256_file(path), path.stat().st_size)
+        return Artifact(path.name, hash_file(path), path.stat().st_size)
     record = cache / UNLOCKED / item.artifact.file
     try:
         text = read_regular_file(record, follow=False).decode(errors="replace")

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from builder.errors import DataError, nearest
+from builder.errors import DataError, list_nearest
 from builder.model import shapes
 from builder.model.shapes import COUNT, LINE, Between, Shape
 
@@ -174,7 +174,7 @@ def _make_literal_reader(valid: tuple[Any, ...]) -> Reader:
     def read(raw: Any, file: str, where: Where) -> Any:  # noqa: ANN401
         if not isinstance(raw, str) or raw not in valid:
             words = [str(v) for v in valid]
-            close = nearest(raw, words) if isinstance(raw, str) else ", ".join(words)
+            close = list_nearest(raw, words) if isinstance(raw, str) else ", ".join(words)
             raise DataError(
                 f"{file}: {describe_place(where)}: {describe_value(raw)} is not valid",
                 hint=f"nearest: {close}",
@@ -260,7 +260,7 @@ def _make_dataclass_reader(cls: type) -> Reader:
         given = {}
         for key, value in raw.items():
             if key not in known:
-                near = nearest(key, known)
+                near = list_nearest(key, known)
                 raise DataError(
                     f"{file}: unknown key {describe_place((where, key))!r}",
                     hint=f"nearest valid key: {near}",

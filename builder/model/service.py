@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from builder.errors import DataError, nearest
+from builder.errors import DataError, list_nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -829,7 +829,7 @@ class Service:
         ]
         for name in [self.common, *filter(None, owners)]:
             if name not in names:
-                raise ValueError(f"no package {name!r} here; nearest: {nearest(name, names)}")
+                raise ValueError(f"no package {name!r} here; nearest: {list_nearest(name, names)}")
         for directory in self.directories:
             # purging removes it with its content
             if directory.purge == "remove" and not self._owns(directory.path):
@@ -928,7 +928,7 @@ def holds(entry: object, series: str, order: Sequence[str]) -> bool:
     since, until = getattr(entry, "since", ""), getattr(entry, "until", "")
     for name in filter(None, (since, until, series)):
         if name not in rank:
-            raise DataError(f"no series {name!r}", hint=f"nearest: {nearest(name, order)}")
+            raise DataError(f"no series {name!r}", hint=f"nearest: {list_nearest(name, order)}")
     first = rank[since] if since else 0
     last = rank[until] if until else len(rank)
     return first <= rank[series] <= last

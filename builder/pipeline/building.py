@@ -399,7 +399,7 @@ def _build_library(
 ) -> float:
     start = time.monotonic()
     try:
-        with caches.sealed(place) as new:
+        with caches.make_sealed(place) as new:
             wheel, laid = (ready.wheel, ready.laid) if ready else (None, None)
             library.build(
                 context,
@@ -497,7 +497,7 @@ def _build_service(work: Work, name: str, wheel: Wheel, room: Room) -> float:
     depends = list_depends(work.context, work.catalogue, work.lock, service, work.shared)
     logfile = work.dirs.logs / f"{name}-{action.version.replace(':', '%')}.deb.log"
     logfile.unlink(missing_ok=True)
-    with caches.sealed(locate_package(work.dirs, action.inputs, action.revision)) as new:
+    with caches.make_sealed(locate_package(work.dirs, action.inputs, action.revision)) as new:
         build_source_package(
             build,
             depends,

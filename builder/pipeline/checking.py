@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from builder import archives
 from builder.catalogue.load import find_service_file
-from builder.errors import BuildError, DataError, nearest
+from builder.errors import BuildError, DataError, list_nearest
 from builder.model import graph
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _check_service(work: Work, service: Service, tarball: Path) -> None:
                 raise DataError(
                     f"{layer}: files ({file.path}): {key.strip('_').replace('_', '-')}: "
                     f"{tarball.name} has no {word!r}",
-                    hint=f"nearest: {nearest(word, names)}",
+                    hint=f"nearest: {list_nearest(word, names)}",
                 )
 
 

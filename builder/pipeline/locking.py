@@ -17,8 +17,8 @@ from builder.catalogue import load as catalogues
 from builder.errors import DataError, FetchError, ResolveError, UsageError
 from builder.fetch import files as fetch
 from builder.files import (
+    hash_file,
     open_area,
-    sha256_file,
 )
 from builder.model import graph
 from builder.model.shapes import VERSION
@@ -49,9 +49,9 @@ TRAILING = 14  # days after a series within which its last services are released
 
 def make_request(catalogue: Catalogue, series: Series, target: Target) -> resolve.Request:
     """Return what a lock of `series` on `target` is resolved from."""
-    drivers = catalogues.drivers_for(catalogue, series)
+    drivers = catalogues.select_drivers(catalogue, series)
     services = {s: catalogue.services[s].distribution for s in series.versions}
-    rows = catalogues.overrides_for(catalogue, series)
+    rows = catalogues.select_overrides(catalogue, series)
     return resolve.Request(series, target, services, drivers, rows.override, rows.build)
 
 
@@ -286,7 +286,7 @@ def _lock_pins(
     series, target = wanted.series, wanted.target
     index = _Index(dirs.downloads, tarballs)
     tools = pins.choose_build_tools(wanted, index)
-    recipes = catalogues.recipes_for(catalogue, series)
+    recipes = catalogues.select_recipes(catalogue, series)
     patched = catalogue.patches.get(series.id, {})
     fetched, failure = fetch.fetch(fetch.list_wanted(tools), dirs.downloads)
     if failure:
@@ -294,7 +294,7 @@ def _lock_pins(
     empty = Lock(series.id, target.suite, target.python, {}, (), tools)
     unseen = {
         str(canonicalize_name(u.distribution)): u
-        for u in catalogues.overrides_for(catalogue, series).unseen
+        for u in catalogues.select_overrides(catalogue, series).unseen
     }
     with open_area(dirs.work) as area:
         root = open_root(dirs, target, recipes, area)
@@ -328,7 +328,7 @@ class _Index:
         found = self.client.list_files(name)
         for path in sorted(self.tarballs.glob(f"{name}-*.tar.gz")) if self.tarballs else ():
             version = path.name.removeprefix(f"{name}-").removesuffix(".tar.gz")
-            row = Artifact(path.name, sha256_file(path), path.stat().st_size)
+            row = Artifact(path.name, hash_file(path), path.stat().st_size)
             found[version] = [row, *found.get(version, ())]
         return found
 
@@ -370,7 +370,7 @@ def open_root(
     return roots.open_root(
         target.suite,
         wheels.list_root_packages(target, recipes),
-        machine=catalogues.machine_suite(),
+        machine=catalogues.find_machine_suite(),
         cache=dirs.roots,
         area=area,
         days=days,

@@ -20,7 +20,7 @@ from builder.debs.service import package as service_package
 from builder.debs.versions import make_full_version
 from builder.errors import DataError, FetchError
 from builder.fetch import files as fetch
-from builder.files import read_regular_file, sha256_text
+from builder.files import hash_text, read_regular_file
 from builder.model import graph
 from builder.model.service import narrow_roles
 from builder.pipeline.actions import Action, Known, decide
@@ -103,7 +103,7 @@ def plan(  # noqa: PLR0917 - one value per thing read before
     closures = list_closure_roots(wanted, lock)
     patches = catalogue.patches.get(series.id, {})
     check_patched(lock, patches)
-    recipes = catalogues.recipes_for(catalogue, series)
+    recipes = catalogues.select_recipes(catalogue, series)
     order = catalogues.order_series(catalogue)
     services = {
         n: narrow_service(catalogue, n, series, options.target)
@@ -177,7 +177,7 @@ def _locate_memory(
     """Return the path that records which files a lock's wheels share, which no lock lists."""
     sources = [d.artifacts[0].sha256 for d in lock.distributions if d.kind == "service"]
     exclude = repr(sorted(context.exclude.items()))
-    digest = sha256_text(*(p.inputs for p in libraries), *sources, exclude)
+    digest = hash_text(*(p.inputs for p in libraries), *sources, exclude)
     return dirs.wheels / "shared" / f"{digest[:32]}.json"
 
 
@@ -350,7 +350,7 @@ def _choose_roles(work: Work) -> list[Plain]:
 
 def _choose_tool(work: Work) -> list[Plain]:
     """Return the package of build-debs, if the whole series is built and has what it imports."""
-    needed = catalogues.builders_for(work.catalogue, work.options.series)
+    needed = catalogues.select_builders(work.catalogue, work.options.series)
     if not needed or _is_partial(work.options):
         return []
     known = graph.index_by_name(work.lock)
@@ -433,7 +433,7 @@ def _hash_service_inputs(work: Work, service: Service) -> str:
     ]
     target = work.context.target
     room = sorted((work.context.templates / "service").iterdir())
-    return sha256_text(
+    return hash_text(
         wheels.hash_inputs(distribution, work.lock, target, recipe, patches),
         repr(service),
         *list_depends(work.context, work.catalogue, work.lock, service, work.shared),

@@ -9,8 +9,8 @@ from builder import log, publish
 from builder.debs import archive
 from builder.debs.versions import split_revision
 from builder.files import (
+    hash_file,
     open_scratch,
-    sha256_file,
 )
 from builder.model.values import SourcePackage
 from builder.pipeline.values import Result, Row, Work, locate_package, name_suite
@@ -78,7 +78,7 @@ def _restore_lost(
             continue
         if entry.architecture != "source":
             (file,) = entry.files
-            debs += [d for d in place.glob("*.deb") if sha256_file(d) == file.sha256]
+            debs += [d for d in place.glob("*.deb") if hash_file(d) == file.sha256]
         elif entry.package not in packages:
             sources.append(read_source_package(entry.package, entry.version, place))
     return debs, sources

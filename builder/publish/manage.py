@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.errors import PublishError, UsageError, nearest
-from builder.files import sha256_file
+from builder.errors import PublishError, UsageError, list_nearest
+from builder.files import hash_file
 from builder.publish.contents import read, read_date, read_release
 from builder.publish.keys import check
 from builder.publish.layout import Layout, list_layouts, name_by_hash
@@ -88,7 +88,7 @@ def remove(
         if len(binaries) + len(sources) == len(stanzas):
             raise UsageError(
                 f"no {package!r}{version and ' '}{version} in {suite}",
-                hint=f"nearest: {nearest(package, {s.entry.package for s in stanzas})}",
+                hint=f"nearest: {list_nearest(package, {s.entry.package for s in stanzas})}",
             )
         return binaries, sources
 
@@ -231,7 +231,7 @@ def _verify_suite(layout: Layout) -> Iterator[str]:
         )
     for name, digest in release_fields["SHA256"].items():
         for path in (layout.dists / name, layout.dists / name_by_hash(name, digest)):
-            if not path.is_file() or sha256_file(path) != digest:
+            if not path.is_file() or hash_file(path) != digest:
                 yield f"{path.relative_to(layout.repo)}: not the file that InRelease names"
 
 
@@ -239,7 +239,7 @@ def _verify_file(repo: Path, name: str, size: int, sha256: str) -> str:
     path = repo / name
     if not path.is_file():
         return f"{name}: missing"
-    if path.stat().st_size != size or sha256_file(path) != sha256:
+    if path.stat().st_size != size or hash_file(path) != sha256:
         return f"{name}: damaged, size or sha256 differ from the index"
     return ""
 
@@ -251,6 +251,8 @@ def _find_pool_files(repo: Path) -> Iterable[Path]:
 def _find_layout(repo: Path, suite: str) -> Layout:
     names = [layout.suite for layout in list_layouts(repo)]
     if suite not in names:
-        hint = f"suites: {nearest(suite, names)}" if names else "nothing is published there yet"
+        hint = (
+            f"suites: {list_nearest(suite, names)}" if names else "nothing is published there yet"
+        )
         raise UsageError(f"no suite {suite} in {repo}", hint=hint)
     return Layout(repo, suite)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from builder import log
 from builder.errors import PublishError
-from builder.files import sha256_file
+from builder.files import hash_file
 from builder.publish.contents import move_stanza, parse_packages, parse_sources
 from builder.publish.layout import list_layouts, name_pool_directory
 from builder.publish.state import load
@@ -66,7 +66,7 @@ def _is_pooled(
     """Whether `path` is in the pool already; False when the pool lost a file of its entry."""
     pooled = repo / file.path
     if any(other.path in bad for other in entry.files):
-        if sha256_file(path) != file.sha256:
+        if hash_file(path) != file.sha256:
             raise changed_error(file.path, path)
         return False
     ours, theirs = _stat(path), pooled.stat()
@@ -75,7 +75,7 @@ def _is_pooled(
     # A copy keeps the time stamp to the nanosecond, so this is the file copied then.
     if (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns):
         return True
-    if ours.st_size != file.size or sha256_file(path) != file.sha256:
+    if ours.st_size != file.size or hash_file(path) != file.sha256:
         raise conflict_error(file.path, path)
     return True
 
@@ -174,11 +174,11 @@ class Moves:
         if other and other[1].sha256 != file.sha256:
             raise conflict_error(file.path, given)
         pooled = self.repo / file.path
-        if pooled.exists() and sha256_file(pooled) == file.sha256:
+        if pooled.exists() and hash_file(pooled) == file.sha256:
             return
         listed = self._listed.get(file.path)
         if listed and listed != file.sha256:
-            there = pooled.exists() and sha256_file(pooled) == listed
+            there = pooled.exists() and hash_file(pooled) == listed
             raise conflict_error(file.path, given) if there else changed_error(file.path, given)
         if listed:
             log.warning(f"{file.path} was missing or damaged: writing it again")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from builder.files import (
     clear_way_for_file,
+    hash_if_readable,
     read_regular_file,
-    sha256_if_readable,
     write_atomically,
 )
 from builder.publish.contents import Entry, PoolFile, read
@@ -166,7 +166,7 @@ def find_unsound(layout: Layout, state: State) -> dict[str, str]:
     bad = {path: "missing" for path in files if found[path][0] < 0}
     doubtful = [p for p in files if p not in bad and state.pool.get(p) != found[p]]
     with ThreadPoolExecutor() as threads:
-        sums = threads.map(lambda path: sha256_if_readable(layout.repo / path), doubtful)
+        sums = threads.map(lambda path: hash_if_readable(layout.repo / path), doubtful)
         pairs = zip(doubtful, sums, strict=True)
         bad |= {path: "damaged" for path, digest in pairs if digest != files[path].sha256}
     return bad

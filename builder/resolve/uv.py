@@ -21,13 +21,13 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder import index, web
-from builder.errors import BuildError, DataError, FetchError, ResolveError, nearest
-from builder.files import open_scratch, sha256_file, sha256_text
+from builder.errors import BuildError, DataError, FetchError, ResolveError, list_nearest
+from builder.files import hash_file, hash_text, open_scratch
 from builder.model import reading
 from builder.model.shapes import URL, make_line
 from builder.model.values import Artifact, Distribution, Lock
 from builder.resolve import constraints as constraint_files
-from builder.run import run, uv_program
+from builder.run import find_uv, run
 from builder.sdist import read_build_requires
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Request:
         rows = sorted(f"driver {d.name}" for d in self.drivers if not d.services)
         rows += [f"override {o.requirement}" for o in self.overrides]
         rows += [f"build {o.requirement}" for o in self.build]
-        return sha256_text(self.series.id, self.target.suite, self.target.python, *rows)
+        return hash_text(self.series.id, self.target.suite, self.target.python, *rows)
 
     def hash_services(self) -> dict[str, str]:
         """Return a checksum of what each service asks for; a lock with another is stale there."""
@@ -75,15 +75,15 @@ class Request:
         build: tuple[Distribution, ...],
     ) -> Lock:
         """Return the lock of what was resolved: its rows, and what builds the sdists among them."""
-        inputs = {"request": self.digest(), "constraints": sha256_text(constraints)}
+        inputs = {"request": self.digest(), "constraints": hash_text(constraints)}
         if user:
-            inputs["override"] = sha256_text(*user)
+            inputs["override"] = hash_text(*user)
         where = (self.series.id, self.target.suite, self.target.python)
         return Lock(*where, inputs, rows, build, self.hash_services())
 
     def _hash_service(self, service: str) -> str:
         drivers = sorted(canonicalize_name(d.name) for d in self.drivers if service in d.services)
-        return sha256_text(self.services[service], self.series.versions[service], *drivers)
+        return hash_text(self.services[service], self.series.versions[service], *drivers)
 
 
 def read_constraints(source: str | None, series: Series) -> str:
@@ -164,7 +164,7 @@ def check_effect(user: Iterable[str], known: Iterable[str]) -> None:
         if name not in names:
             raise DataError(
                 f"override {text!r}: nothing here requires {name}",
-                hint=f"nearest: {nearest(name, names)}",
+                hint=f"nearest: {list_nearest(name, names)}",
             )
 
 
@@ -183,7 +183,7 @@ def _compile(
     files = output.with_suffix(".in"), output.with_suffix(".constraints")
     files[0].write_text("\n".join(wanted) + "\n", encoding="utf-8")
     files[1].write_text("\n".join(constraints) + "\n", encoding="utf-8")
-    argv = [uv_program(), "pip", "compile", "--quiet", "--no-header", *_choose_platform(target)]
+    argv = [find_uv(), "pip", "compile", "--quiet", "--no-header", *_choose_platform(target)]
     argv += ["--format", "pylock.toml", "-c", str(files[1]), "-o", str(output), str(files[0])]
     done = run([*argv, *index.list_uv_arguments()], index=True, check=False)
     if done.returncode != 0:
@@ -244,7 +244,7 @@ def _read_metadata(
             continue
         wanted = site.with_suffix(".txt")
         wanted.write_text("".join(f"{_require_exactly(p)}\n" for p in rows), encoding="utf-8")
-        argv = [uv_program(), "pip", "install", "--quiet", "--no-deps", "--target", str(site)]
+        argv = [find_uv(), "pip", "install", "--quiet", "--no-deps", "--target", str(site)]
         try:
             run([*argv, *platform, *index.list_uv_arguments(), "-r", str(wanted)], index=True)
         except BuildError as error:
@@ -305,7 +305,7 @@ def _rank_artifacts(
     """Return the usable files, the one to take first: the best wheel, or the sdist if `source`."""
     if "archive" in package:
         path = Path(package["archive"]["path"])
-        return (Artifact(path.name, sha256_file(path), path.stat().st_size),)
+        return (Artifact(path.name, hash_file(path), path.stat().st_size),)
     order = {tag: n for n, tag in enumerate(list_supported_tags(target))}
     ranked = []
     for wheel in package.get("wheels", ()):
@@ -412,7 +412,7 @@ def override(request: Request, lock: Lock, user: Sequence[str]) -> Lock:
     names = {canonicalize_name(p["name"]) for p in packages}
     check_effect(user, [*names, *(d.name for d in lock.build)])
     rows = {**{n: d for n, d in known.items() if n in names}, **fresh}
-    inputs = {**lock.inputs, "override": sha256_text(*user)}
+    inputs = {**lock.inputs, "override": hash_text(*user)}
     return replace(lock, inputs=inputs, distributions=tuple(rows[n] for n in sorted(rows)))
 
 

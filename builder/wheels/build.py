@@ -21,9 +21,9 @@ from packaging.version import Version
 from builder import archives, log, patches, roots, sdist
 from builder import cache as caches
 from builder.errors import BuildError, MissingToolError
-from builder.files import sha256_file, sha256_text
+from builder.files import hash_file, hash_text
 from builder.model.values import Wheel
-from builder.run import run, uv_program
+from builder.run import find_uv, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,7 +98,7 @@ def hash_inputs(
     environment = sorted((recipe.environment if recipe else {}).items())
     source = distribution.artifacts[0].sha256
     changes = [f"{p.name}\n{p.text}" for p in patched]
-    return sha256_text(
+    return hash_text(
         RECIPE, source, target.suite, target.python, str(environment), *tools, *changes
     )
 
@@ -217,7 +217,7 @@ class Builder:
         name = f"{distribution.name}-{distribution.version}"
         logfile = self.logs / f"{name}.wheel.log"
         logfile.unlink(missing_ok=True)
-        with caches.sealed(self._locate(distribution)) as new:
+        with caches.make_sealed(self._locate(distribution)) as new:
             work = new.parent
             source = sdist.unpack(
                 self.fetched.files[distribution.artifacts[0].sha256], work / "source"
@@ -241,7 +241,7 @@ class Builder:
         """Build the wheel of the unpacked sdist `source` in `new`; both are below `work`."""
         environment = self._make_environment(distribution)
         if self.root is None:
-            argv = self._prepare_uv_command(uv_program(), work, work, new, str(source))
+            argv = self._prepare_uv_command(find_uv(), work, work, new, str(source))
             run(argv, env=environment, log=logfile)
             return
         output, inside = roots.BUILD / new.relative_to(work), roots.BUILD / source.relative_to(work)
@@ -250,7 +250,7 @@ class Builder:
             environment |= PYTHON2_ENVIRONMENT
             argv = self._make_python2_command(source, output)
         else:
-            shown = {Path(uv_program()): UV}
+            shown = {Path(find_uv()): UV}
             argv = self._prepare_uv_command(UV, work, roots.BUILD, output, ".")
         argv = ["env", "-C", str(inside), *argv]
         self.root.run(argv, work, env=environment, log=logfile, shown=shown)
@@ -319,7 +319,7 @@ class Builder:
             ) from error
         if version != Version(distribution.version):
             raise BuildError(f"{name}: its build made version {version}")
-        found[0].with_suffix(".sha256").write_text(sha256_file(found[0]), encoding="utf-8")
+        found[0].with_suffix(".sha256").write_text(hash_file(found[0]), encoding="utf-8")
 
 
 def unpack_tools(builder: Builder, directory: Path) -> Builder:

@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from builder.errors import BuildError
-from builder.files import sha256_text
+from builder.files import hash_text
 from builder.model import graph
 from builder.roots import BUILD
 from builder.run import run
@@ -185,7 +185,7 @@ def select_untried(
             # Not the whole path: a cache that has been moved has the same wheels.
             tried = [f"{key} {getattr(subject, key)}" for key in ROW]
             tried += [site, wheel.distribution.version, *wheel.path.parts[-2:]]
-            digest = sha256_text(text, *tried, *(f"{n} {bits[n]}" for n in closure))
+            digest = hash_text(text, *tried, *(f"{n} {bits[n]}" for n in closure))
             stamp = stamps / digest[:32]
             if not stamp.exists():
                 found.append(replace(subject, stamp=stamp))

@@ -6,7 +6,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import newest, stanzas
+from suites import newest, stanzas
 
 # lintian takes seconds a package. Libraries of Python alone are made from the same templates, as
 # old series' sources are: a sample of them will do, and `make prove CELL=lintian` has all.

@@ -10,8 +10,8 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import CHECKOUT
 from packaging.version import Version
+from suites import CHECKOUT
 
 PROJECTS = ("projects", "debian-templates", "builder")
 

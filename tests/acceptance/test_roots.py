@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT
+from suites import CHECKOUT
 
 from builder import dirs, roots
 from builder.catalogue import load as catalogue
@@ -37,12 +37,12 @@ def packages(place):
     series = known.series["pike"]
     target = catalogue.find_target(known, series)
     assert target.suite == SUITE
-    return wheels.list_root_packages(target, catalogue.recipes_for(known, series))
+    return wheels.list_root_packages(target, catalogue.select_recipes(known, series))
 
 
 def opened(cache, packages, area):
     area.mkdir()
-    machine = catalogue.machine_suite()
+    machine = catalogue.find_machine_suite()
     return roots.open_root(SUITE, packages, machine=machine, cache=cache, area=area, days=7)
 
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, stanzas
+from suites import CHECKOUT, stanzas
 
 from builder import dirs
 from builder.publish import Signer, Suite, publish

@@ -6,7 +6,7 @@ import subprocess
 import textwrap
 
 import pytest
-from conftest import CHECKOUT
+from suites import CHECKOUT
 
 TEXT = (CHECKOUT / "docs/service-files.md").read_text()
 

@@ -41,7 +41,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # Files that take longest, the longest first: several at a time, none is left alone at the end.
-LONGEST = ("test_cloud.py", "test_faults.py", "test_docker.py")
+LONGEST = (
+    *("test_cloud.py", "test_faults.py", "test_packages.py", "test_services.py"),
+    *("test_reproducible.py", "test_trixie.py", "test_docker.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

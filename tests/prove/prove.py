@@ -91,7 +91,7 @@ def _describe(catalogue: Catalogue, series_id: str, suite: str) -> list[str]:
         repr(series.versions),
         repr(target),
         *map(repr, services),
-        *map(repr, catalogues.recipes_for(catalogue, series).values()),
+        *map(repr, catalogues.select_recipes(catalogue, series).values()),
         *map(repr, catalogue.roles),
         *map(repr, catalogue.patches.get(series_id, {}).items()),
     ]

@@ -21,10 +21,10 @@ from wheelhouse import (
     wheel,
 )
 
-from builder.catalogue.load import machine_suite
+from builder.catalogue.load import find_machine_suite
 
 BUILD_DEBS = Path(sys.executable).with_name("build-debs")
-HERE = machine_suite() or "bookworm"
+HERE = find_machine_suite() or "bookworm"
 ELSEWHERE = {"bookworm": "trixie"}.get(HERE, "bookworm")
 
 SERIES = """

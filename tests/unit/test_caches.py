@@ -283,7 +283,7 @@ def test_a_repository_built_with_a_key_of_the_user_s_own(own, tmp_path):
 
 def test_a_directory_is_sealed_and_known_by_its_files(tmp_path):
     place = tmp_path / "cache/key"
-    with cache.sealed(place) as new:
+    with cache.make_sealed(place) as new:
         (new / "a").write_text("one")
         (new / "b").write_text("two")
     assert cache.is_sound(place)
@@ -299,7 +299,7 @@ def test_a_directory_is_sealed_and_known_by_its_files(tmp_path):
     ):
         harm()
         assert not cache.is_sound(place)
-        with cache.sealed(place) as new:
+        with cache.make_sealed(place) as new:
             (new / "a").write_text("one")
             (new / "b").write_text("two")
         assert cache.is_sound(place)

@@ -36,15 +36,15 @@ def test_details_of_an_error_can_be_read_twice():
     [("keyston", "keystone"), ("NOVA", "nova"), ("zzzzz", "glance, keystone, nova")],
 )
 def test_nearest_names_what_is_close_or_else_all(word, expected):
-    assert errors.nearest(word, ["nova", "keystone", "glance"]) == expected
+    assert errors.list_nearest(word, ["nova", "keystone", "glance"]) == expected
 
 
 def test_where_nothing_is_near_the_first_of_many_are_named():
-    names = errors.nearest("zzzzz", [f"openstack-{n:03}" for n in range(130)])
+    names = errors.list_nearest("zzzzz", [f"openstack-{n:03}" for n in range(130)])
     assert names.startswith("openstack-000, openstack-001, ")
     assert names.endswith("openstack-019, … (130 in all)")
 
 
 def test_nearest_names_no_more_than_three():
-    names = errors.nearest("2026.9", [f"2026.{n}" for n in range(1, 9)])
+    names = errors.list_nearest("2026.9", [f"2026.{n}" for n in range(1, 9)])
     assert len(names.split(", ")) == 3

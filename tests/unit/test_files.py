@@ -64,8 +64,8 @@ def test_two_that_make_one_directory_both_end_well(tmp_path):
 
 
 def test_a_checksum_of_texts_knows_where_each_ends():
-    assert files.sha256_text("ab", "c") != files.sha256_text("a", "bc")
-    assert files.sha256_text("a") != files.sha256_text("a", "")
+    assert files.hash_text("ab", "c") != files.hash_text("a", "bc")
+    assert files.hash_text("a") != files.hash_text("a", "")
 
 
 def test_the_area_of_a_run_is_gone_when_it_ends(tmp_path):

@@ -59,7 +59,7 @@ def render(
                 "copyright.j2",
                 distribution=build.service.distribution,
                 homepage=build.service.homepage,
-                year=jinja.date_822(build.epoch_seconds).split()[3],
+                year=jinja.format_date(build.epoch_seconds).split()[3],
                 patches=build.patches,
             )
         ),
@@ -72,7 +72,7 @@ def render(
     }
     files |= {f"debian/patches/{p.name}": Rendered(p.text) for p in build.patches}
     if build.patches:
-        files["debian/patches/series"] = Rendered(patches.series_text(build.patches))
+        files["debian/patches/series"] = Rendered(patches.render_series(build.patches))
     files |= render_shared_files(view, root)
     for daemon in build.service.daemons:
         files |= render_daemon_files(view, daemon, root)
@@ -98,7 +98,7 @@ def _render_changelog(view: View, root: Path) -> str:
         series_name=b.series.name,
         patches=b.patches,
         maintainer=jinja.MAINTAINER,
-        date=jinja.date_822(b.epoch_seconds),
+        date=jinja.format_date(b.epoch_seconds),
     )
 
 

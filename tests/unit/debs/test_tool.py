@@ -33,7 +33,7 @@ def imported():
 @pytest.fixture(scope="module")
 def deb(tmp_path_factory):
     known = graph.index_by_name(LOCK)
-    members = [known[canonicalize_name(n)] for n in catalogue.builders_for(CATALOGUE, SERIES)]
+    members = [known[canonicalize_name(n)] for n in catalogue.select_builders(CATALOGUE, SERIES)]
     context = library.Context(SERIES, TARGET, DIRS.templates, 1700000000)
     package = tool.make_tool_package(context, DIRS, members)
     return package.build(tmp_path_factory.mktemp("tool"), revision=1, epoch_seconds=1700000000)
@@ -41,7 +41,9 @@ def deb(tmp_path_factory):
 
 def test_the_lock_has_all_that_it_imports():
     needed, known = imported(), graph.index_by_name(LOCK)
-    assert {canonicalize_name(n) for n in catalogue.builders_for(CATALOGUE, SERIES)} == set(needed)
+    assert {canonicalize_name(n) for n in catalogue.select_builders(CATALOGUE, SERIES)} == set(
+        needed
+    )
     for name, requirement in needed.items():
         assert requirement.specifier.contains(known[name].version), name
 
@@ -76,4 +78,4 @@ def test_it_has_the_program_with_its_data_and_what_a_shell_and_man_look_for(deb)
 
 def test_series_that_cannot_run_it_do_not_have_it():
     for series in ("ocata", "2023.1"):
-        assert catalogue.builders_for(CATALOGUE, CATALOGUE.series[series]) == ()
+        assert catalogue.select_builders(CATALOGUE, CATALOGUE.series[series]) == ()
