@@ -179,7 +179,7 @@ def check_parents(path: Path, names: Collection[str], files: Collection[str]) ->
                 )
 
 
-def read_text(archive: zipfile.ZipFile, name: str) -> bytes:
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     """Return the content of a member; ValueError if it is too large to read into memory."""
     member = archive.getinfo(name)
     if member.file_size > LARGEST_TEXT:

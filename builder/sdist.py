@@ -40,7 +40,7 @@ def _read_member(path: Path, name: str) -> str | None:
         with archives.open_zip(path, KIND) as archive:
             for entry in archive.namelist():
                 if entry.count("/") == 1 and entry.endswith(f"/{name}"):
-                    return archives.read_text(archive, entry).decode()
+                    return archives.read_member(archive, entry).decode()
         return None
     with archives.open_tar(path, KIND) as (tar, members):
         for member in members:

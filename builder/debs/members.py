@@ -151,7 +151,7 @@ class Source(WheelFile):
         return BuildError(f"{self.path.name}: {text}")
 
     def _read(self, filename: str) -> bytes:
-        return archives.read_text(self._zipfile, f"{self.info}/{filename}")
+        return archives.read_member(self._zipfile, f"{self.info}/{filename}")
 
     def _find_dist_info(self) -> str:
         tops = {name.split("/", 1)[0] for name in self.names}

@@ -90,7 +90,8 @@ def test_a_manifest_names_heads_only_where_the_revisions_leave_them_open():
 def test_services_are_set_up_in_the_guides_order():
     ordered = sorted(CATALOGUE.services.values(), key=lambda s: s.node.order)
     assert [s.name for s in ordered] == [
-        *("keystone", "glance", "placement", "nova", "neutron", "cinder")
+        *("keystone", "glance", "placement", "barbican", "nova", "neutron", "cinder"),
+        *("heat", "designate"),
     ]
 
 
