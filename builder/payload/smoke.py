@@ -248,11 +248,10 @@ def ask_version(directory, programs, wanted):
         if status:
             return ["%s --version: %s" % (name, get_last_line(said))]
         return [] if wanted in said else ["%s --version prints %r" % (name, str(said.strip()))]
-    for name in programs[:1]:
-        status, said = run_program(directory, name, "--help")
-        if status:
-            return ["%s --help: %s" % (name, get_last_line(said))]
-    return []
+    if not programs:
+        return []
+    status, said = run_program(directory, programs[0], "--help")
+    return ["%s --help: %s" % (programs[0], get_last_line(said))] if status else []
 
 
 def run_program(directory, name, option):

@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cloud import install_blocks, running
 from harness import HOST_PACKAGES, Lab, running_nodes
 from repository import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from cloud import Cloud
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOOLS = (
@@ -83,6 +86,14 @@ def repository(
     request: pytest.FixtureRequest, published: Callable[[str, str], Repository]
 ) -> Repository:
     return published("bookworm", request.config.getoption("--series"))
+
+
+@pytest.fixture(scope="module")
+def cloud(repository: Repository, tmp_path_factory) -> Iterator[Cloud]:
+    """Give the cloud of docs/install.md, a file's own."""
+    made = tmp_path_factory.mktemp("cloud")
+    with running(repository, install_blocks(repository.series), made) as cloud:
+        yield cloud
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,7 @@ from cloud import (
     complaints,
     daemons_as_root,
     each,
-    install_blocks,
     kill_daemons,
-    running,
     units,
     wait_for_agents,
     wait_for_units,
@@ -33,8 +31,6 @@ from harness import Node, NodeError, wait_until
 from repository import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from repository import Repository
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -56,13 +52,6 @@ VALUES ('2024-01-01', '2024-02-01', '{row}', 'gone9', 'nova-compute', 'compute',
 """
 MEMCACHED = "/usr/share/memcached/scripts"
 MOST_LOG = 20_000_000  # bytes a node may write in an outage of a minute
-
-
-@pytest.fixture(scope="module")
-def cloud(repository: Repository, tmp_path_factory) -> Iterator[Cloud]:
-    made = tmp_path_factory.mktemp("cloud")
-    with running(repository, install_blocks(repository.series), made) as cloud:
-        yield cloud
 
 
 def secrets(cloud: Cloud) -> list[str]:

@@ -6,28 +6,18 @@ The tests share the cloud and run in order.
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import document
 import pytest
-from cloud import Cloud, complaints, daemons_as_root, install_blocks, running, units
+from cloud import ROOT, complaints, daemons_as_root, units
 from harness import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from repository import Repository
+    from cloud import Cloud
 
 pytestmark = pytest.mark.proof
-DOCS = Path(__file__).resolve().parents[2] / "docs/services"
-
-
-@pytest.fixture(scope="module")
-def cloud(repository: Repository, tmp_path_factory) -> Iterator[Cloud]:
-    made = tmp_path_factory.mktemp("cloud")
-    with running(repository, install_blocks(repository.series), made) as cloud:
-        yield cloud
+DOCS = ROOT / "docs/services"
 
 
 def follow(cloud: Cloud, name: str) -> str:

@@ -35,6 +35,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CELLS = Path(__file__).with_name("cells.toml")
 RECORD = "projects/proven.toml"
 PAGE = "docs/proven.md"
+INSTALL = "docs/install*.md"
 # Code that can change an outcome; the rest of builder/ decides how packages are asked for.
 CODE = ("builder/debs", "builder/payload", "builder/wheels", "debian-templates")
 TABLE = re.compile(r"(?<=<!-- cells -->\n).*(?=<!-- /cells -->)", re.DOTALL)
@@ -55,6 +56,7 @@ class Cell:
     tests: tuple[str, ...]
     builds: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    documents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _files(cell: Cell, root: Path) -> list[Path]:
     code = [p for room in CODE for p in sorted((root / room).rglob("*")) if p.is_file()]
     tests = [root / word for word in cell.tests if word.endswith(".py")]
     shared = sorted({p for t in tests for p in t.parent.glob("*.py") if "test_" not in p.name})
-    documents = sorted((root / "docs").glob("install*.md"))
+    documents = sorted({p for glob in (INSTALL, *cell.documents) for p in root.glob(glob)})
     return [p for p in [*code, *tests, *shared, *documents] if p.suffix != ".pyc"]
 
 

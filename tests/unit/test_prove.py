@@ -97,6 +97,7 @@ def test_a_row_takes_the_place_of_its_cell_s_older_one(root):
         ("tests/node/harness.py", True),
         ("tests/node/test_tls.py", False),
         ("docs/install-pike.md", True),
+        ("docs/services/heat.md", False),
     ],
 )
 def test_a_row_is_stale_when_what_decides_it_changes(checkout, path, stale):
@@ -112,6 +113,15 @@ def test_a_row_is_stale_when_what_decides_it_changes(checkout, path, stale):
     else:
         file.write_text(f"{file.read_text()}\n")
     assert (before != digest()) is stale
+
+
+def test_a_row_is_stale_when_a_document_its_cell_names_changes(checkout):
+    def digest():
+        return prove.digest(CELLS["services"], catalogues.load(checkout / "projects"), checkout)
+
+    before, file = digest(), checkout / "docs/services/heat.md"
+    file.write_text(f"{file.read_text()}\n")
+    assert before != digest()
 
 
 def test_the_record_names_series_there_are(root):
